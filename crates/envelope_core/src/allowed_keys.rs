@@ -1,0 +1,59 @@
+//! Strict mode: the list of keys that may be used.
+
+use crate::error::ArgumentError;
+use crate::keys::KeyId;
+
+/// The keys that may be used, or all.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AllowedKeys(Vec<String>);
+
+impl AllowedKeys {
+    /// Parses a list of key ids with commas between them. An empty list allows every key.
+    ///
+    /// # Errors
+    /// [`ArgumentError::AllowedKeys`] for what is not a key id.
+    pub fn parse(list: &str) -> Result<Self, ArgumentError> {
+        if list.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let parse = |entry: &str| match KeyId::parse(entry.trim()) {
+            Ok(_) => Ok(entry.trim().to_owned()),
+            Err(_) => Err(ArgumentError::AllowedKeys(entry.trim().to_owned())),
+        };
+        list.split(',').map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether a key may be used. A key that a statement names and the key ARN that KMS resolves it to must both be
+    /// allowed, so a list that lets statements name an alias has the alias and its key's ARN.
+    #[must_use]
+    pub fn allows(&self, key_id: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|allowed| allowed == key_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_allows_all() {
+        assert!(AllowedKeys::parse(" ").unwrap().allows("local:any"));
+    }
+
+    #[test]
+    fn lists_are_exact() {
+        let allowed = AllowedKeys::parse("local:a, alias/app").unwrap();
+        assert!(allowed.allows("local:a"));
+        assert!(allowed.allows("alias/app"));
+        assert!(!allowed.allows("local:ab"));
+        assert!(!allowed.allows("alias/ap"));
+        assert!(!allowed.allows(""));
+    }
+
+    #[test]
+    fn a_mistake_does_not_allow_all() {
+        for list in [",", "local:a,", "local:a local:b", "*"] {
+            assert!(matches!(AllowedKeys::parse(list), Err(ArgumentError::AllowedKeys(_))), "{list}");
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The bytes of a value, version 1 (docs/FORMAT.md): parse and write. Knows no cipher.
+//!
+//! ```text
+//! F6 45 | version | suite | type | flags | commitment 32 | u16 length, encryption context     the header
+//! u16 length, wrapped keys | nonce 24 | ciphertext | tag 16
+//! ```
+
+use std::fmt;
+
+use crate::context::EncryptionContext;
+use crate::error::ValueError;
+use crate::key_reference;
+use crate::keys::{Commitment, Provider, WrappedKey};
+
+/// The first two bytes. F6 never occurs in UTF-8.
+pub const MAGIC: [u8; 2] = [0xf6, 0x45];
+/// The format version that this release writes.
+pub const VERSION: u8 = 1;
+/// The cipher suite that this release writes: HKDF-SHA-256, XAES-256-GCM, 32-byte commitment.
+pub const SUITE: u8 = 1;
+/// Bytes of the nonce.
+pub const NONCE_BYTES: usize = 24;
+/// Bytes of the authentication tag.
+pub const TAG_BYTES: usize = 16;
+
+const TYPE_OFFSET: usize = 4;
+const FLAGS_OFFSET: usize = 5;
+const COMMITMENT_OFFSET: usize = 6;
+const CONTEXT_LENGTH_OFFSET: usize = 38;
+/// A provider byte and a length in front of each wrapped key.
+const STANZA_FIXED_BYTES: usize = 3;
+
+/// The SQL type that a value was encrypted from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum ValueType {
+    /// Bytes as they are.
+    Bytea = 0,
+    /// UTF-8.
+    Text = 1,
+    /// JSON text in UTF-8.
+    Jsonb = 2,
+}
+
+impl ValueType {
+    fn from_byte(byte: u8) -> Result<Self, ValueError> {
+        match byte {
+            0 => Ok(Self::Bytea),
+            1 => Ok(Self::Text),
+            2 => Ok(Self::Jsonb),
+            _ => Err(ValueError::Malformed("type")),
+        }
+    }
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Bytea => "bytea",
+            Self::Text => "text",
+            Self::Jsonb => "jsonb",
+        })
+    }
+}
+
+/// The flags of a value.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Flags {
+    /// Associated data of the caller's was authenticated.
+    pub aad: bool,
+    /// The plaintext is padded with 80 00* (ISO/IEC 7816-4).
+    pub padded: bool,
+}
+
+impl Flags {
+    const AAD: u8 = 1;
+    const REF: u8 = 2;
+    const PAD: u8 = 4;
+
+    fn from_byte(byte: u8) -> Result<Self, ValueError> {
+        if byte & !(Self::AAD | Self::REF | Self::PAD) != 0 {
+            return Err(ValueError::Malformed("flags"));
+        }
+        if byte & Self::REF != 0 {
+            return Err(ValueError::UnsupportedReference);
+        }
+        Ok(Self { aad: byte & Self::AAD != 0, padded: byte & Self::PAD != 0 })
+    }
+
+    fn to_byte(self) -> u8 {
+        let bit = |set, bit| if set { bit } else { 0 };
+        bit(self.aad, Self::AAD) | bit(self.padded, Self::PAD)
+    }
+}
+
+/// Why the first bytes of a value could not be parsed.
+#[derive(Debug, Eq, PartialEq)]
+pub enum HeadError {
+    /// So many bytes of the value are needed to go on.
+    NeedBytes(usize),
+    /// They are not a value.
+    Invalid(ValueError),
+}
+
+impl From<ValueError> for HeadError {
+    fn from(error: ValueError) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+/// Everything of a value in front of its ciphertext, in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The type of the plaintext.
+    pub value_type: ValueType,
+    /// The flags.
+    pub flags: Flags,
+    /// The nonce.
+    pub nonce: &'a [u8; NONCE_BYTES],
+    /// Bytes of the ciphertext, which are those of the plaintext with its padding.
+    pub ciphertext_bytes: usize,
+    bytes: &'a [u8],
+    header_end: usize,
+    wrapped_keys_end: usize,
+}
+
+impl<'a> Head<'a> {
+    /// Parses the head of a value of `value_bytes` bytes from a prefix of it.
+    ///
+    /// # Errors
+    /// [`HeadError::NeedBytes`] if the prefix is too short and the value is not; else what is wrong with the value.
+    pub fn parse(prefix: &'a [u8], value_bytes: usize) -> Result<Self, HeadError> {
+        let mut cursor = Cursor { prefix, value_bytes, offset: 0 };
+        match cursor.take(MAGIC.len()) {
+            Ok(magic) if magic == MAGIC => {}
+            Err(HeadError::NeedBytes(bytes)) => return Err(HeadError::NeedBytes(bytes)),
+            _ => return Err(ValueError::NotAnEnvelope.into()),
+        }
+        match cursor.take(1)?[0] {
+            VERSION => {}
+            version => return Err(ValueError::UnsupportedVersion(version).into()),
+        }
+        match cursor.take(1)?[0] {
+            SUITE => {}
+            suite => return Err(ValueError::UnsupportedSuite(suite).into()),
+        }
+        let value_type = ValueType::from_byte(cursor.take(1)?[0])?;
+        let flags = Flags::from_byte(cursor.take(1)?[0])?;
+        cursor.take(CONTEXT_LENGTH_OFFSET - COMMITMENT_OFFSET)?;
+        cursor.take_prefixed()?;
+        let header_end = cursor.offset;
+        if cursor.take_prefixed()?.is_empty() {
+            return Err(ValueError::Malformed("wrapped keys").into());
+        }
+        let wrapped_keys_end = cursor.offset;
+        let nonce = cursor.take(NONCE_BYTES)?.first_chunk().expect("as many bytes as were taken");
+        let ciphertext_bytes = (value_bytes - cursor.offset).checked_sub(TAG_BYTES).ok_or(ValueError::Truncated)?;
+        Ok(Self { value_type, flags, nonce, ciphertext_bytes, bytes: prefix, header_end, wrapped_keys_end })
+    }
+
+    /// The header: the first part of the AEAD's associated data.
+    #[must_use]
+    pub fn header(&self) -> &'a [u8] {
+        &self.bytes[..self.header_end]
+    }
+
+    /// Bytes of the whole value.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        self.wrapped_keys_end + NONCE_BYTES + self.ciphertext_bytes + TAG_BYTES
+    }
+
+    /// The commitment to the data key, which also names it.
+    #[must_use]
+    pub fn commitment(&self) -> Commitment {
+        let bytes = self.bytes[COMMITMENT_OFFSET..].first_chunk();
+        Commitment(*bytes.expect("parse() went past the commitment"))
+    }
+
+    /// The identity of the data key: commitment, encryption context and wrapped keys, as they stand in the value. Two
+    /// values with the same identity have the same key and context, and whoever may unwrap the one may unwrap the other.
+    #[must_use]
+    pub fn dek_identity(&self) -> &'a [u8] {
+        &self.bytes[COMMITMENT_OFFSET..self.wrapped_keys_end]
+    }
+
+    /// The encryption context.
+    ///
+    /// # Errors
+    /// [`ValueError::Malformed`] if it is not in its canonical encoding.
+    pub fn encryption_context(&self) -> Result<EncryptionContext, ValueError> {
+        EncryptionContext::parse(&self.bytes[CONTEXT_LENGTH_OFFSET + 2..self.header_end])
+    }
+
+    /// The wrapped keys of known providers, in order: one at least.
+    ///
+    /// # Errors
+    /// [`ValueError::Malformed`] if they are not as written, [`ValueError::UnsupportedProvider`] if none is known.
+    pub fn wrapped_keys(&self) -> Result<Vec<WrappedKey>, ValueError> {
+        const MALFORMED: ValueError = ValueError::Malformed("wrapped keys");
+        let mut rest = &self.bytes[self.header_end + 2..self.wrapped_keys_end];
+        let first_provider = rest[0];
+        let mut wrapped_keys = Vec::new();
+        while !rest.is_empty() {
+            let ([provider, length @ ..], tail) = rest.split_first_chunk::<STANZA_FIXED_BYTES>().ok_or(MALFORMED)?;
+            let (stanza, tail) = tail.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(MALFORMED)?;
+            let (reference_bytes, stanza) = stanza.split_first().ok_or(MALFORMED)?;
+            let (reference, wrapped_dek) = stanza.split_at_checked((*reference_bytes).into()).ok_or(MALFORMED)?;
+            if wrapped_dek.is_empty() {
+                return Err(MALFORMED);
+            }
+            if let Some(provider) = Provider::from_byte(*provider) {
+                let key_id = key_reference::parse(provider, reference)?;
+                wrapped_keys.push(WrappedKey { provider, key_id, wrapped_dek: wrapped_dek.to_vec() });
+            }
+            rest = tail;
+        }
+        if wrapped_keys.is_empty() { Err(ValueError::UnsupportedProvider(first_provider)) } else { Ok(wrapped_keys) }
+    }
+}
+
+/// A whole value, in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    /// Everything in front of the ciphertext.
+    pub head: Head<'a>,
+    /// The ciphertext.
+    pub ciphertext: &'a [u8],
+    /// The authentication tag.
+    pub tag: &'a [u8; TAG_BYTES],
+}
+
+impl<'a> Envelope<'a> {
+    /// Finds the parts of a value. The context and the wrapped keys are parsed when they are asked for: a value under a
+    /// cached data key has the same ones, byte for byte, as the value that the key was fetched for.
+    ///
+    /// # Errors
+    /// What is wrong with the value.
+    pub fn parse(value: &'a [u8]) -> Result<Self, ValueError> {
+        let head = Head::parse(value, value.len()).map_err(|error| match error {
+            HeadError::Invalid(error) => error,
+            HeadError::NeedBytes(_) => ValueError::Truncated,
+        })?;
+        let (rest, tag) = value.split_last_chunk().ok_or(ValueError::Truncated)?;
+        Ok(Self { head, ciphertext: &rest[head.wrapped_keys_end + NONCE_BYTES..], tag })
+    }
+}
+
+/// The fields of a value, one after the other, from a prefix of it.
+struct Cursor<'a> {
+    prefix: &'a [u8],
+    value_bytes: usize,
+    offset: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], HeadError> {
+        let end = self.offset + bytes;
+        if end > self.value_bytes {
+            return Err(ValueError::Truncated.into());
+        }
+        let field = self.prefix.get(self.offset..end).ok_or(HeadError::NeedBytes(end))?;
+        self.offset = end;
+        Ok(field)
+    }
+
+    fn take_prefixed(&mut self) -> Result<&'a [u8], HeadError> {
+        let length = self.take(2)?;
+        self.take(u16::from_be_bytes([length[0], length[1]]).into())
+    }
+}
+
+/// What all values under one data key and encryption context begin with, ready to be copied in front of each.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Preamble {
+    bytes: Box<[u8]>,
+    header_end: usize,
+}
+
+impl Preamble {
+    /// Writes the preamble of a data key. `None` if a wrapped key is larger than its length field can say.
+    #[must_use]
+    pub fn new(commitment: &Commitment, context: &EncryptionContext, wrapped_keys: &[WrappedKey]) -> Option<Self> {
+        let mut bytes = Vec::new();
+        bytes.extend(MAGIC);
+        bytes.extend([VERSION, SUITE, 0, 0]);
+        bytes.extend(commitment.0);
+        bytes.extend(u16::try_from(context.as_bytes().len()).ok()?.to_be_bytes());
+        bytes.extend(context.as_bytes());
+        let header_end = bytes.len();
+        let mut stanzas = Vec::new();
+        for wrapped in wrapped_keys {
+            let reference = key_reference::write(&wrapped.key_id)?;
+            let stanza_bytes = 1 + reference.len() + wrapped.wrapped_dek.len();
+            stanzas.push(wrapped.provider as u8);
+            stanzas.extend(u16::try_from(stanza_bytes).ok()?.to_be_bytes());
+            stanzas.push(u8::try_from(reference.len()).ok()?);
+            stanzas.extend(&reference);
+            stanzas.extend(&wrapped.wrapped_dek);
+        }
+        bytes.extend(u16::try_from(stanzas.len()).ok()?.to_be_bytes());
+        bytes.extend(stanzas);
+        Some(Self { bytes: bytes.into(), header_end })
+    }
+
+    /// Copies the preamble of a value.
+    #[must_use]
+    pub fn of(head: &Head<'_>) -> Self {
+        Self { bytes: head.bytes[..head.wrapped_keys_end].into(), header_end: head.header_end }
+    }
+
+    /// Bytes of a value with a plaintext of `plaintext_bytes` bytes.
+    #[must_use]
+    pub fn value_bytes(&self, plaintext_bytes: usize) -> usize {
+        plaintext_bytes.saturating_add(self.bytes.len() + NONCE_BYTES + TAG_BYTES)
+    }
+
+    /// The identity of the data key, as [`Head::dek_identity`] gives it for its values.
+    #[must_use]
+    pub fn dek_identity(&self) -> &[u8] {
+        &self.bytes[COMMITMENT_OFFSET..]
+    }
+
+    /// Writes all of a value but its ciphertext and tag, and returns its parts.
+    ///
+    /// # Panics
+    /// Unless `value` has [`Self::value_bytes`] of its plaintext.
+    pub fn write<'a>(
+        &self,
+        value_type: ValueType,
+        flags: Flags,
+        nonce: &[u8; NONCE_BYTES],
+        value: &'a mut [u8],
+    ) -> ValueParts<'a> {
+        let (preamble, rest) = value.split_at_mut(self.bytes.len());
+        preamble.copy_from_slice(&self.bytes);
+        preamble[TYPE_OFFSET] = value_type as u8;
+        preamble[FLAGS_OFFSET] = flags.to_byte();
+        let (nonce_field, rest) = rest.split_at_mut(NONCE_BYTES);
+        nonce_field.copy_from_slice(nonce);
+        let (ciphertext, tag) = rest.split_at_mut(rest.len() - TAG_BYTES);
+        ValueParts { header: &preamble[..self.header_end], ciphertext, tag }
+    }
+}
+
+/// A value that is being written.
+pub struct ValueParts<'a> {
+    /// The header, written.
+    pub header: &'a [u8],
+    /// To be written.
+    pub ciphertext: &'a mut [u8],
+    /// To be written: 16 bytes.
+    pub tag: &'a mut [u8],
+}

@@ -1,0 +1,173 @@
+//! How a value names the key that wraps its data key: compact for KMS key ARNs, text for the rest.
+//!
+//! ```text
+//! 02 | flags | account u48 | uuid 16 | region ASCII      a KMS key ARN; flags: bits 0-1 partition, bit 7 multi-Region
+//! 01 | UTF-8 text                                        any other key
+//! ```
+//! An ARN that fits the compact form always takes it, so that a key has one encoding only.
+
+use crate::error::ValueError;
+use crate::keys::{LocalKeyName, Provider, is_alias, is_key_resource};
+
+const TEXT: u8 = 1;
+const COMPACT: u8 = 2;
+const PARTITIONS: [&str; 3] = ["aws", "aws-cn", "aws-us-gov"];
+const PARTITION_BITS: u8 = 0b11;
+const MULTI_REGION: u8 = 0x80;
+const ACCOUNT_END: u64 = 1_000_000_000_000;
+/// Bytes of the compact form before the region: form, flags, account, uuid.
+const COMPACT_FIXED_BYTES: usize = 1 + 1 + 6 + 16;
+
+/// The parts of `arn:partition:kms:region:account:resource`, each of plain characters, borrowed from it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KeyArn<'a> {
+    /// Such as `aws`.
+    pub partition: &'a str,
+    /// Such as `us-west-2`.
+    pub region: &'a str,
+    /// 12 digits.
+    pub account: &'a str,
+    /// `key/...` or `alias/...`.
+    pub resource: &'a str,
+}
+
+impl<'a> KeyArn<'a> {
+    /// Parses the ARN of a KMS key or alias. The region becomes part of a host name, so nothing but `a-z 0-9 -` is let in.
+    #[must_use]
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.splitn(6, ':');
+        let (arn, partition, service) = (parts.next()?, parts.next()?, parts.next()?);
+        let (region, account, resource) = (parts.next()?, parts.next()?, parts.next()?);
+        let valid = arn == "arn"
+            && partition.starts_with("aws")
+            && is_label(partition)
+            && service == "kms"
+            && is_label(region)
+            && account.len() == 12
+            && account.bytes().all(|byte| byte.is_ascii_digit())
+            && (is_alias(resource) || resource.strip_prefix("key/").is_some_and(is_key_resource));
+        valid.then_some(Self { partition, region, account, resource })
+    }
+
+    /// The id behind `key/`; `None` for an alias.
+    #[must_use]
+    pub fn key(&self) -> Option<&'a str> {
+        self.resource.strip_prefix("key/")
+    }
+
+    /// The compact form, if the key has one.
+    fn compact(&self) -> Option<Vec<u8>> {
+        let mut flags = u8::try_from(PARTITIONS.iter().position(|partition| *partition == self.partition)?).ok()?;
+        let key = self.key()?;
+        if key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return None;
+        }
+        let digits = match key.strip_prefix("mrk-") {
+            Some(digits) => {
+                flags |= MULTI_REGION;
+                digits.to_owned()
+            }
+            None => key.replace('-', ""),
+        };
+        let uuid = u128::from_str_radix(&digits, 16).ok()?;
+        let account: u64 = self.account.parse().ok()?;
+        let mut reference = vec![COMPACT, flags];
+        reference.extend(&account.to_be_bytes()[2..]);
+        reference.extend(uuid.to_be_bytes());
+        reference.extend(self.region.as_bytes());
+        (reference.len() <= usize::from(u8::MAX)).then_some(reference)
+    }
+}
+
+/// 1 to 63 of `a-z 0-9 -`, as in a host name (RFC 1035, section 2.3.1).
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// Writes the reference of a key: a key ARN, or `local:name`. `None` if it is longer than 255 bytes.
+#[must_use]
+pub fn write(key_id: &str) -> Option<Vec<u8>> {
+    KeyArn::parse(key_id)
+        .and_then(|arn| arn.compact())
+        .or_else(|| (key_id.len() < usize::from(u8::MAX)).then(|| [&[TEXT], key_id.as_bytes()].concat()))
+}
+
+/// Parses the reference of a key of a provider into its key ARN, or `local:name`.
+///
+/// # Errors
+/// [`ValueError::Malformed`] for any other bytes than those that [`write`] makes.
+pub fn parse(provider: Provider, reference: &[u8]) -> Result<String, ValueError> {
+    const MALFORMED: ValueError = ValueError::Malformed("key reference");
+    let key_id = match reference.split_first().ok_or(MALFORMED)? {
+        (&TEXT, text) => std::str::from_utf8(text).map_err(|_| MALFORMED)?.to_owned(),
+        (&COMPACT, _) => expand(reference).ok_or(MALFORMED)?,
+        _ => return Err(MALFORMED),
+    };
+    let is_key_of_provider = match provider {
+        Provider::AwsKms => KeyArn::parse(&key_id).is_some_and(|arn| arn.key().is_some()),
+        Provider::Local => key_id.strip_prefix("local:").is_some_and(|name| LocalKeyName::parse(name).is_ok()),
+    };
+    if is_key_of_provider && write(&key_id).as_deref() == Some(reference) { Ok(key_id) } else { Err(MALFORMED) }
+}
+
+fn expand(reference: &[u8]) -> Option<String> {
+    let (fixed, region) = reference.split_first_chunk::<COMPACT_FIXED_BYTES>()?;
+    let flags = fixed[1];
+    let partition = PARTITIONS.get(usize::from(flags & PARTITION_BITS))?;
+    let account = fixed[2..8].iter().fold(0, |account, byte| (account << 8) | u64::from(*byte));
+    let digits: String = fixed[8..].iter().map(|byte| format!("{byte:02x}")).collect();
+    let region = std::str::from_utf8(region).ok()?;
+    if flags & !(PARTITION_BITS | MULTI_REGION) != 0 || account >= ACCOUNT_END {
+        return None;
+    }
+    let key = if flags & MULTI_REGION != 0 {
+        format!("mrk-{digits}")
+    } else {
+        let (a, b, c, d, e) = (&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]);
+        format!("{a}-{b}-{c}-{d}-{e}")
+    };
+    Some(format!("arn:{partition}:kms:{region}:{account:012}:key/{key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips() {
+        for (provider, key_id, bytes) in [
+            (Provider::AwsKms, "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6", 33),
+            (
+                Provider::AwsKms,
+                "arn:aws-us-gov:kms:us-gov-west-1:000000000001:key/mrk-1234abcd12ab34cd56ef1234567890ab",
+                37,
+            ),
+            (
+                Provider::AwsKms,
+                "arn:aws-iso:kms:us-iso-east-1:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6",
+                84,
+            ),
+            (Provider::AwsKms, "arn:aws:kms:us-west-2:111122223333:key/715C0818-5825-4245-a755-138a6d9a11e6", 76),
+            (Provider::Local, "local:dev", 10),
+        ] {
+            let reference = write(key_id).unwrap();
+            assert_eq!(reference.len(), bytes, "{key_id}");
+            assert_eq!(parse(provider, &reference).as_deref(), Ok(key_id));
+        }
+    }
+
+    #[test]
+    fn an_alias_or_a_key_of_another_provider_is_no_reference() {
+        for (provider, key_id) in [
+            (Provider::AwsKms, "alias/app"),
+            (Provider::AwsKms, "arn:aws:kms:us-west-2:111122223333:alias/app"),
+            (Provider::AwsKms, "local:dev"),
+            (Provider::Local, "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6"),
+            (Provider::Local, "local:a b"),
+        ] {
+            let reference = write(key_id).unwrap();
+            assert_eq!(parse(provider, &reference), Err(ValueError::Malformed("key reference")), "{key_id}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Why a key provider did not do what it was asked. Nothing secret in it.
+
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// What was asked, by the name of the KMS operation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Operation {
+    /// Make a data key.
+    GenerateDataKey,
+    /// Unwrap a data key.
+    Decrypt,
+    /// Rewrap a data key.
+    ReEncrypt,
+    /// Change the key file of the local provider.
+    ChangeKeyring,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::GenerateDataKey => "GenerateDataKey",
+            Self::Decrypt => "Decrypt",
+            Self::ReEncrypt => "ReEncrypt",
+            Self::ChangeKeyring => "change of the key file",
+        })
+    }
+}
+
+/// The class of an error: what a client or an administrator would do about it.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum KmsErrorKind {
+    /// No answer, or the answer that the service has a fault: why.
+    #[error("KMS is unreachable")]
+    Unreachable(String),
+    /// No answer in time.
+    #[error("KMS did not answer in time")]
+    TimedOut,
+    /// The server has no AWS credentials: why.
+    #[error("no AWS credentials")]
+    NoCredentials(String),
+    /// Too many requests, after all retries.
+    #[error("KMS throttled the request")]
+    Throttled,
+    /// The credentials may not use the key.
+    #[error("KMS denied access to the key")]
+    AccessDenied,
+    /// The key is disabled, pending deletion or otherwise out of use.
+    #[error("the key is disabled or pending deletion")]
+    KeyUnusable,
+    /// No such key or alias.
+    #[error("key not found")]
+    NotFound,
+    /// The wrapped data key was changed, or belongs to another key or encryption context.
+    #[error("the wrapped data key could not be authenticated")]
+    WrappedKeyRejected,
+    /// KMS does not accept the request: why.
+    #[error("invalid request to KMS")]
+    InvalidRequest(String),
+    /// The answer is not what KMS promises, so it is not trusted: what is wrong.
+    #[error("unexpected answer from KMS")]
+    UnexpectedAnswer(&'static str),
+    /// No region is known for a key that is not named by ARN.
+    #[error("no AWS region for the key")]
+    NoRegion,
+    /// The setting for the local provider's key file is empty.
+    #[error("the local key provider is off")]
+    LocalProviderOff,
+    /// The local provider's key file cannot be used: why.
+    #[error("the local key file cannot be used")]
+    Keyring(String),
+    /// A local key with this name exists.
+    #[error("local key already exists")]
+    LocalKeyExists,
+}
+
+/// What KMS said about an error. Never about the data: KMS errors name keys and principals.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Answer {
+    /// The error code, such as `AccessDeniedException`.
+    pub code: Option<String>,
+    /// The message.
+    pub message: Option<String>,
+    /// The request id, for CloudTrail and AWS support.
+    pub request_id: Option<String>,
+}
+
+/// A failed call to a key provider.
+#[derive(Clone, Debug, Error)]
+#[error("{kind}")]
+pub struct KmsError {
+    /// The class.
+    pub kind: KmsErrorKind,
+    /// What was asked.
+    pub operation: Operation,
+    /// The key that was named.
+    pub key_id: String,
+    /// What KMS said, if it answered.
+    pub answer: Box<Answer>,
+    /// How long the call took, retries included.
+    pub elapsed: Option<Duration>,
+}
+
+impl KmsError {
+    /// An error without an answer of KMS's.
+    #[must_use]
+    pub fn new(kind: KmsErrorKind, operation: Operation, key_id: &str) -> Self {
+        Self { kind, operation, key_id: key_id.to_owned(), answer: Box::default(), elapsed: None }
+    }
+}

@@ -1,0 +1,27 @@
+//! envelope_pg without PostgreSQL: value format, cipher suite, data key cache and key providers.
+//!
+//! - [`format`]: the bytes of a value, parsed and written; knows no cipher
+//! - [`context`]: the KMS encryption context and its one canonical encoding
+//! - [`keys`]: the key hierarchy, from the key that a statement names to the key that seals a value
+//! - [`key_reference`]: how a value names the KMS key that wraps its data key
+//! - [`suite`]: suite 01, XAES-256-GCM under a derived key, with key commitment
+//! - [`value`]: whole values: format and suite together
+//! - [`random`]: nonces from the kernel
+//! - [`cache`]: the bounded caches of data keys; time is a parameter
+//! - [`allowed_keys`]: strict mode
+//! - [`kms`]: the key providers behind one trait
+//! - [`error`]: what can go wrong with a value
+
+#![forbid(unsafe_code)]
+
+pub mod allowed_keys;
+pub mod cache;
+pub mod context;
+pub mod error;
+pub mod format;
+pub mod key_reference;
+pub mod keys;
+pub mod kms;
+pub mod random;
+pub mod suite;
+pub mod value;

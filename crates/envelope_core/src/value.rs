@@ -1,0 +1,112 @@
+//! Whole values: the format and the suite together.
+
+use std::borrow::Cow;
+
+use crate::context::EncryptionContext;
+use crate::error::ValueError;
+use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, ValueType};
+use crate::keys::{Dek, WrappedKey};
+use crate::suite::SealingKey;
+
+/// A data key ready for use: what seals and opens its values, and what they begin with. Has no Debug.
+pub struct DataKey {
+    sealing_key: SealingKey,
+    preamble: Preamble,
+    wrapped: WrappedKey,
+}
+
+impl DataKey {
+    /// Takes a data key that a provider made. `None` if its wrapped form does not fit into a value.
+    #[must_use]
+    pub fn generated(dek: Dek, wrapped: WrappedKey, context: &EncryptionContext) -> Option<Self> {
+        let sealing_key = SealingKey::derive(dek);
+        let preamble = Preamble::new(sealing_key.commitment(), context, std::slice::from_ref(&wrapped))?;
+        Some(Self { sealing_key, preamble, wrapped })
+    }
+
+    /// Takes a data key that a provider unwrapped for a value, from the one of its wrapped keys that the provider opened.
+    ///
+    /// # Errors
+    /// [`ValueError::AuthenticationFailed`] if the value does not commit to this data key.
+    pub fn unwrapped(dek: Dek, wrapped: WrappedKey, head: &Head<'_>) -> Result<Self, ValueError> {
+        let sealing_key = SealingKey::derive(dek);
+        if *sealing_key.commitment() != head.commitment() {
+            return Err(ValueError::AuthenticationFailed);
+        }
+        Ok(Self { sealing_key, preamble: Preamble::of(head), wrapped })
+    }
+
+    /// The identity of the data key, as it stands in its values.
+    #[must_use]
+    pub fn identity(&self) -> &[u8] {
+        self.preamble.dek_identity()
+    }
+
+    /// The key that wraps it: a key ARN, or `local:name`, as the provider gave it.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        &self.wrapped.key_id
+    }
+
+    /// Its wrapped form.
+    #[must_use]
+    pub fn wrapped(&self) -> &WrappedKey {
+        &self.wrapped
+    }
+
+    /// Bytes of the value of a plaintext of `plaintext_bytes` bytes.
+    #[must_use]
+    pub fn value_bytes(&self, plaintext_bytes: usize) -> usize {
+        self.preamble.value_bytes(plaintext_bytes)
+    }
+
+    /// Seals a plaintext into `value`.
+    ///
+    /// # Panics
+    /// Unless `value` has [`Self::value_bytes`] of the plaintext.
+    pub fn seal(
+        &self,
+        value_type: ValueType,
+        nonce: &[u8; NONCE_BYTES],
+        aad: Option<&[u8]>,
+        plaintext: &[u8],
+        value: &mut [u8],
+    ) {
+        let flags = Flags { aad: aad.is_some(), padded: false };
+        let parts = self.preamble.write(value_type, flags, nonce, value);
+        let associated_data = associated_data(parts.header, aad);
+        self.sealing_key.seal(nonce, &associated_data, plaintext, parts.ciphertext, parts.tag);
+    }
+
+    /// Opens a value into `plaintext`, which has `ciphertext_bytes`, and returns how many of them are plaintext.
+    ///
+    /// # Errors
+    /// [`ValueError::AuthenticationFailed`], with `plaintext` wiped.
+    pub fn open(&self, envelope: &Envelope<'_>, aad: Option<&[u8]>, plaintext: &mut [u8]) -> Result<usize, ValueError> {
+        check_aad(&envelope.head, aad)?;
+        let associated_data = associated_data(envelope.head.header(), aad);
+        self.sealing_key.open(envelope.head.nonce, &associated_data, envelope.ciphertext, envelope.tag, plaintext)?;
+        if envelope.head.flags.padded { unpadded_bytes(plaintext) } else { Ok(plaintext.len()) }
+    }
+}
+
+/// Checks that an aad is given exactly if the value was sealed with one: known before any key is.
+///
+/// # Errors
+/// [`ValueError::AuthenticationFailed`], as for a wrong aad.
+pub fn check_aad(head: &Head<'_>, aad: Option<&[u8]>) -> Result<(), ValueError> {
+    if head.flags.aad == aad.is_some() { Ok(()) } else { Err(ValueError::AuthenticationFailed) }
+}
+
+fn associated_data<'a>(header: &'a [u8], aad: Option<&[u8]>) -> Cow<'a, [u8]> {
+    match aad {
+        None => Cow::Borrowed(header),
+        Some(aad) => Cow::Owned([header, aad].concat()),
+    }
+}
+
+/// Length without the padding 80 00* (ISO/IEC 7816-4, padding method 2).
+fn unpadded_bytes(padded: &[u8]) -> Result<usize, ValueError> {
+    let marker = padded.iter().rposition(|byte| *byte != 0);
+    marker.filter(|marker| padded[*marker] == 0x80).ok_or(ValueError::Malformed("padding"))
+}
