@@ -1,0 +1,42 @@
+//! The SQL functions for this session's cache and for the key file of the local provider.
+
+use envelope_core::keys::LocalKeyName;
+use envelope_core::kms::local::LocalKms;
+use pgrx::pg_sys::Datum;
+
+use crate::call::{Call, Varlena, sql_functions};
+use crate::encoding::to_utf8;
+use crate::error::Error;
+use crate::{bridge, session, settings};
+
+sql_functions! {
+    env_cache_flush, pg_finfo_env_cache_flush => cache_flush;
+    env_local_create_key, pg_finfo_env_local_create_key => local_create_key;
+    env_local_rotate_key, pg_finfo_env_local_rotate_key => local_rotate_key;
+}
+
+fn cache_flush(_call: &Call) -> Result<Option<Datum>, Error> {
+    Ok(Some(Datum::from(session::flush() as i32)))
+}
+
+fn local_create_key(call: &Call) -> Result<Option<Datum>, Error> {
+    let (settings, name) = (settings::kms(), key_name(call)?);
+    let keyring = LocalKms::new(settings.local_keyring.clone());
+    let key_id = bridge::call(settings, move |_| async move { keyring.create_key(&name).await })??;
+    Varlena::copy_of(key_id.as_bytes()).map(Some)
+}
+
+fn local_rotate_key(call: &Call) -> Result<Option<Datum>, Error> {
+    let (settings, name) = (settings::kms(), key_name(call)?);
+    let keyring = LocalKms::new(settings.local_keyring.clone());
+    let version = bridge::call(settings, move |_| async move { keyring.rotate_key(&name).await })??;
+    Ok(Some(Datum::from(version as i32)))
+}
+
+fn key_name(call: &Call) -> Result<LocalKeyName, Error> {
+    let name = call.bytes(0).expect("sql/ declares the function STRICT");
+    let name = to_utf8(name)?;
+    // People may write the whole key id.
+    let name = String::from_utf8_lossy(name.strip_prefix(b"local:").unwrap_or(&name));
+    Ok(LocalKeyName::parse(&name)?)
+}

@@ -1,0 +1,199 @@
+//! The thread that talks to KMS, and the interruptible wait for it.
+//!
+//! One thread per backend, made at the first call. All signals are blocked in it and in the threads that it makes, so that
+//! PostgreSQL's handlers only ever run on the main thread. It never calls PostgreSQL. The main thread waits on its latch and
+//! on an eventfd: cancel, statement_timeout and termination end the wait at once, and the request with it.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use std::{io, ptr, thread};
+
+use envelope_core::kms::{Providers, Settings};
+use once_cell::unsync::OnceCell;
+use pgrx::prelude::*;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsRawFd, OwnedFd};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use crate::error::Error;
+
+/// The providers keep their own time limit; this much later the thread itself must be stuck.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long an ending backend waits for the thread.
+const EXIT_WAIT: Duration = Duration::from_millis(200);
+
+type Job = Box<dyn FnOnce(Rc<Providers>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+struct Bridge {
+    jobs: UnboundedSender<(Settings, Job)>,
+    /// Readable when a request has ended.
+    ended: Arc<OwnedFd>,
+    /// Disconnected when the thread has ended.
+    alive: mpsc::Receiver<()>,
+}
+
+thread_local! {
+    static BRIDGE: RefCell<OnceCell<Rc<Bridge>>> = const { RefCell::new(OnceCell::new()) };
+}
+
+/// Runs a request on the thread and waits for it.
+///
+/// # Errors
+/// [`Error::Bridge`] if the thread is not there or does not answer. An interrupt is raised by PostgreSQL itself: the request
+/// is then dropped, and the thread is ready for the next one.
+pub fn call<T, F>(settings: Settings, request: impl FnOnce(Rc<Providers>) -> F + Send + 'static) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let bridge = BRIDGE.with_borrow(|bridge| bridge.get_or_try_init(Bridge::start).cloned()).map_err(unavailable)?;
+    let (sender, receiver) = oneshot::channel();
+    let answer = Answer { sender, _wake: Wake(Arc::clone(&bridge.ended)) };
+    let deadline = Instant::now() + settings.aws.timeout + GRACE;
+    let job: Job = Box::new(move |providers| Box::pin(answer.with(request(providers))));
+    bridge.jobs.send((settings, job)).map_err(|_| Error::Bridge("It has ended".into()))?;
+    bridge.wait(receiver, deadline)
+}
+
+fn unavailable(error: io::Error) -> Error {
+    Error::Bridge(format!("It could not be started: {error}"))
+}
+
+/// The thread's end of a request. Dropped in any way, it wakes the main thread: the sender first, then the eventfd.
+struct Answer<T> {
+    sender: oneshot::Sender<T>,
+    _wake: Wake,
+}
+
+impl<T> Answer<T> {
+    async fn with(self, request: impl Future<Output = T>) {
+        let Self { mut sender, _wake } = self;
+        tokio::select! {
+            result = request => drop(sender.send(result)),
+            // The main thread has stopped waiting.
+            () = sender.closed() => {}
+        }
+    }
+}
+
+struct Wake(Arc<OwnedFd>);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        // Fails only if the counter is full, and then it is readable.
+        let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Bridge {
+    fn start() -> io::Result<Rc<Self>> {
+        let ended = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (jobs, receiver) = unbounded_channel();
+        let (alive_until, alive) = mpsc::channel();
+        let _signals = BlockedSignals::block();
+        thread::Builder::new().name("envelope_pg kms".into()).spawn(move || {
+            let _alive_until: mpsc::Sender<()> = alive_until;
+            run(receiver);
+        })?;
+        // SAFETY: the function stays in memory as long as the process.
+        unsafe { pg_sys::on_proc_exit(Some(stop_at_exit), pg_sys::Datum::null()) };
+        Ok(Rc::new(Self { jobs, ended, alive }))
+    }
+
+    fn wait<T>(&self, mut receiver: oneshot::Receiver<T>, deadline: Instant) -> Result<T, Error> {
+        loop {
+            match receiver.try_recv() {
+                Ok(result) => return Ok(result),
+                Err(TryRecvError::Closed) => return Err(Error::Bridge("It failed".into())),
+                Err(TryRecvError::Empty) => {}
+            }
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                return Err(Error::Bridge("It does not answer".into()));
+            }
+            self.wait_for_event(remaining);
+            pg_sys::check_for_interrupts!();
+        }
+    }
+
+    /// Waits until a request has ended or the latch was set, and clears both.
+    fn wait_for_event(&self, timeout: Duration) {
+        let events =
+            pg_sys::WL_LATCH_SET | pg_sys::WL_SOCKET_READABLE | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+        let timeout_ms = timeout.as_millis().saturating_add(1).min(i32::MAX as u128) as i64;
+        // SAFETY: on the main thread of a backend, which has a latch; the descriptor is open as long as `self`.
+        unsafe {
+            let fd = self.ended.as_raw_fd();
+            let woken =
+                pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, fd, timeout_ms, pg_sys::PG_WAIT_EXTENSION);
+            if woken & pg_sys::WL_LATCH_SET as i32 != 0 {
+                pg_sys::ResetLatch(pg_sys::MyLatch);
+            }
+        }
+        // Nothing to read is fine: then it was the latch.
+        let _ = rustix::io::read(&*self.ended, &mut [0_u8; 8]);
+    }
+}
+
+/// The thread: one single-threaded runtime for the backend's life, any number of requests at a time.
+fn run(mut jobs: UnboundedReceiver<(Settings, Job)>) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        // The main thread finds the channel closed.
+        return;
+    };
+    let tasks = tokio::task::LocalSet::new();
+    tasks.block_on(&runtime, async {
+        let mut current: Option<(Settings, Rc<Providers>)> = None;
+        while let Some((settings, job)) = jobs.recv().await {
+            let providers = match &current {
+                Some((known, providers)) if *known == settings => Rc::clone(providers),
+                _ => {
+                    let providers = Rc::new(Providers::new(settings.clone()));
+                    current = Some((settings, Rc::clone(&providers)));
+                    providers
+                }
+            };
+            tokio::task::spawn_local(job(providers));
+        }
+    });
+    // A name look-up in the system's resolver cannot be interrupted, so it is not waited for.
+    runtime.shutdown_background();
+}
+
+/// Ends the thread before the process runs its exit handlers.
+#[pg_guard]
+unsafe extern "C-unwind" fn stop_at_exit(_code: i32, _argument: pg_sys::Datum) {
+    let bridge = BRIDGE.take().into_inner().and_then(|bridge| Rc::try_unwrap(bridge).ok());
+    if let Some(Bridge { jobs, alive, .. }) = bridge {
+        drop(jobs);
+        let _ = alive.recv_timeout(EXIT_WAIT);
+    }
+}
+
+/// Blocks all signals on this thread until it is dropped; threads made meanwhile inherit that.
+struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    fn block() -> Self {
+        // SAFETY: sigset_t is plain data that sigfillset and pthread_sigmask fill; neither fails with these arguments.
+        unsafe {
+            let mut all = std::mem::zeroed();
+            let mut before = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: sets the mask that was in force before.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
+    }
+}

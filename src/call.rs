@@ -1,0 +1,197 @@
+//! Arguments and results of SQL functions: PostgreSQL's datums as Rust slices, without copies.
+
+use std::ffi::CStr;
+
+use envelope_core::error::ValueError;
+use envelope_core::format::{Head, HeadError};
+use pgrx::fcinfo::direct_function_call_as_datum;
+use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
+
+use crate::error::Error;
+
+/// PostgreSQL's MaxAllocSize (utils/memutils.h): no value is larger.
+const MAX_ALLOC_BYTES: usize = 0x3fff_ffff;
+/// Bytes of a value's head that are read first: enough for all but large encryption contexts.
+const FIRST_SLICE_BYTES: usize = 512;
+
+/// Exports a SQL function: `fn body(&Call) -> Result<Option<Datum>, Error>`, where `None` is NULL.
+macro_rules! sql_functions {
+    ($($symbol:ident, $finfo:ident => $body:path;)*) => {$(
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+
+        #[unsafe(no_mangle)]
+        #[pgrx::pg_guard]
+        pub unsafe extern "C-unwind" fn $symbol(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
+            // SAFETY: PostgreSQL calls with the fcinfo of this call, whose arguments are of the types that sql/ declares.
+            let call = unsafe { $crate::call::Call::new(fcinfo) };
+            let result = $crate::error::OrRaise::or_raise($body(&call));
+            call.finish(result)
+        }
+    )*};
+}
+pub(crate) use sql_functions;
+
+/// One call of a SQL function.
+pub struct Call {
+    fcinfo: FunctionCallInfo,
+}
+
+impl Call {
+    /// # Safety
+    /// `fcinfo` is the one that PostgreSQL called the function with, and the `Call` does not outlive that call.
+    pub unsafe fn new(fcinfo: FunctionCallInfo) -> Self {
+        Self { fcinfo }
+    }
+
+    /// The raw call, for functions that return a row.
+    pub fn fcinfo(&self) -> FunctionCallInfo {
+        self.fcinfo
+    }
+
+    /// How many arguments the overload that was called has.
+    pub fn arguments(&self) -> usize {
+        // SAFETY: `new` was given a live fcinfo.
+        unsafe { (*self.fcinfo).nargs as usize }
+    }
+
+    /// An argument, unless it is NULL.
+    pub fn datum(&self, index: usize) -> Option<Datum> {
+        assert!(index < self.arguments());
+        // SAFETY: PostgreSQL fills `nargs` arguments, and `index` is below that.
+        let argument = unsafe { (*self.fcinfo).args.as_slice(self.arguments())[index] };
+        (!argument.isnull).then_some(argument.value)
+    }
+
+    /// The bytes of a text or bytea argument, unless it is NULL.
+    pub fn bytes(&self, index: usize) -> Option<&[u8]> {
+        let datum = self.datum(index)?;
+        // SAFETY: all callers pass the index of a text or bytea argument. The detoasted copy is in a memory context that
+        // PostgreSQL resets after this call, which `self` does not outlive.
+        Some(unsafe { varlena_bytes(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) })
+    }
+
+    /// The result, or NULL.
+    pub fn finish(&self, result: Option<Datum>) -> Datum {
+        // SAFETY: `new` was given a live fcinfo.
+        unsafe { (*self.fcinfo).isnull = result.is_none() };
+        result.unwrap_or(Datum::null())
+    }
+}
+
+/// # Safety
+/// `varlena` is a live, detoasted value (its header may be short), and stays so for `'a`.
+unsafe fn varlena_bytes<'a>(varlena: *const pg_sys::varlena) -> &'a [u8] {
+    // SAFETY: the size and the data are those of one live value.
+    unsafe {
+        std::slice::from_raw_parts(
+            pgrx::varlena::vardata_any(varlena).cast::<u8>(),
+            pgrx::varlena::varsize_any_exhdr(varlena),
+        )
+    }
+}
+
+/// Parses the head of an encrypted value, and reads no more of it from its TOAST table than that. Calls `read` with it.
+///
+/// # Errors
+/// What is wrong with the value, or what `read` returns.
+pub fn with_head<T>(value: Datum, read: impl FnOnce(&Head<'_>) -> Result<T, ValueError>) -> Result<T, ValueError> {
+    // SAFETY: `value` is a bytea argument that is not NULL.
+    let value_bytes = unsafe { pg_sys::toast_raw_datum_size(value) } - pg_sys::VARHDRSZ;
+    let mut slice_bytes = FIRST_SLICE_BYTES;
+    loop {
+        // SAFETY: as above. PostgreSQL cuts the slice at the value's end; the slice lives as long as this call.
+        let prefix = unsafe {
+            let count = i32::try_from(slice_bytes).unwrap_or(i32::MAX);
+            varlena_bytes(pg_sys::pg_detoast_datum_slice(value.cast_mut_ptr(), 0, count))
+        };
+        match Head::parse(prefix, value_bytes) {
+            Ok(head) => return read(&head),
+            Err(HeadError::Invalid(error)) => return Err(error),
+            // More than before: the parser asks only for what the prefix did not have.
+            Err(HeadError::NeedBytes(bytes)) => slice_bytes = bytes,
+        }
+    }
+}
+
+/// A text or bytea result that is being written.
+pub struct Varlena {
+    pointer: *mut pg_sys::varlena,
+    capacity: usize,
+}
+
+impl Varlena {
+    /// Room for `bytes` bytes, which the caller writes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above PostgreSQL's limit.
+    pub fn with_room(bytes: usize) -> Result<Self, Error> {
+        let total = bytes.saturating_add(pg_sys::VARHDRSZ);
+        if total > MAX_ALLOC_BYTES {
+            return Err(Error::TooLarge(bytes));
+        }
+        // SAFETY: palloc returns that much memory or raises an error.
+        let pointer = unsafe { pg_sys::palloc(total).cast() };
+        Ok(Self { pointer, capacity: bytes })
+    }
+
+    /// A copy of some bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above PostgreSQL's limit.
+    pub fn copy_of(bytes: &[u8]) -> Result<Datum, Error> {
+        let mut copy = Self::with_room(bytes.len())?;
+        copy.as_mut_slice().copy_from_slice(bytes);
+        Ok(copy.finish(bytes.len()))
+    }
+
+    /// The room.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: `with_room` allocated a header and this many bytes; nobody else has the pointer. What palloc returned is
+        // memory of a foreign allocator, so its bytes have some value.
+        unsafe {
+            let data = self.pointer.cast::<u8>().add(pg_sys::VARHDRSZ);
+            std::slice::from_raw_parts_mut(data, self.capacity)
+        }
+    }
+
+    /// The result, of which `bytes` bytes were written.
+    pub fn finish(self, bytes: usize) -> Datum {
+        assert!(bytes <= self.capacity);
+        // SAFETY: the header is inside the allocation, and the length fits it since `with_room` checked the capacity.
+        unsafe { pgrx::varlena::set_varsize_4b(self.pointer, (bytes + pg_sys::VARHDRSZ) as i32) };
+        Datum::from(self.pointer)
+    }
+}
+
+/// JSON text of a jsonb, in the database's encoding.
+pub fn jsonb_text<'a>(jsonb: Datum) -> &'a CStr {
+    // SAFETY: callers pass a jsonb argument that is not NULL. jsonb_out returns a C string, in a memory context that
+    // PostgreSQL resets after the SQL function's call.
+    unsafe {
+        let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(jsonb)]);
+        CStr::from_ptr(text.expect("jsonb_out returns a C string").cast_mut_ptr())
+    }
+}
+
+/// The jsonb of a JSON text in the database's encoding.
+///
+/// # Errors
+/// [`ValueError::Malformed`] if it is not JSON; PostgreSQL's own error would quote the text.
+pub fn jsonb_from_text(text: &CStr) -> Result<Datum, ValueError> {
+    use pgrx::PgSqlErrorCode as Code;
+    const MALFORMED: ValueError = ValueError::Malformed("plaintext is not JSON");
+    // SAFETY: jsonb_in takes a C string.
+    let parse = || unsafe {
+        let jsonb = direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(Datum::from(text.as_ptr()))]);
+        Ok(jsonb.expect("jsonb_in returns a jsonb"))
+    };
+    // Parsing has no side effects to roll back but memory of the current context.
+    pgrx::PgTryBuilder::new(parse)
+        .catch_when(Code::ERRCODE_INVALID_TEXT_REPRESENTATION, |_| Err(MALFORMED))
+        .catch_when(Code::ERRCODE_UNTRANSLATABLE_CHARACTER, |_| Err(MALFORMED))
+        .execute()
+}

@@ -1,0 +1,93 @@
+//! Between the database's encoding and UTF-8, which is what encrypted text is in. PostgreSQL's own conversion functions
+//! quote the character that they cannot convert; these errors do not, because it is plaintext.
+
+use std::borrow::Cow;
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use crate::error::Error;
+
+const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
+const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
+/// PostgreSQL's MAX_CONVERSION_GROWTH (mb/pg_wchar.h).
+const MAX_GROWTH: usize = 4;
+/// Large texts are converted in pieces of this size.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Text in the database's encoding, as UTF-8.
+///
+/// # Errors
+/// [`Error::NotInEncoding`] where the database does not say its encoding (SQL_ASCII) and it is not UTF-8, and
+/// [`Error::Untranslatable`].
+pub fn to_utf8(text: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
+    match database_encoding() {
+        UTF8 => Ok(Cow::Borrowed(text)),
+        SQL_ASCII => match std::str::from_utf8(text) {
+            Ok(_) => Ok(Cow::Borrowed(text)),
+            Err(_) => Err(Error::NotInEncoding("UTF8".into())),
+        },
+        encoding => convert(text, encoding, UTF8).map(Cow::Owned),
+    }
+}
+
+/// UTF-8 text in the database's encoding; the same bytes where that is UTF-8.
+///
+/// # Errors
+/// [`Error::NotInEncoding`] for what no text is: other bytes than UTF-8, or a zero byte; [`Error::Untranslatable`].
+pub fn from_utf8(text: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
+    if std::str::from_utf8(text).is_err() || text.contains(&0) {
+        return Err(Error::NotInEncoding("UTF8".into()));
+    }
+    match database_encoding() {
+        UTF8 | SQL_ASCII => Ok(Cow::Borrowed(text)),
+        encoding => convert(text, UTF8, encoding).map(Cow::Owned),
+    }
+}
+
+fn database_encoding() -> i32 {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetDatabaseEncoding() }
+}
+
+fn convert(text: &[u8], from: i32, to: i32) -> Result<Vec<u8>, Error> {
+    // SAFETY: looks the conversion up in the catalog; the encodings are valid.
+    let conversion = unsafe { pg_sys::FindDefaultConversionProc(from, to) };
+    if conversion == pg_sys::InvalidOid {
+        return Err(untranslatable());
+    }
+    let mut rest = text;
+    let mut converted = Vec::with_capacity(text.len());
+    let mut piece = vec![0_u8; text.len().min(PIECE_BYTES) * MAX_GROWTH + 1];
+    while !rest.is_empty() {
+        let source = &rest[..rest.len().min(PIECE_BYTES)];
+        // SAFETY: the function reads `source`, and writes to `piece` at most its length, a final zero byte included. It
+        // stops in front of a character that is cut off or that it cannot convert, and says how far it came.
+        let consumed = unsafe {
+            pg_sys::pg_do_encoding_conversion_buf(
+                conversion,
+                from,
+                to,
+                source.as_ptr().cast_mut(),
+                source.len() as i32,
+                piece.as_mut_ptr(),
+                piece.len() as i32,
+                true,
+            )
+        };
+        let consumed = usize::try_from(consumed).unwrap_or_default();
+        let output = CStr::from_bytes_until_nul(&piece).map_err(|_| untranslatable())?;
+        if consumed == 0 {
+            return Err(untranslatable());
+        }
+        converted.extend(output.to_bytes());
+        rest = &rest[consumed..];
+    }
+    Ok(converted)
+}
+
+fn untranslatable() -> Error {
+    // SAFETY: returns a static C string.
+    let name = unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
+    Error::Untranslatable(name.to_string_lossy().into_owned())
+}

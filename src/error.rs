@@ -1,0 +1,239 @@
+//! What becomes which PostgreSQL error. Only this file builds error reports; nothing secret reaches it.
+
+use envelope_core::error::{ArgumentError, ValueError};
+use envelope_core::kms::{KmsError, KmsErrorKind};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+use thiserror::Error;
+
+/// Whatever stops a SQL function.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// 22P03, 0A000, 22000, 42804.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// 22023.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    /// By its kind: see [`kms_sqlstate`].
+    #[error(transparent)]
+    Kms(#[from] KmsError),
+    /// 42501: the key.
+    #[error("key is not in envelope_pg.allowed_keys")]
+    KeyNotAllowed(String),
+    /// 22004: the argument.
+    #[error("{0} must not be null")]
+    NullArgument(&'static str),
+    /// 54000: bytes that were asked for.
+    #[error("value is too large")]
+    TooLarge(usize),
+    /// 22P05: the encoding of the database.
+    #[error("decrypted text has a character that the database encoding does not have")]
+    Untranslatable(String),
+    /// 22021: the encoding that was expected.
+    #[error("text is not valid in encoding \"{0}\"")]
+    NotInEncoding(String),
+    /// 58000.
+    #[error("thread for KMS calls is not available")]
+    Bridge(String),
+    /// 58000.
+    #[error("the operating system gave no random numbers")]
+    NoRandomness,
+}
+
+struct Report {
+    sqlstate: PgSqlErrorCode,
+    message: String,
+    detail: Option<String>,
+    hint: Option<&'static str>,
+}
+
+impl Error {
+    /// Raises the error in PostgreSQL.
+    #[track_caller]
+    pub fn raise(self) -> ! {
+        let report = self.report();
+        let mut error = ErrorReport::new(report.sqlstate, printable(&report.message), "envelope_pg");
+        if let Some(detail) = report.detail {
+            error = error.set_detail(printable(&detail));
+        }
+        if let Some(hint) = report.hint {
+            error = error.set_hint(hint);
+        }
+        error.report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+
+    fn report(&self) -> Report {
+        let report = |sqlstate, detail, hint| Report { sqlstate, message: self.to_string(), detail, hint };
+        match self {
+            Self::Value(error) => {
+                let (sqlstate, hint) = value_sqlstate(error);
+                report(sqlstate, None, hint)
+            }
+            Self::Argument(error) => {
+                report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, None, Some(argument_hint(error)))
+            }
+            Self::Kms(error) => {
+                let (sqlstate, hint) = kms_sqlstate(&error.kind);
+                report(sqlstate, Some(kms_detail(error)), hint)
+            }
+            Self::KeyNotAllowed(key_id) => report(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                Some(format!("Key: {key_id}.")),
+                Some("A key that a statement names, and the key ARN behind it, must both be in the list."),
+            ),
+            Self::NullArgument(_) => report(
+                PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                None,
+                Some("Only the plaintext or the value may be null: the result is then null."),
+            ),
+            Self::TooLarge(bytes) => report(
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                Some(format!("The result would have {bytes} bytes; PostgreSQL's limit is 1 GB.")),
+                Some("Split the value over several rows."),
+            ),
+            Self::Untranslatable(encoding) => report(
+                PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER,
+                Some(format!("The database encoding is {encoding}; text is encrypted as UTF-8.")),
+                Some("Decrypt it in a database with encoding UTF8."),
+            ),
+            Self::NotInEncoding(_) => report(PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, None, None),
+            Self::Bridge(reason) => {
+                report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, Some(format!("{reason}.")), Some("Try again."))
+            }
+            Self::NoRandomness => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, None, None),
+        }
+    }
+}
+
+/// Raises errors at the border to PostgreSQL.
+pub trait OrRaise<T> {
+    /// The value, or an error in PostgreSQL.
+    fn or_raise(self) -> T;
+}
+
+impl<T> OrRaise<T> for Result<T, Error> {
+    #[track_caller]
+    fn or_raise(self) -> T {
+        match self {
+            Ok(value) => value,
+            Err(error) => error.raise(),
+        }
+    }
+}
+
+fn value_sqlstate(error: &ValueError) -> (PgSqlErrorCode, Option<&'static str>) {
+    use PgSqlErrorCode as Code;
+    match error {
+        ValueError::NotAnEnvelope | ValueError::Truncated | ValueError::Malformed(_) => (
+            Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
+            Some("env_is_envelope(value) tells encrypted values from others."),
+        ),
+        ValueError::UnsupportedVersion(_)
+        | ValueError::UnsupportedSuite(_)
+        | ValueError::UnsupportedReference
+        | ValueError::UnsupportedProvider(_) => {
+            (Code::ERRCODE_FEATURE_NOT_SUPPORTED, Some("A newer release of envelope_pg may have written it."))
+        }
+        ValueError::AuthenticationFailed => (
+            Code::ERRCODE_DATA_EXCEPTION,
+            Some("It was changed, or moved to another row, or the aad is not the one it was encrypted with."),
+        ),
+        ValueError::WrongType { .. } => (
+            Code::ERRCODE_DATATYPE_MISMATCH,
+            Some("Use env_decrypt for text, env_decrypt_bytea for bytea and env_decrypt_jsonb for jsonb."),
+        ),
+    }
+}
+
+fn argument_hint(error: &ArgumentError) -> &'static str {
+    match error {
+        ArgumentError::KeyId(_) => {
+            "Use a KMS key ARN, alias ARN, alias/name, key uuid or mrk-... of AWS KMS, or local:name of the local provider."
+        }
+        ArgumentError::LocalKeyName(_) => "A name has 1 to 64 of the characters A-Z a-z 0-9 _ . -",
+        ArgumentError::EncryptionContext(_) => {
+            "An encryption context is a flat JSON object of strings, such as {\"table\": \"customers\"}."
+        }
+        ArgumentError::AllowedKeys(_) => "Separate key ids with commas.",
+    }
+}
+
+/// SQLSTATE and HINT of a failed call to a key provider.
+fn kms_sqlstate(kind: &KmsErrorKind) -> (PgSqlErrorCode, Option<&'static str>) {
+    use PgSqlErrorCode as Code;
+    match kind {
+        KmsErrorKind::Unreachable(_) | KmsErrorKind::TimedOut => (
+            Code::ERRCODE_SYSTEM_ERROR,
+            Some("Check the network, envelope_pg.kms_endpoint_url and envelope_pg.kms_timeout; then try again."),
+        ),
+        KmsErrorKind::NoCredentials(_) => (
+            Code::ERRCODE_SYSTEM_ERROR,
+            Some(
+                "Give the PostgreSQL server AWS credentials: environment, profile, web identity, container or instance.",
+            ),
+        ),
+        KmsErrorKind::Throttled => {
+            (Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, Some("Try again later, or have the KMS request quota raised."))
+        }
+        KmsErrorKind::AccessDenied => (
+            Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Some("Allow it in the key policy or in the IAM policy of the PostgreSQL server."),
+        ),
+        KmsErrorKind::KeyUnusable => (
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Some("Enable the key, or cancel its deletion, in AWS KMS."),
+        ),
+        KmsErrorKind::NotFound => {
+            (Code::ERRCODE_UNDEFINED_OBJECT, Some("Check the key id, the account and the region."))
+        }
+        KmsErrorKind::WrappedKeyRejected => {
+            (Code::ERRCODE_DATA_EXCEPTION, Some("It was changed, or the value was put together from parts of others."))
+        }
+        KmsErrorKind::InvalidRequest(_) => {
+            (Code::ERRCODE_INVALID_PARAMETER_VALUE, Some("The key must be a symmetric encryption key."))
+        }
+        KmsErrorKind::UnexpectedAnswer(_) => {
+            (Code::ERRCODE_SYSTEM_ERROR, Some("Check envelope_pg.kms_endpoint_url: is it really AWS KMS?"))
+        }
+        KmsErrorKind::NoRegion => (
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Some("Set envelope_pg.kms_region, or name the key by ARN."),
+        ),
+        KmsErrorKind::LocalProviderOff => (
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Some("Set envelope_pg.local_keyring to the path of a key file; production keys belong in AWS KMS."),
+        ),
+        KmsErrorKind::Keyring(_) => (
+            Code::ERRCODE_CONFIG_FILE_ERROR,
+            Some("It must be a file of the server's user with mode 0600, made by env_local_create_key."),
+        ),
+        KmsErrorKind::LocalKeyExists => {
+            (Code::ERRCODE_DUPLICATE_OBJECT, Some("env_local_rotate_key(name) gives a key a new version."))
+        }
+    }
+}
+
+/// The facts: what the service said, about which key, how long it took.
+fn kms_detail(error: &KmsError) -> String {
+    let reason = match &error.kind {
+        KmsErrorKind::Unreachable(reason)
+        | KmsErrorKind::NoCredentials(reason)
+        | KmsErrorKind::InvalidRequest(reason)
+        | KmsErrorKind::Keyring(reason) => Some(reason.as_str()),
+        KmsErrorKind::UnexpectedAnswer(reason) => Some(*reason),
+        _ => error.answer.message.as_deref(),
+    };
+    let mut facts = vec![format!("{} with key {}", error.operation, error.key_id)];
+    facts.extend(reason.map(|reason| reason.trim_end_matches('.').to_owned()));
+    facts.extend(error.answer.code.as_ref().map(|code| format!("KMS error code {code}")));
+    facts.extend(error.answer.request_id.as_ref().map(|id| format!("request id {id}")));
+    facts.extend(error.elapsed.map(|elapsed| format!("after {} ms", elapsed.as_millis())));
+    facts.join("; ") + "."
+}
+
+/// Error texts in ASCII are valid in every database encoding and cannot forge lines of the log.
+fn printable(text: &str) -> String {
+    text.chars().map(|char| if (' '..='~').contains(&char) { char } else { '?' }).collect()
+}

@@ -1,0 +1,132 @@
+//! The SQL functions that encrypt and decrypt.
+
+use std::borrow::Cow;
+use std::ffi::CString;
+
+use envelope_core::context::EncryptionContext;
+use envelope_core::error::ValueError;
+use envelope_core::format::{Envelope, ValueType};
+use envelope_core::value::check_aad;
+use pgrx::pg_sys::Datum;
+
+use crate::call::{Call, Varlena, jsonb_from_text, jsonb_text, sql_functions};
+use crate::encoding::{from_utf8, to_utf8};
+use crate::error::Error;
+use crate::session;
+
+sql_functions! {
+    env_encrypt_text, pg_finfo_env_encrypt_text => encrypt_text;
+    env_encrypt_bytea, pg_finfo_env_encrypt_bytea => encrypt_bytea;
+    env_encrypt_jsonb, pg_finfo_env_encrypt_jsonb => encrypt_jsonb;
+    env_decrypt_text, pg_finfo_env_decrypt_text => decrypt_text;
+    env_decrypt_bytea, pg_finfo_env_decrypt_bytea => decrypt_bytea;
+    env_decrypt_jsonb, pg_finfo_env_decrypt_jsonb => decrypt_jsonb;
+}
+
+fn encrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
+    let options = EncryptOptions::of(call)?;
+    call.bytes(0).map(|text| encrypt(ValueType::Text, &to_utf8(text)?, &options)).transpose()
+}
+
+fn encrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
+    let options = EncryptOptions::of(call)?;
+    call.bytes(0).map(|bytes| encrypt(ValueType::Bytea, bytes, &options)).transpose()
+}
+
+fn encrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
+    let options = EncryptOptions::of(call)?;
+    call.datum(0).map(|jsonb| encrypt(ValueType::Jsonb, &to_utf8(jsonb_text(jsonb).to_bytes())?, &options)).transpose()
+}
+
+/// The arguments behind the plaintext: key id, encryption context, aad.
+struct EncryptOptions<'a> {
+    key_id: Cow<'a, str>,
+    context: EncryptionContext,
+    aad: Option<Cow<'a, [u8]>>,
+}
+
+impl<'a> EncryptOptions<'a> {
+    fn of(call: &'a Call) -> Result<Self, Error> {
+        let key_id = utf8_argument(call, 1, "key_id")?;
+        let context = if call.arguments() > 2 {
+            let jsonb = call.datum(2).ok_or(Error::NullArgument("encryption_context"))?;
+            let json = to_utf8(jsonb_text(jsonb).to_bytes())?;
+            EncryptionContext::from_json(&String::from_utf8_lossy(&json))?
+        } else {
+            EncryptionContext::default()
+        };
+        Ok(Self { key_id, context, aad: aad_argument(call, 3)? })
+    }
+}
+
+fn utf8_argument<'a>(call: &'a Call, index: usize, name: &'static str) -> Result<Cow<'a, str>, Error> {
+    let text = call.bytes(index).ok_or(Error::NullArgument(name))?;
+    // to_utf8 gives UTF-8: nothing is lost.
+    Ok(match to_utf8(text)? {
+        Cow::Borrowed(text) => String::from_utf8_lossy(text),
+        Cow::Owned(text) => Cow::Owned(String::from_utf8_lossy(&text).into_owned()),
+    })
+}
+
+/// The aad in UTF-8, if the overload that was called has one: the same whatever the database's encoding.
+fn aad_argument(call: &Call, index: usize) -> Result<Option<Cow<'_, [u8]>>, Error> {
+    if call.arguments() <= index {
+        return Ok(None);
+    }
+    to_utf8(call.bytes(index).ok_or(Error::NullArgument("aad"))?).map(Some)
+}
+
+fn encrypt(value_type: ValueType, plaintext: &[u8], options: &EncryptOptions<'_>) -> Result<Datum, Error> {
+    let data_key = session::sealing_key(&options.key_id, &options.context, plaintext.len())?;
+    let nonce = session::nonce()?;
+    let value_bytes = data_key.value_bytes(plaintext.len());
+    let mut value = Varlena::with_room(value_bytes)?;
+    data_key.seal(value_type, &nonce, options.aad.as_deref(), plaintext, value.as_mut_slice());
+    Ok(value.finish(value_bytes))
+}
+
+fn decrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
+    decrypt(call, ValueType::Text, |mut plaintext, bytes| {
+        let converted = match from_utf8(&plaintext.as_mut_slice()[..bytes])? {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(converted) => Some(converted),
+        };
+        match converted {
+            None => Ok(plaintext.finish(bytes)),
+            Some(converted) => Varlena::copy_of(&converted),
+        }
+    })
+}
+
+fn decrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
+    decrypt(call, ValueType::Bytea, |plaintext, bytes| Ok(plaintext.finish(bytes)))
+}
+
+fn decrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
+    decrypt(call, ValueType::Jsonb, |mut plaintext, bytes| {
+        let text = from_utf8(&plaintext.as_mut_slice()[..bytes])?;
+        let text = CString::new(text).map_err(|_| ValueError::Malformed("plaintext is not JSON"))?;
+        Ok(jsonb_from_text(&text)?)
+    })
+}
+
+fn decrypt(
+    call: &Call,
+    wanted: ValueType,
+    finish: impl FnOnce(Varlena, usize) -> Result<Datum, Error>,
+) -> Result<Option<Datum>, Error> {
+    let aad = aad_argument(call, 1)?;
+    let Some(value) = call.bytes(0) else {
+        return Ok(None);
+    };
+    let envelope = Envelope::parse(value)?;
+    let found = envelope.head.value_type;
+    if found != wanted {
+        return Err(ValueError::WrongType { found, wanted }.into());
+    }
+    check_aad(&envelope.head, aad.as_deref())?;
+    let data_key = session::opening_key(&envelope.head)?;
+    let mut plaintext = Varlena::with_room(envelope.ciphertext.len())?;
+    let bytes = data_key.open(&envelope, aad.as_deref(), plaintext.as_mut_slice())?;
+    finish(plaintext, bytes).map(Some)
+}

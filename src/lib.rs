@@ -1,0 +1,39 @@
+//! envelope_pg: column envelope encryption for PostgreSQL with AWS KMS.
+//!
+//! This crate is the PostgreSQL shell: it converts, calls `envelope_core` and raises. It has no cryptography and no parsing
+//! of values. SQL declarations are in sql/, the value format is docs/FORMAT.md.
+//!
+//! - `functions`: the SQL functions that encrypt and decrypt
+//! - `inspect`: the SQL functions that read headers
+//! - `admin`: the SQL functions for the cache and the local key file
+//! - `session`: this backend's data keys, and when to ask KMS
+//! - `bridge`: the thread that talks to KMS, and the interruptible wait for it
+//! - `settings`: the settings `envelope_pg.*`
+//! - `call`: arguments and results of SQL functions
+//! - `encoding`: between the database's encoding and UTF-8
+//! - `error`: what becomes which PostgreSQL error
+
+// PostgreSQL finds the functions of this library by symbol; nothing links to them as Rust.
+#![allow(missing_docs, reason = "no Rust API")]
+
+mod admin;
+mod bridge;
+mod call;
+mod encoding;
+mod error;
+mod functions;
+mod inspect;
+mod session;
+mod settings;
+
+use pgrx::prelude::*;
+
+pgrx::pg_module_magic!();
+
+/// PostgreSQL calls this when it loads the library: in a backend, or in the postmaster under shared_preload_libraries.
+/// Nothing here may start a thread, open a file or draw a random number, since backends are forks of the postmaster.
+#[pg_guard]
+#[allow(non_snake_case)]
+extern "C-unwind" fn _PG_init() {
+    settings::define();
+}

@@ -1,0 +1,227 @@
+//! The settings `envelope_pg.*`. All that could redirect or widen the use of keys is for superusers or the server's
+//! configuration files: who can name another endpoint can plant data keys that he knows.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use envelope_core::allowed_keys::AllowedKeys;
+use envelope_core::cache::Limits;
+use envelope_core::kms::{self, aws};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::prelude::*;
+
+static KMS_REGION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static KMS_ENDPOINT_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static KMS_PROFILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static KMS_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static LOCAL_KEYRING: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static ALLOWED_KEYS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static DEK_MAX_AGE_S: GucSetting<i32> = GucSetting::<i32>::new(24 * 60 * 60);
+static DEK_MAX_USES: GucSetting<i32> = GucSetting::<i32>::new(0);
+static DEK_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(0);
+static CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(1_024);
+static CACHE_TTL_S: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
+
+thread_local! {
+    /// Changes with every assignment of `allowed_keys`, also by SET LOCAL and at its end.
+    static ALLOWED_KEYS_GENERATION: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How the providers are reached: read before each call to one of them.
+pub fn kms() -> kms::Settings {
+    kms::Settings {
+        aws: aws::Settings {
+            region: text(&KMS_REGION),
+            endpoint_url: text(&KMS_ENDPOINT_URL),
+            profile: text(&KMS_PROFILE),
+            timeout: Duration::from_millis(unsigned(&KMS_TIMEOUT_MS)),
+        },
+        local_keyring: text(&LOCAL_KEYRING).map(PathBuf::from),
+    }
+}
+
+/// How long and how much a data key may be used: read for each value.
+pub fn limits() -> Limits {
+    let unless_zero = |limit: u64| (limit > 0).then_some(limit);
+    Limits {
+        entries: NonZeroUsize::new(CACHE_ENTRIES.get() as usize).unwrap_or(NonZeroUsize::MIN),
+        ttl: Duration::from_secs(unsigned(&CACHE_TTL_S)),
+        max_age: Duration::from_secs(unsigned(&DEK_MAX_AGE_S)),
+        max_uses: unless_zero(unsigned(&DEK_MAX_USES)),
+        max_bytes: unless_zero(unsigned(&DEK_MAX_KB) * 1024),
+    }
+}
+
+/// Says whether `allowed_keys` was assigned since: parse it again only then.
+pub fn allowed_keys_generation() -> u64 {
+    ALLOWED_KEYS_GENERATION.get()
+}
+
+/// The keys that may be used here and now.
+pub fn allowed_keys() -> AllowedKeys {
+    let list = text(&ALLOWED_KEYS).unwrap_or_default();
+    AllowedKeys::parse(&list).expect("the check hook let no other list in")
+}
+
+/// Never negative: the lower bounds of the integer settings are 0 or 1.
+fn unsigned(setting: &GucSetting<i32>) -> u64 {
+    u64::from(setting.get().unsigned_abs())
+}
+
+/// An empty setting is none. Settings that are not UTF-8 fail where they are used, as no region or file has such a name.
+fn text(setting: &GucSetting<Option<CString>>) -> Option<String> {
+    setting.get().map(|text| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
+}
+
+/// Defines all settings.
+pub fn define() {
+    define_text(
+        c"envelope_pg.kms_region",
+        c"AWS region of KMS keys that are not named by ARN.",
+        c"Empty: the region of the AWS configuration (AWS_REGION, profile, instance). An ARN brings its own region.",
+        &KMS_REGION,
+        GucFlags::default(),
+    );
+    define_text(
+        c"envelope_pg.kms_endpoint_url",
+        c"URL of the KMS endpoint.",
+        c"Empty: AWS's own for the region. Set it for a VPC endpoint or an emulator. Whoever answers there makes the data keys.",
+        &KMS_ENDPOINT_URL,
+        GucFlags::default(),
+    );
+    define_text(
+        c"envelope_pg.kms_profile",
+        c"Profile of the AWS configuration files.",
+        c"Empty: the standard credential chain (environment, profile, web identity, container, instance).",
+        &KMS_PROFILE,
+        GucFlags::default(),
+    );
+    define_text(
+        c"envelope_pg.local_keyring",
+        c"Path of the key file of the local key provider.",
+        c"Empty: the local provider is off. A relative path is relative to the data directory. For trying out and for tests.",
+        &LOCAL_KEYRING,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    define_integer(
+        c"envelope_pg.kms_timeout",
+        c"Time limit of one KMS call.",
+        c"Credentials, connection and retries are inside it. A statement that hits it fails with SQLSTATE 58000.",
+        &KMS_TIMEOUT_MS,
+        1,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    define_integer(
+        c"envelope_pg.dek_max_age",
+        c"How long a data key encrypts new values.",
+        c"Lower: more data keys and KMS calls, fewer values under each.",
+        &DEK_MAX_AGE_S,
+        1,
+        GucContext::Suset,
+        GucFlags::UNIT_S,
+    );
+    define_integer(
+        c"envelope_pg.dek_max_uses",
+        c"How many values one data key encrypts.",
+        c"0: any number. The cipher itself is safe for 2^80.",
+        &DEK_MAX_USES,
+        0,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    define_integer(
+        c"envelope_pg.dek_max_bytes",
+        c"How much plaintext one data key encrypts.",
+        c"0: any amount.",
+        &DEK_MAX_KB,
+        0,
+        GucContext::Suset,
+        GucFlags::UNIT_KB,
+    );
+    define_integer(
+        c"envelope_pg.cache_entries",
+        c"How many data keys a session keeps.",
+        c"More distinct data keys than this in one scan cost a KMS call for each that was dropped.",
+        &CACHE_ENTRIES,
+        1,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    define_integer(
+        c"envelope_pg.cache_ttl",
+        c"How long a session uses a data key before it asks KMS again.",
+        c"A key that was disabled or a permission that was revoked is in effect after this time at the latest.",
+        &CACHE_TTL_S,
+        1,
+        GucContext::Suset,
+        GucFlags::UNIT_S,
+    );
+    // SAFETY: both hooks are guarded, and do what PostgreSQL's guc.h asks of such hooks.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"envelope_pg.allowed_keys",
+            c"The keys that may be used: key ids with commas between them.",
+            c"Empty: all. A key that a statement names, and the key ARN behind it, must both be in the list.",
+            &ALLOWED_KEYS,
+            GucContext::Suset,
+            GucFlags::default(),
+            Some(check_allowed_keys),
+            Some(assign_allowed_keys),
+            None,
+        );
+    }
+    #[cfg(not(feature = "pg14"))]
+    // SAFETY: a static C string.
+    unsafe {
+        pg_sys::MarkGUCPrefixReserved(c"envelope_pg".as_ptr());
+    }
+}
+
+fn define_text(
+    name: &'static CStr,
+    short: &'static CStr,
+    long: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+    flags: GucFlags,
+) {
+    GucRegistry::define_string_guc(name, short, long, setting, GucContext::Sighup, flags);
+}
+
+/// A setting and its lower bound; the upper one is the largest integer, which also is far above any sensible value.
+fn define_integer(
+    name: &'static CStr,
+    short: &'static CStr,
+    long: &'static CStr,
+    setting: &'static GucSetting<i32>,
+    min: i32,
+    context: GucContext,
+    unit: GucFlags,
+) {
+    GucRegistry::define_int_guc(name, short, long, setting, min, i32::MAX, context, unit);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_allowed_keys(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL passes the address of the new value, which may be NULL and else is a C string.
+    let list = unsafe { (*new_value).as_ref().map(|list| CStr::from_ptr(list)) };
+    let valid = list.is_none_or(|list| list.to_str().is_ok_and(|list| AllowedKeys::parse(list).is_ok()));
+    if !valid {
+        const DETAIL: &CStr = c"It is a list of key ARNs, alias ARNs, alias/name, key uuids, mrk-... and local:name.";
+        // SAFETY: PostgreSQL reads this text, and never frees it, when it reports that the hook refused the value.
+        unsafe { pg_sys::GUC_check_errdetail_string = DETAIL.as_ptr().cast_mut() };
+    }
+    valid
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn assign_allowed_keys(_new_value: *const c_char, _extra: *mut c_void) {
+    ALLOWED_KEYS_GENERATION.set(ALLOWED_KEYS_GENERATION.get().wrapping_add(1));
+}
