@@ -206,10 +206,11 @@ impl<'a> Head<'a> {
             let (stanza, tail) = tail.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(MALFORMED)?;
             let (reference_bytes, stanza) = stanza.split_first().ok_or(MALFORMED)?;
             let (reference, wrapped_dek) = stanza.split_at_checked((*reference_bytes).into()).ok_or(MALFORMED)?;
-            if wrapped_dek.is_empty() {
-                return Err(MALFORMED);
-            }
+            // What an unknown provider keeps here is not ours to judge.
             if let Some(provider) = Provider::from_byte(*provider) {
+                if wrapped_dek.is_empty() {
+                    return Err(MALFORMED);
+                }
                 let key_id = key_reference::parse(provider, reference)?;
                 wrapped_keys.push(WrappedKey { provider, key_id, wrapped_dek: wrapped_dek.to_vec() });
             }

@@ -18,9 +18,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::error::ArgumentError;
 use crate::key_reference::KeyArn;
-
-/// Bytes of a data key, and of each key derived from it.
-pub const KEY_BYTES: usize = 32;
+pub use crate::xaes::KEY_BYTES;
 
 const LABEL: &[u8] = b"envelope_pg/v1/";
 

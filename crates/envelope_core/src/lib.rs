@@ -4,7 +4,8 @@
 //! - [`context`]: the KMS encryption context and its one canonical encoding
 //! - [`keys`]: the key hierarchy, from the key that a statement names to the key that seals a value
 //! - [`key_reference`]: how a value names the KMS key that wraps its data key
-//! - [`suite`]: suite 01, XAES-256-GCM under a derived key, with key commitment
+//! - [`xaes`]: the cipher XAES-256-GCM
+//! - [`suite`]: suite 01: the cipher under a derived key, with key commitment
 //! - [`value`]: whole values: format and suite together
 //! - [`random`]: nonces from the kernel
 //! - [`cache`]: the bounded caches of data keys; time is a parameter
@@ -25,3 +26,4 @@ pub mod kms;
 pub mod random;
 pub mod suite;
 pub mod value;
+pub mod xaes;

@@ -1,52 +1,22 @@
-//! Suite 01: XAES-256-GCM under a key derived from the data key, with a commitment to it.
-//!
-//! XAES-256-GCM (C2SP, XAES-256-GCM.md) takes a key K and a 192-bit nonce N:
-//!
-//! ```text
-//! L  = AES-256(K, 0^128);   K1 = L doubled in GF(2^128), as in CMAC (NIST SP 800-38B, section 6.1)
-//! M1 = 00 01 58 00 || N[:12];   M2 = 00 02 58 00 || N[:12]
-//! Kx = AES-256(K, M1 xor K1) || AES-256(K, M2 xor K1)        one CMAC each: the KDF of NIST SP 800-108r1, section 4.1
-//! C || T = AES-256-GCM(Kx, N[12:], P, A)                     NIST SP 800-38D
-//! ```
-//! AES-GCM is aws-lc's, which is the fastest here at every size and wipes its key schedules when it frees them. The tests
-//! hold it against RustCrypto's implementation.
+//! Suite 01: XAES-256-GCM under a key derived from the data key, with a commitment to it (docs/FORMAT.md).
 
-use aes::Aes256;
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use zeroize::Zeroizing;
+use crate::format::SUITE;
+use crate::keys::{Commitment, Dek};
+use crate::xaes::Xaes256Gcm;
 
-use crate::error::ValueError;
-use crate::format::{NONCE_BYTES, SUITE, TAG_BYTES};
-use crate::keys::{Commitment, Dek, KEY_BYTES};
-
-const BLOCK_BYTES: usize = 16;
-/// Bytes of the nonce that go into the derived key; the rest is the nonce of AES-GCM.
-const DERIVATION_NONCE_BYTES: usize = 12;
-
-/// The key that seals and opens values: what is kept of a data key. The key schedule is wiped when dropped; no Debug.
+/// The key that seals and opens values: what is kept of a data key. Wiped when dropped; has no Debug.
 pub struct SealingKey {
-    cipher: Aes256,
-    k1: Zeroizing<[u8; BLOCK_BYTES]>,
+    cipher: Xaes256Gcm,
     commitment: Commitment,
 }
 
 impl SealingKey {
     /// Derives the sealing key and the commitment of a data key, and drops the data key.
     #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "nobody keeps a data key")]
     pub fn derive(dek: Dek) -> Self {
         let (key, commitment) = dek.derive(SUITE);
-        Self::new(&key.0, commitment)
-    }
-
-    fn new(key: &[u8; KEY_BYTES], commitment: Commitment) -> Self {
-        let cipher = Aes256::new(key.into());
-        let mut l = aes::Block::default();
-        cipher.encrypt_block(&mut l);
-        let l = Zeroizing::new(u128::from_be_bytes(l.into()));
-        // Doubling without a branch on the secret top bit.
-        let k1 = (*l << 1) ^ ((*l >> 127) * 0x87);
-        Self { cipher, k1: Zeroizing::new(k1.to_be_bytes()), commitment }
+        Self { cipher: Xaes256Gcm::new(&key.0), commitment }
     }
 
     /// The commitment to the data key.
@@ -55,68 +25,9 @@ impl SealingKey {
         &self.commitment
     }
 
-    /// Encrypts and authenticates `plaintext` into `ciphertext`, which is as long, and `tag`.
-    ///
-    /// # Panics
-    /// If the lengths differ: a mistake of the caller's.
-    pub fn seal(
-        &self,
-        nonce: &[u8; NONCE_BYTES],
-        associated_data: &[u8],
-        plaintext: &[u8],
-        ciphertext: &mut [u8],
-        tag: &mut [u8],
-    ) {
-        let (key, nonce) = self.derive_gcm(nonce);
-        key.seal_out_of_place_scatter(nonce, Aad::from(associated_data), plaintext, ciphertext, &[], tag)
-            .expect("the output is as long as the input, which is shorter than AES-GCM's limit of 64 GiB");
-    }
-
-    /// Decrypts and verifies `ciphertext` into `plaintext`, which is as long.
-    ///
-    /// # Errors
-    /// [`ValueError::AuthenticationFailed`]; `plaintext` is then wiped.
-    pub fn open(
-        &self,
-        nonce: &[u8; NONCE_BYTES],
-        associated_data: &[u8],
-        ciphertext: &[u8],
-        tag: &[u8; TAG_BYTES],
-        plaintext: &mut [u8],
-    ) -> Result<(), ValueError> {
-        let (key, nonce) = self.derive_gcm(nonce);
-        key.open_separate_gather(nonce, Aad::from(associated_data), ciphertext, tag, plaintext).map_err(|_| {
-            plaintext.fill(0);
-            ValueError::AuthenticationFailed
-        })
-    }
-
-    fn derive_gcm(&self, nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
-        let (derivation_nonce, gcm_nonce) = nonce.split_at(DERIVATION_NONCE_BYTES);
-        let mut blocks = [aes::Block::default(); 2];
-        for (counter, block) in (1..).zip(&mut blocks) {
-            block[..4].copy_from_slice(&[0, counter, b'X', 0]);
-            block[4..].copy_from_slice(derivation_nonce);
-            block.iter_mut().zip(self.k1.iter()).for_each(|(byte, k1)| *byte ^= k1);
-        }
-        self.cipher.encrypt_blocks(&mut blocks);
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        for (half, block) in key.chunks_exact_mut(BLOCK_BYTES).zip(&mut blocks) {
-            half.copy_from_slice(block);
-            zeroize::Zeroize::zeroize(&mut block[..]);
-        }
-        let key = UnboundKey::new(&AES_256_GCM, &key[..]).expect("an AES-256 key is 32 bytes");
-        let nonce = Nonce::try_assume_unique_for_key(gcm_nonce).expect("half of 24 bytes is a GCM nonce");
-        (LessSafeKey::new(key), nonce)
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// XAES-256-GCM under K itself, for the vectors of C2SP, which know nothing of our derivation.
-    pub(crate) fn xaes_256_gcm(key: &[u8; KEY_BYTES]) -> SealingKey {
-        SealingKey::new(key, Commitment([0; KEY_BYTES]))
+    /// The cipher under K.
+    #[must_use]
+    pub fn cipher(&self) -> &Xaes256Gcm {
+        &self.cipher
     }
 }

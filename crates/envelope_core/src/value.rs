@@ -75,7 +75,7 @@ impl DataKey {
         let flags = Flags { aad: aad.is_some(), padded: false };
         let parts = self.preamble.write(value_type, flags, nonce, value);
         let associated_data = associated_data(parts.header, aad);
-        self.sealing_key.seal(nonce, &associated_data, plaintext, parts.ciphertext, parts.tag);
+        self.sealing_key.cipher().seal(nonce, &associated_data, plaintext, parts.ciphertext, parts.tag);
     }
 
     /// Opens a value into `plaintext`, which has `ciphertext_bytes`, and returns how many of them are plaintext.
@@ -85,7 +85,13 @@ impl DataKey {
     pub fn open(&self, envelope: &Envelope<'_>, aad: Option<&[u8]>, plaintext: &mut [u8]) -> Result<usize, ValueError> {
         check_aad(&envelope.head, aad)?;
         let associated_data = associated_data(envelope.head.header(), aad);
-        self.sealing_key.open(envelope.head.nonce, &associated_data, envelope.ciphertext, envelope.tag, plaintext)?;
+        self.sealing_key.cipher().open(
+            envelope.head.nonce,
+            &associated_data,
+            envelope.ciphertext,
+            envelope.tag,
+            plaintext,
+        )?;
         if envelope.head.flags.padded { unpadded_bytes(plaintext) } else { Ok(plaintext.len()) }
     }
 }
