@@ -1,0 +1,86 @@
+//! Short forms for what tests say to a client connection.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use postgres::types::{FromSqlOwned, ToSql};
+
+use crate::failure::{Failure, expect_error};
+
+/// What tests do with a connection, in one word each.
+pub trait Session {
+    /// The only column of the only row of a query.
+    fn one<T: FromSqlOwned>(&mut self, query: &str, parameters: &[&(dyn ToSql + Sync)]) -> T;
+
+    /// The first column of all rows of a query.
+    fn column<T: FromSqlOwned>(&mut self, query: &str) -> Vec<T>;
+
+    /// Runs statements that must succeed.
+    fn run(&mut self, statements: &str);
+
+    /// Runs a query that must fail.
+    fn fail(&mut self, query: &str, parameters: &[&(dyn ToSql + Sync)]) -> Failure;
+
+    /// The process id of the backend.
+    fn backend(&mut self) -> i32;
+
+    /// `env_encrypt` of a text.
+    fn encrypt(&mut self, plaintext: &str, key_id: &str) -> Vec<u8> {
+        self.one("SELECT env_encrypt($1::text, $2)", &[&plaintext, &key_id])
+    }
+
+    /// `env_decrypt` of a value.
+    fn decrypt(&mut self, value: &[u8]) -> String {
+        self.one("SELECT env_decrypt($1)", &[&value])
+    }
+
+    /// The failure of an `env_encrypt` of a text.
+    #[track_caller]
+    fn fail_to_encrypt(&mut self, key_id: &str) -> Failure {
+        self.fail("SELECT env_encrypt('a text'::text, $1)", &[&key_id])
+    }
+
+    /// The failure of an `env_decrypt` of a value.
+    #[track_caller]
+    fn fail_to_decrypt(&mut self, value: &[u8]) -> Failure {
+        self.fail("SELECT env_decrypt($1)", &[&value])
+    }
+}
+
+impl Session for Client {
+    #[track_caller]
+    fn one<T: FromSqlOwned>(&mut self, query: &str, parameters: &[&(dyn ToSql + Sync)]) -> T {
+        self.query_one(query, parameters).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+    }
+
+    #[track_caller]
+    fn column<T: FromSqlOwned>(&mut self, query: &str) -> Vec<T> {
+        let rows = self.query(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}"));
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    #[track_caller]
+    fn run(&mut self, statements: &str) {
+        self.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+    }
+
+    #[track_caller]
+    fn fail(&mut self, query: &str, parameters: &[&(dyn ToSql + Sync)]) -> Failure {
+        expect_error(self.query(query, parameters))
+    }
+
+    fn backend(&mut self) -> i32 {
+        self.one("SELECT pg_backend_pid()", &[])
+    }
+}
+
+/// Waits for something that another process does; panics if it does not come about in half a minute.
+#[track_caller]
+pub fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !reached() {
+        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
