@@ -90,6 +90,7 @@ fn a_file_that_cannot_be_trusted_is_refused_with_its_reason() {
         let failures = [
             client.fail_to_encrypt("local:dev"),
             client.fail_to_decrypt(&value),
+            client.fail("SELECT env_local_rotate_key('dev')", &[]),
         ];
         for failure in failures {
             let failure = failure.with("F0000").says(reason).says("keys.json");
