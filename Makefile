@@ -1,0 +1,51 @@
+# envelope_pg: thin targets over scripts/. PG_CONFIG=... chooses another PostgreSQL.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server audit clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo; echo "PG_CONFIG=/path/to/pg_config chooses the PostgreSQL (default: the newest one with server headers)."
+
+demo: install ## see it work: real text encrypted, decrypted and compared on a throw-away server
+	@scripts/with-cluster.sh demo/demo.sh
+
+psql: install ## open psql on a throw-away server with the extension and a local key
+	@scripts/psql.sh
+
+test: ## everything: format, clippy, core tests, SQL regression tests, server and KMS tests
+	@scripts/test.sh
+
+setup: ## install PostgreSQL and its server headers if they are missing (Debian, Ubuntu)
+	@scripts/setup.sh
+
+build: setup ## build the extension's library
+	@scripts/build.sh
+
+install: build ## copy the library, control file and SQL script into PostgreSQL's directories
+	@scripts/install.sh
+
+uninstall: ## remove those files
+	@scripts/install.sh uninstall
+
+fmt: ## format the source
+	cargo fmt --all
+
+lint: setup ## cargo fmt --check, and clippy with warnings denied
+	@scripts/lint.sh
+
+test-core: ## tests of the core crate (no PostgreSQL needed)
+	cargo test --release -p envelope_core
+
+regress: install ## SQL regression tests
+	@scripts/regress.sh $(TESTS)
+
+test-server: install ## tests in Rust against a PostgreSQL server and a KMS emulator
+	@scripts/setup.sh test
+	cargo test -p server_tests
+
+audit: ## licences, sources and advisories of the dependencies (needs cargo-deny)
+	@scripts/audit.sh
+
+clean: ## remove everything that was built
+	cargo clean

@@ -1,0 +1,42 @@
+#!/bin/bash
+# Installs the built extension into the chosen PostgreSQL, or with "uninstall" removes it.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+need_postgres
+library_dir=$("$pg_config" --pkglibdir)
+extension_dir=$("$pg_config" --sharedir)/extension
+
+# Runs a command that writes into the given directory, as root if need be.
+writing_to() {
+    local dir=$1
+    shift
+    if [ -w "$dir" ]; then "$@"; else as_root "$@"; fi
+}
+
+# A running server has the library mapped, so it is replaced by a rename and never overwritten.
+put() {
+    local from=$1 to=$2 mode=$3
+    if ! cmp -s "$from" "$to"; then
+        writing_to "${to%/*}" install -m "$mode" "$from" "$to.new.$$"
+        writing_to "${to%/*}" mv -f "$to.new.$$" "$to"
+        echo "installed $to"
+    fi
+}
+
+cd "$root_dir"
+if [ "${1:-}" = uninstall ]; then
+    for file in "$library_dir/envelope_pg.so" "$extension_dir/envelope_pg.control" "$extension_dir"/envelope_pg--*.sql; do
+        if [ -e "$file" ]; then
+            writing_to "${file%/*}" rm -f "$file"
+            echo "removed $file"
+        fi
+    done
+    exit
+fi
+
+[ -f "$target_dir/release/libenvelope_pg.so" ] || die "not built yet; run 'make build'"
+put "$target_dir/release/libenvelope_pg.so" "$library_dir/envelope_pg.so" 755
+for file in sql/envelope_pg--*.sql envelope_pg.control; do
+    put "$file" "$extension_dir/${file##*/}" 644
+done
