@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use std::{io, ptr, thread};
 
-use envelope_core::kms::{Providers, Settings};
+use envelope_core::kms::{Event, Events, Providers, Settings};
 use once_cell::unsync::OnceCell;
 use pgrx::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
@@ -33,12 +33,54 @@ struct Bridge {
     jobs: UnboundedSender<(Settings, Job)>,
     /// Readable when a request has ended.
     ended: Arc<OwnedFd>,
+    events: Events,
     /// Disconnected when the thread has ended.
     alive: mpsc::Receiver<()>,
 }
 
 thread_local! {
     static BRIDGE: RefCell<OnceCell<Rc<Bridge>>> = const { RefCell::new(OnceCell::new()) };
+}
+
+/// A request that the thread is working on. Dropping it cancels the request.
+pub struct Pending<T> {
+    receiver: oneshot::Receiver<T>,
+    deadline: Instant,
+}
+
+impl<T> Pending<T> {
+    /// The result, if there is one yet.
+    pub fn try_take(&mut self) -> Option<Result<T, Error>> {
+        match self.receiver.try_recv() {
+            Ok(result) => Some(Ok(result)),
+            Err(TryRecvError::Closed) => Some(Err(Error::Bridge("It failed".into()))),
+            Err(TryRecvError::Empty) if Instant::now() >= self.deadline => {
+                Some(Err(Error::Bridge("It does not answer".into())))
+            }
+            Err(TryRecvError::Empty) => None,
+        }
+    }
+}
+
+/// Has the thread start a request.
+///
+/// # Errors
+/// [`Error::Bridge`] if the thread is not there.
+pub fn start<T, F>(
+    settings: Settings,
+    request: impl FnOnce(Rc<Providers>) -> F + Send + 'static,
+) -> Result<Pending<T>, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let bridge = bridge()?;
+    let (sender, receiver) = oneshot::channel();
+    let answer = Answer { sender, _wake: Wake(Arc::clone(&bridge.ended)) };
+    let deadline = Instant::now() + settings.aws.timeout + GRACE;
+    let job: Job = Box::new(move |providers| Box::pin(answer.with(request(providers))));
+    bridge.jobs.send((settings, job)).map_err(|_| Error::Bridge("It has ended".into()))?;
+    Ok(Pending { receiver, deadline })
 }
 
 /// Runs a request on the thread and waits for it.
@@ -51,13 +93,24 @@ where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
 {
-    let bridge = BRIDGE.with_borrow(|bridge| bridge.get_or_try_init(Bridge::start).cloned()).map_err(unavailable)?;
-    let (sender, receiver) = oneshot::channel();
-    let answer = Answer { sender, _wake: Wake(Arc::clone(&bridge.ended)) };
-    let deadline = Instant::now() + settings.aws.timeout + GRACE;
-    let job: Job = Box::new(move |providers| Box::pin(answer.with(request(providers))));
-    bridge.jobs.send((settings, job)).map_err(|_| Error::Bridge("It has ended".into()))?;
-    bridge.wait(receiver, deadline)
+    let mut pending = start(settings, request)?;
+    let bridge = bridge()?;
+    loop {
+        if let Some(result) = pending.try_take() {
+            return result;
+        }
+        bridge.wait_for_event(pending.deadline.saturating_duration_since(Instant::now()));
+        pg_sys::check_for_interrupts!();
+    }
+}
+
+/// What happened on the thread that belongs into the log.
+pub fn take_event() -> Option<Event> {
+    BRIDGE.with_borrow(|bridge| bridge.get()?.events.take())
+}
+
+fn bridge() -> Result<Rc<Bridge>, Error> {
+    BRIDGE.with_borrow(|bridge| bridge.get_or_try_init(Bridge::start).cloned()).map_err(unavailable)
 }
 
 fn unavailable(error: io::Error) -> Error {
@@ -95,30 +148,16 @@ impl Bridge {
         let ended = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (jobs, receiver) = unbounded_channel();
         let (alive_until, alive) = mpsc::channel();
+        let events = Events::default();
+        let events_of_thread = events.clone();
         let _signals = BlockedSignals::block();
         thread::Builder::new().name("envelope_pg kms".into()).spawn(move || {
             let _alive_until: mpsc::Sender<()> = alive_until;
-            run(receiver);
+            run(receiver, &events_of_thread);
         })?;
         // SAFETY: the function stays in memory as long as the process.
         unsafe { pg_sys::on_proc_exit(Some(stop_at_exit), pg_sys::Datum::null()) };
-        Ok(Rc::new(Self { jobs, ended, alive }))
-    }
-
-    fn wait<T>(&self, mut receiver: oneshot::Receiver<T>, deadline: Instant) -> Result<T, Error> {
-        loop {
-            match receiver.try_recv() {
-                Ok(result) => return Ok(result),
-                Err(TryRecvError::Closed) => return Err(Error::Bridge("It failed".into())),
-                Err(TryRecvError::Empty) => {}
-            }
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            if remaining.is_zero() {
-                return Err(Error::Bridge("It does not answer".into()));
-            }
-            self.wait_for_event(remaining);
-            pg_sys::check_for_interrupts!();
-        }
+        Ok(Rc::new(Self { jobs, ended, events, alive }))
     }
 
     /// Waits until a request has ended or the latch was set, and clears both.
@@ -129,8 +168,7 @@ impl Bridge {
         // SAFETY: on the main thread of a backend, which has a latch; the descriptor is open as long as `self`.
         unsafe {
             let fd = self.ended.as_raw_fd();
-            let woken =
-                pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, fd, timeout_ms, pg_sys::PG_WAIT_EXTENSION);
+            let woken = pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, fd, timeout_ms, wait_event());
             if woken & pg_sys::WL_LATCH_SET as i32 != 0 {
                 pg_sys::ResetLatch(pg_sys::MyLatch);
             }
@@ -140,8 +178,24 @@ impl Bridge {
     }
 }
 
+/// What pg_stat_activity shows as the wait event.
+#[cfg(not(any(feature = "pg17", feature = "pg18")))]
+fn wait_event() -> u32 {
+    pg_sys::PG_WAIT_EXTENSION
+}
+
+/// What pg_stat_activity shows as the wait event: `EnvelopePgKms`.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+fn wait_event() -> u32 {
+    thread_local! {
+        static WAIT_EVENT: std::cell::OnceCell<u32> = const { std::cell::OnceCell::new() };
+    }
+    // SAFETY: on the main thread of a backend; the name is a static C string.
+    WAIT_EVENT.with(|event| *event.get_or_init(|| unsafe { pg_sys::WaitEventExtensionNew(c"EnvelopePgKms".as_ptr()) }))
+}
+
 /// The thread: one single-threaded runtime for the backend's life, any number of requests at a time.
-fn run(mut jobs: UnboundedReceiver<(Settings, Job)>) {
+fn run(mut jobs: UnboundedReceiver<(Settings, Job)>, events: &Events) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         // The main thread finds the channel closed.
         return;
@@ -153,7 +207,7 @@ fn run(mut jobs: UnboundedReceiver<(Settings, Job)>) {
             let providers = match &current {
                 Some((known, providers)) if *known == settings => Rc::clone(providers),
                 _ => {
-                    let providers = Rc::new(Providers::new(settings.clone()));
+                    let providers = Rc::new(Providers::new(settings.clone(), events.clone()));
                     current = Some((settings, Rc::clone(&providers)));
                     providers
                 }

@@ -33,6 +33,9 @@ pub enum Error {
     /// 22021: the encoding that was expected.
     #[error("text is not valid in encoding \"{0}\"")]
     NotInEncoding(String),
+    /// 54000: the limit.
+    #[error("statement needs more KMS calls than envelope_pg.max_kms_calls_per_statement allows")]
+    TooManyKmsCalls(u64),
     /// 58000.
     #[error("thread for KMS calls is not available")]
     Bridge(String),
@@ -99,6 +102,13 @@ impl Error {
                 Some("Decrypt it in a database with encoding UTF8."),
             ),
             Self::NotInEncoding(_) => report(PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, None, None),
+            Self::TooManyKmsCalls(limit) => report(
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                Some(format!("The limit is {limit}.")),
+                Some(
+                    "Values under many data keys need a call for each; raise the setting for this statement if that is right.",
+                ),
+            ),
             Self::Bridge(reason) => {
                 report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, Some(format!("{reason}.")), Some("Try again."))
             }
@@ -229,8 +239,27 @@ fn kms_detail(error: &KmsError) -> String {
     facts.extend(reason.map(|reason| reason.trim_end_matches('.').to_owned()));
     facts.extend(error.answer.code.as_ref().map(|code| format!("KMS error code {code}")));
     facts.extend(error.answer.request_id.as_ref().map(|id| format!("request id {id}")));
+    facts.extend(error.attempts.map(|attempts| match attempts {
+        0 => "not tried again so soon (circuit breaker)".to_owned(),
+        1 => "1 attempt".to_owned(),
+        attempts => format!("{attempts} attempts"),
+    }));
     facts.extend(error.elapsed.map(|elapsed| format!("after {} ms", elapsed.as_millis())));
     facts.join("; ") + "."
+}
+
+/// Writes a line to the server's log, and to no client.
+pub fn log(line: &str) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, printable(line), "envelope_pg")
+        .report(PgLogLevel::LOG_SERVER_ONLY);
+}
+
+/// Warns the client and the server's log.
+pub fn warn(message: &str, detail: String, hint: &'static str) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, printable(message), "envelope_pg")
+        .set_detail(printable(&detail))
+        .set_hint(hint)
+        .report(PgLogLevel::WARNING);
 }
 
 /// Error texts in ASCII are valid in every database encoding and cannot forge lines of the log.

@@ -77,7 +77,8 @@ fn aad_argument(call: &Call, index: usize) -> Result<Option<Cow<'_, [u8]>>, Erro
 }
 
 fn encrypt(value_type: ValueType, plaintext: &[u8], options: &EncryptOptions<'_>) -> Result<Datum, Error> {
-    let data_key = session::sealing_key(&options.key_id, &options.context, plaintext.len())?;
+    let cached = session::sealing_key(&options.key_id, &options.context, plaintext.len())?;
+    let data_key = cached.data_key();
     let nonce = session::nonce()?;
     let value_bytes = data_key.value_bytes(plaintext.len());
     let mut value = Varlena::with_room(value_bytes)?;
@@ -125,8 +126,8 @@ fn decrypt(
         return Err(ValueError::WrongType { found, wanted }.into());
     }
     check_aad(&envelope.head, aad.as_deref())?;
-    let data_key = session::opening_key(&envelope.head)?;
+    let cached = session::opening_key(&envelope.head)?;
     let mut plaintext = Varlena::with_room(envelope.ciphertext.len())?;
-    let bytes = data_key.open(&envelope, aad.as_deref(), plaintext.as_mut_slice())?;
+    let bytes = cached.data_key().open(&envelope, aad.as_deref(), plaintext.as_mut_slice())?;
     finish(plaintext, bytes).map(Some)
 }

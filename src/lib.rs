@@ -7,6 +7,9 @@
 //! - `inspect`: the SQL functions that read headers
 //! - `admin`: the SQL functions for the cache and the local key file
 //! - `session`: this backend's data keys, and when to ask KMS
+//! - `refresh`: data keys that are refreshed in the background
+//! - `statement`: how many KMS calls the current statement has made
+//! - `journal`: what goes to the server's log, and how often
 //! - `bridge`: the thread that talks to KMS, and the interruptible wait for it
 //! - `settings`: the settings `envelope_pg.*`
 //! - `call`: arguments and results of SQL functions
@@ -23,8 +26,11 @@ mod encoding;
 mod error;
 mod functions;
 mod inspect;
+mod journal;
+mod refresh;
 mod session;
 mod settings;
+mod statement;
 
 use pgrx::prelude::*;
 

@@ -1,28 +1,31 @@
 //! This backend's data keys, and when to ask KMS. The cache is borrowed to look up and to add, never while KMS is asked.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
 use std::time::Instant;
 
 use envelope_core::allowed_keys::AllowedKeys;
-use envelope_core::cache::{Found, OpeningKeys, SealingKeys};
+use envelope_core::cache::{CachedKey, Consent, OpeningKeys, SealingKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, NONCE_BYTES};
 use envelope_core::keys::{KeyId, WrappedKey};
-use envelope_core::kms::{GeneratedKey, KeyProvider, KmsError, KmsErrorKind, Operation, UnwrappedKey};
+use envelope_core::kms::{GeneratedKey, KeyProvider, KmsError, KmsErrorKind, Operation, Providers, UnwrappedKey};
 use envelope_core::random::Nonces;
 use envelope_core::value::DataKey;
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::{bridge, settings};
+use crate::refresh::Refreshes;
+use crate::{bridge, journal, settings, statement};
 
 struct Session {
     /// The process that made it: its keys and nonces are for no other.
     process: i32,
     sealing: SealingKeys,
     opening: OpeningKeys,
+    refreshes: Refreshes,
     nonces: Nonces,
     allowed: AllowedKeys,
     allowed_generation: u64,
@@ -40,6 +43,7 @@ impl Session {
             process,
             sealing: SealingKeys::new(),
             opening: OpeningKeys::new(),
+            refreshes: Refreshes::default(),
             nonces: Nonces::new(),
             allowed: settings::allowed_keys(),
             allowed_generation: settings::allowed_keys_generation(),
@@ -78,99 +82,78 @@ pub fn nonce() -> Result<[u8; NONCE_BYTES], Error> {
 ///
 /// # Errors
 /// Whatever keeps it from being had.
-pub fn sealing_key(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Rc<DataKey>, Error> {
+pub fn sealing_key(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Rc<CachedKey>, Error> {
+    settle_refreshes();
     let limits = settings::limits();
     let found = with_session(|session| {
         session.check_allowed(key_id)?;
         let found = session.sealing.find(key_id, context, plaintext_bytes, Instant::now(), &limits);
-        if let Found::Current(data_key) | Found::Unconfirmed(data_key) = &found {
-            session.check_allowed(data_key.key_id())?;
+        if let Some(cached) = &found {
+            session.check_allowed(cached.data_key().key_id())?;
         }
         Ok::<_, Error>(found)
     })?;
-    match found {
-        Found::Current(data_key) => Ok(data_key),
-        Found::Unconfirmed(data_key) => match confirm(&data_key, context) {
-            Ok(()) => {
-                with_session(|session| {
-                    let now = Instant::now();
-                    session.sealing.confirm(key_id, context, plaintext_bytes, now);
-                    session.opening.insert(Rc::clone(&data_key), now, &limits);
-                });
-                Ok(data_key)
-            }
+    if let Some(cached) = found {
+        match obtain_consent(&cached) {
+            Ok(()) => return Ok(cached),
             // Not this data key any more. A new one may be had: where only kms:GenerateDataKey is allowed, or when the
             // alias points to another key by now.
-            Err(Error::Kms(error)) if is_refusal(&error.kind) => {
-                with_session(|session| session.opening.remove(data_key.identity()));
-                generate(key_id, context, plaintext_bytes)
-            }
-            Err(error) => Err(error),
-        },
-        Found::Nothing => generate(key_id, context, plaintext_bytes),
+            Err(Error::Kms(error)) if error.kind.is_refusal() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match generate(key_id, context, plaintext_bytes) {
+        // The one that was due to be replaced serves on, as an opening key would.
+        Err(Error::Kms(error)) if error.kind.is_outage() => {
+            let spent = with_session(|session| session.sealing.find_spent(key_id, context));
+            let spent = spent.filter(|spent| spent.may_go_stale(Instant::now(), &limits)).ok_or(error)?;
+            with_session(|session| session.check_allowed(spent.data_key().key_id()))?;
+            journal::served_stale(spent.data_key().key_id());
+            Ok(spent)
+        }
+        result => result,
     }
 }
 
 /// Has a data key made, and makes it the current one.
-fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Rc<DataKey>, Error> {
+fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Rc<CachedKey>, Error> {
     let parsed = KeyId::parse(key_id)?;
     let request_context = context.clone();
-    let GeneratedKey { dek, wrapped } = bridge::call(settings::kms(), move |providers| async move {
-        providers.generate_data_key(&parsed, &request_context).await
-    })??;
+    let GeneratedKey { dek, wrapped } =
+        ask(move |providers| async move { providers.generate_data_key(&parsed, &request_context).await })?;
     let too_large = || KmsErrorKind::UnexpectedAnswer("the wrapped data key is too large");
     let key_of_answer = wrapped.key_id.clone();
     let data_key = DataKey::generated(dek, wrapped, context)
         .ok_or_else(|| KmsError::new(too_large(), Operation::GenerateDataKey, &key_of_answer))?;
-    let data_key = Rc::new(data_key);
+    let cached = keep(data_key)?;
     let limits = settings::limits();
     with_session(|session| {
-        session.check_allowed(data_key.key_id())?;
-        let now = Instant::now();
-        session.sealing.insert(key_id, context, Rc::clone(&data_key), plaintext_bytes, now, &limits);
-        session.opening.insert(Rc::clone(&data_key), now, &limits);
-        Ok(data_key)
-    })
-}
-
-/// Asks the provider whether a data key may still be used.
-fn confirm(data_key: &DataKey, context: &EncryptionContext) -> Result<(), Error> {
-    request_unwrap(data_key.wrapped().clone(), context.clone()).map(drop)
-}
-
-fn request_unwrap(wrapped: WrappedKey, context: EncryptionContext) -> Result<UnwrappedKey, Error> {
-    let unwrapped =
-        bridge::call(settings::kms(), move |providers| async move { providers.unwrap_key(&wrapped, &context).await })?;
-    Ok(unwrapped?)
-}
-
-/// Whether the provider has answered, and the answer is no.
-fn is_refusal(kind: &KmsErrorKind) -> bool {
-    use KmsErrorKind::{AccessDenied, KeyUnusable, NotFound, WrappedKeyRejected};
-    matches!(kind, AccessDenied | KeyUnusable | NotFound | WrappedKeyRejected)
+        session.sealing.insert(key_id, context, Rc::clone(&cached), plaintext_bytes, Instant::now(), &limits);
+    });
+    Ok(cached)
 }
 
 /// The data key that opens a value.
 ///
 /// # Errors
 /// Whatever keeps it from being had.
-pub fn opening_key(head: &Head<'_>) -> Result<Rc<DataKey>, Error> {
-    let limits = settings::limits();
-    let cached = with_session(|session| {
-        let Some(data_key) = session.opening.find(head.dek_identity(), Instant::now(), &limits) else {
-            return Ok(None);
-        };
-        session.check_allowed(data_key.key_id())?;
-        Ok::<_, Error>(Some(data_key))
+pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
+    settle_refreshes();
+    let found = with_session(|session| {
+        let found = session.opening.find(head.dek_identity());
+        if let Some(cached) = &found {
+            session.check_allowed(cached.data_key().key_id())?;
+        }
+        Ok::<_, Error>(found)
     })?;
-    if let Some(data_key) = cached {
-        return Ok(data_key);
+    if let Some(cached) = found {
+        return obtain_consent(&cached).map(|()| cached);
     }
     let context = head.encryption_context()?;
     let mut first_error = None;
     for wrapped in head.wrapped_keys()? {
         match unwrap(head, wrapped, &context) {
-            Ok(data_key) => return Ok(data_key),
+            Ok(cached) => return Ok(cached),
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
@@ -178,27 +161,120 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<DataKey>, Error> {
 }
 
 /// Has the data key of a value unwrapped, and keeps it.
-fn unwrap(head: &Head<'_>, wrapped: WrappedKey, context: &EncryptionContext) -> Result<Rc<DataKey>, Error> {
+fn unwrap(head: &Head<'_>, wrapped: WrappedKey, context: &EncryptionContext) -> Result<Rc<CachedKey>, Error> {
     with_session(|session| session.check_allowed(&wrapped.key_id))?;
-    let UnwrappedKey { dek, key_id } = match request_unwrap(wrapped.clone(), context.clone()) {
+    let UnwrappedKey { dek, key_id } = match ask_to_unwrap(wrapped.clone(), context.clone()) {
         // One error for everything cryptographic.
         Err(Error::Kms(KmsError { kind: KmsErrorKind::WrappedKeyRejected, .. })) => {
             return Err(ValueError::AuthenticationFailed.into());
         }
         result => result?,
     };
-    let data_key = Rc::new(DataKey::unwrapped(dek, WrappedKey { key_id, ..wrapped }, head)?);
+    keep(DataKey::unwrapped(dek, WrappedKey { key_id, ..wrapped }, head)?)
+}
+
+/// Keeps a data key that its provider has just handed out, if its key is allowed.
+fn keep(data_key: DataKey) -> Result<Rc<CachedKey>, Error> {
     let limits = settings::limits();
     with_session(|session| {
         session.check_allowed(data_key.key_id())?;
-        session.opening.insert(Rc::clone(&data_key), Instant::now(), &limits);
-        Ok(data_key)
+        let now = Instant::now();
+        let spread = session.nonces.next_nonce().map_err(|_| Error::NoRandomness)?[0];
+        let cached = Rc::new(CachedKey::new(data_key, now, spread));
+        session.opening.insert(Rc::clone(&cached), now, &limits);
+        Ok(cached)
     })
+}
+
+/// Makes sure that the provider of a cached data key consents to its use, or cannot be asked.
+fn obtain_consent(cached: &Rc<CachedKey>) -> Result<(), Error> {
+    let consent = || cached.consent(Instant::now(), &settings::limits());
+    match consent() {
+        Consent::Fresh => return Ok(()),
+        Consent::RefreshDue => {
+            with_session(|session| session.refreshes.start(cached));
+            return Ok(());
+        }
+        Consent::StaleRefreshDue => with_session(|session| session.refreshes.start(cached)),
+        Consent::Stale => {}
+        Consent::Expired => {
+            let data_key = cached.data_key();
+            settle(cached, ask_to_unwrap(data_key.wrapped().clone(), data_key.context().clone()))?;
+            if consent() == Consent::Fresh {
+                return Ok(());
+            }
+        }
+    }
+    journal::served_stale(cached.data_key().key_id());
+    Ok(())
+}
+
+/// Acts on what a provider said about a cached data key: an error unless it may be used, fresh or stale.
+fn settle(cached: &CachedKey, answer: Result<UnwrappedKey, Error>) -> Result<(), Error> {
+    let now = Instant::now();
+    match answer {
+        Ok(_) => {
+            cached.confirmed(now);
+            Ok(())
+        }
+        Err(Error::Kms(error)) if error.kind.is_outage() => {
+            cached.out_of_reach(now);
+            if cached.may_go_stale(now, &settings::limits()) { Ok(()) } else { Err(error.into()) }
+        }
+        Err(Error::Kms(error)) if error.kind.is_refusal() => {
+            forget(cached.data_key(), &error.kind);
+            journal::refused(&error);
+            Err(error.into())
+        }
+        Err(error) => {
+            cached.refresh_failed();
+            Err(error)
+        }
+    }
+}
+
+/// Drops a data key that its provider refused, and with it all others of its key, unless only this one is damaged.
+fn forget(refused: &DataKey, kind: &KmsErrorKind) {
+    let is_refused = |data_key: &DataKey| match kind {
+        KmsErrorKind::WrappedKeyRejected => data_key.identity() == refused.identity(),
+        _ => data_key.key_id() == refused.key_id(),
+    };
+    with_session(|session| {
+        session.sealing.remove_if(is_refused);
+        session.opening.remove_if(is_refused);
+    });
+}
+
+/// Acts on the background refreshes that have been answered. Whoever needs a data key that was refused asks again, and is
+/// told.
+fn settle_refreshes() {
+    while let Some((cached, answer)) = with_session(|session| session.refreshes.take_answered()) {
+        // It serves on until its time is up, if it still may.
+        let _ = settle(&cached, answer);
+        journal::write_events();
+    }
+}
+
+fn ask_to_unwrap(wrapped: WrappedKey, context: EncryptionContext) -> Result<UnwrappedKey, Error> {
+    ask(move |providers| async move { providers.unwrap_key(&wrapped, &context).await })
+}
+
+/// Asks a provider, and waits for the answer.
+fn ask<T, F>(request: impl FnOnce(Rc<Providers>) -> F + Send + 'static) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, KmsError>> + 'static,
+{
+    statement::count_kms_call()?;
+    let answer = bridge::call(settings::kms(), request);
+    journal::write_events();
+    Ok(answer??)
 }
 
 /// Forgets all data keys, and says how many there were.
 pub fn flush() -> usize {
     with_session(|session| {
+        session.refreshes.cancel();
         session.sealing.clear();
         session.opening.clear()
     })

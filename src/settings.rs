@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use envelope_core::allowed_keys::AllowedKeys;
 use envelope_core::cache::Limits;
+use envelope_core::key_reference::is_region;
 use envelope_core::kms::{self, aws};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::prelude::*;
@@ -17,17 +18,24 @@ static KMS_REGION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::
 static KMS_ENDPOINT_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static KMS_PROFILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static KMS_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static KMS_MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(3);
+static KMS_FAILOVER_REGIONS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static MAX_KMS_CALLS_PER_STATEMENT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static LOCAL_KEYRING: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
-static ALLOWED_KEYS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// NULL until somebody who may has set it, if only to the empty list.
+static ALLOWED_KEYS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static DEK_MAX_AGE_S: GucSetting<i32> = GucSetting::<i32>::new(24 * 60 * 60);
 static DEK_MAX_USES: GucSetting<i32> = GucSetting::<i32>::new(0);
 static DEK_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(0);
 static CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(1_024);
 static CACHE_TTL_S: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
+static STALE_IF_UNREACHABLE_S: GucSetting<i32> = GucSetting::<i32>::new(60 * 60);
 
 thread_local! {
     /// Changes with every assignment of `allowed_keys`, also by SET LOCAL and at its end.
     static ALLOWED_KEYS_GENERATION: Cell<u64> = const { Cell::new(0) };
+    /// Somebody who may not has set `allowed_keys` before the library was loaded, and so ousted the value in force.
+    static ALLOWED_KEYS_OUSTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How the providers are reached: read before each call to one of them.
@@ -38,6 +46,10 @@ pub fn kms() -> kms::Settings {
             endpoint_url: text(&KMS_ENDPOINT_URL),
             profile: text(&KMS_PROFILE),
             timeout: Duration::from_millis(unsigned(&KMS_TIMEOUT_MS)),
+            max_attempts: KMS_MAX_ATTEMPTS.get().unsigned_abs(),
+            failover_regions: text(&KMS_FAILOVER_REGIONS)
+                .map(|regions| regions.split(',').map(|region| region.trim().to_owned()).collect())
+                .unwrap_or_default(),
         },
         local_keyring: text(&LOCAL_KEYRING).map(PathBuf::from),
     }
@@ -49,10 +61,17 @@ pub fn limits() -> Limits {
     Limits {
         entries: NonZeroUsize::new(CACHE_ENTRIES.get() as usize).unwrap_or(NonZeroUsize::MIN),
         ttl: Duration::from_secs(unsigned(&CACHE_TTL_S)),
+        stale_if_unreachable: Duration::from_secs(unsigned(&STALE_IF_UNREACHABLE_S)),
         max_age: Duration::from_secs(unsigned(&DEK_MAX_AGE_S)),
         max_uses: unless_zero(unsigned(&DEK_MAX_USES)),
         max_bytes: unless_zero(unsigned(&DEK_MAX_KB) * 1024),
     }
+}
+
+/// How many KMS calls one statement may make; `None`: any number.
+pub fn max_kms_calls_per_statement() -> Option<u64> {
+    let calls = unsigned(&MAX_KMS_CALLS_PER_STATEMENT);
+    (calls > 0).then_some(calls)
 }
 
 /// Says whether `allowed_keys` was assigned since: parse it again only then.
@@ -62,8 +81,11 @@ pub fn allowed_keys_generation() -> u64 {
 
 /// The keys that may be used here and now.
 pub fn allowed_keys() -> AllowedKeys {
-    let list = text(&ALLOWED_KEYS).unwrap_or_default();
-    AllowedKeys::parse(&list).expect("the check hook let no other list in")
+    match ALLOWED_KEYS.get() {
+        Some(list) => AllowedKeys::parse(&list.to_string_lossy()).expect("the check hook let no other list in"),
+        None if ALLOWED_KEYS_OUSTED.get() => AllowedKeys::none(),
+        None => AllowedKeys::all(),
+    }
 }
 
 /// Never negative: the lower bounds of the integer settings are 0 or 1.
@@ -116,6 +138,33 @@ pub fn define() {
         GucFlags::UNIT_MS,
     );
     define_integer(
+        c"envelope_pg.kms_max_attempts",
+        c"How often a KMS call is tried, the first time included.",
+        c"Throttled and failed attempts are repeated with exponential backoff and jitter, within kms_timeout.",
+        &KMS_MAX_ATTEMPTS,
+        1,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    define_integer(
+        c"envelope_pg.max_kms_calls_per_statement",
+        c"How many KMS calls one statement may make.",
+        c"0: any number. A statement that needs more fails with SQLSTATE 54000, so that no scan runs up a bill.",
+        &MAX_KMS_CALLS_PER_STATEMENT,
+        0,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    define_integer(
+        c"envelope_pg.stale_if_unreachable",
+        c"How much longer than cache_ttl a session uses a data key while KMS is unreachable or throttles.",
+        c"0: not at all. Never after KMS has answered that access is denied or the key is out of use.",
+        &STALE_IF_UNREACHABLE_S,
+        0,
+        GucContext::Suset,
+        GucFlags::UNIT_S,
+    );
+    define_integer(
         c"envelope_pg.dek_max_age",
         c"How long a data key encrypts new values.",
         c"Lower: more data keys and KMS calls, fewer values under each.",
@@ -160,10 +209,30 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::UNIT_S,
     );
+    // SAFETY: the hook is guarded, and does what PostgreSQL's guc.h asks of such hooks.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"envelope_pg.kms_failover_regions",
+            c"AWS regions, with commas between them, to turn to when a multi-Region key's own region is unreachable.",
+            c"Empty: none. The key needs a replica there. Other keys than multi-Region keys (mrk-...) have none.",
+            &KMS_FAILOVER_REGIONS,
+            GucContext::Sighup,
+            GucFlags::default(),
+            Some(check_regions),
+            None,
+            None,
+        );
+    }
+    // Until the library is loaded PostgreSQL takes any value for the setting from anybody. It then drops what the role was
+    // not allowed to set; but a value in the connection's options has by then replaced that of the role, the database and
+    // the configuration file. Whoever does that gets no key at all.
+    const ALLOWED_KEYS_NAME: &CStr = c"envelope_pg.allowed_keys";
+    // SAFETY: a static C string; the result is only compared with NULL.
+    let was_set = unsafe { !pg_sys::GetConfigOption(ALLOWED_KEYS_NAME.as_ptr(), true, false).is_null() };
     // SAFETY: both hooks are guarded, and do what PostgreSQL's guc.h asks of such hooks.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
-            c"envelope_pg.allowed_keys",
+            ALLOWED_KEYS_NAME,
             c"The keys that may be used: key ids with commas between them.",
             c"Empty: all. A key that a statement names, and the key ARN behind it, must both be in the list.",
             &ALLOWED_KEYS,
@@ -174,6 +243,7 @@ pub fn define() {
             None,
         );
     }
+    ALLOWED_KEYS_OUSTED.set(was_set && ALLOWED_KEYS.get().is_none());
     #[cfg(not(feature = "pg14"))]
     // SAFETY: a static C string.
     unsafe {
@@ -210,13 +280,32 @@ unsafe extern "C-unwind" fn check_allowed_keys(
     _extra: *mut *mut c_void,
     _source: pg_sys::GucSource::Type,
 ) -> bool {
-    // SAFETY: PostgreSQL passes the address of the new value, which may be NULL and else is a C string.
+    const DETAIL: &CStr = c"It is a list of key ARNs, alias ARNs, alias/name, key uuids, mrk-... and local:name.";
+    // SAFETY: PostgreSQL calls a check hook with the address of the new value.
+    unsafe { check_list(new_value, DETAIL, |list| AllowedKeys::parse(list).is_ok()) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_regions(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    const DETAIL: &CStr = c"It is a list of AWS regions, such as us-west-2.";
+    let are_regions = |list: &str| list.is_empty() || list.split(',').all(|region| is_region(region.trim()));
+    // SAFETY: PostgreSQL calls a check hook with the address of the new value.
+    unsafe { check_list(new_value, DETAIL, are_regions) }
+}
+
+/// # Safety
+/// `new_value` is what PostgreSQL called a check hook with.
+unsafe fn check_list(new_value: *mut *mut c_char, detail: &'static CStr, is_valid: impl Fn(&str) -> bool) -> bool {
+    // SAFETY: it is the address of the new value, which may be NULL and else is a C string.
     let list = unsafe { (*new_value).as_ref().map(|list| CStr::from_ptr(list)) };
-    let valid = list.is_none_or(|list| list.to_str().is_ok_and(|list| AllowedKeys::parse(list).is_ok()));
+    let valid = list.is_none_or(|list| list.to_str().is_ok_and(is_valid));
     if !valid {
-        const DETAIL: &CStr = c"It is a list of key ARNs, alias ARNs, alias/name, key uuids, mrk-... and local:name.";
         // SAFETY: PostgreSQL reads this text, and never frees it, when it reports that the hook refused the value.
-        unsafe { pg_sys::GUC_check_errdetail_string = DETAIL.as_ptr().cast_mut() };
+        unsafe { pg_sys::GUC_check_errdetail_string = detail.as_ptr().cast_mut() };
     }
     valid
 }

@@ -1,33 +1,47 @@
 //! Strict mode: the list of keys that may be used.
 
 use crate::error::ArgumentError;
+use crate::key_reference::is_same_key;
 use crate::keys::KeyId;
 
 /// The keys that may be used, or all.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct AllowedKeys(Vec<String>);
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AllowedKeys(Option<Vec<String>>);
 
 impl AllowedKeys {
+    /// Every key.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(None)
+    }
+
+    /// No key.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Some(Vec::new()))
+    }
+
     /// Parses a list of key ids with commas between them. An empty list allows every key.
     ///
     /// # Errors
     /// [`ArgumentError::AllowedKeys`] for what is not a key id.
     pub fn parse(list: &str) -> Result<Self, ArgumentError> {
         if list.trim().is_empty() {
-            return Ok(Self::default());
+            return Ok(Self::all());
         }
         let parse = |entry: &str| match KeyId::parse(entry.trim()) {
             Ok(_) => Ok(entry.trim().to_owned()),
             Err(_) => Err(ArgumentError::AllowedKeys(entry.trim().to_owned())),
         };
-        list.split(',').map(parse).collect::<Result<_, _>>().map(Self)
+        list.split(',').map(parse).collect::<Result<_, _>>().map(|keys| Self(Some(keys)))
     }
 
     /// Whether a key may be used. A key that a statement names and the key ARN that KMS resolves it to must both be
-    /// allowed, so a list that lets statements name an alias has the alias and its key's ARN.
+    /// allowed, so a list that lets statements name an alias has the alias and its key's ARN. A multi-Region key in the list
+    /// stands for its replicas in all regions.
     #[must_use]
     pub fn allows(&self, key_id: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|allowed| allowed == key_id)
+        self.0.as_ref().is_none_or(|keys| keys.iter().any(|allowed| is_same_key(allowed, key_id)))
     }
 }
 
@@ -38,6 +52,7 @@ mod tests {
     #[test]
     fn empty_allows_all() {
         assert!(AllowedKeys::parse(" ").unwrap().allows("local:any"));
+        assert!(!AllowedKeys::none().allows("local:any"));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The bounded caches of data keys. They know no KMS; time is a parameter.
 //!
 //! Keys are handed out as `Rc`: they are wiped when the cache has dropped them and the call that uses them ends.
+//!
+//! - [`CachedKey`]: a data key, and whether its provider consents to its use
+
+mod cached_key;
 
 use std::cell::Cell;
 use std::num::NonZeroUsize;
@@ -11,6 +15,7 @@ use lru::LruCache;
 
 use crate::context::EncryptionContext;
 use crate::value::DataKey;
+pub use cached_key::{CachedKey, Consent};
 
 /// How long and how much a data key may be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,6 +24,8 @@ pub struct Limits {
     pub entries: NonZeroUsize,
     /// How long a data key may be used before its provider is asked again whether it may.
     pub ttl: Duration,
+    /// How much longer it may be used while the provider is unreachable or throttles.
+    pub stale_if_unreachable: Duration,
     /// How long a data key seals new values.
     pub max_age: Duration,
     /// How many values a data key seals; `None`: any number.
@@ -27,24 +34,11 @@ pub struct Limits {
     pub max_bytes: Option<u64>,
 }
 
-/// A data key, and when its provider last confirmed it.
-#[derive(Clone)]
-struct Entry {
-    data_key: Rc<DataKey>,
-    confirmed: Instant,
-}
-
-impl Entry {
-    fn is_fresh(&self, now: Instant, limits: &Limits) -> bool {
-        now.saturating_duration_since(self.confirmed) < limits.ttl
-    }
-}
-
 /// The data keys for opening values, by their identity; the least recently used goes first.
 pub struct OpeningKeys {
-    entries: LruCache<Box<[u8]>, Entry>,
+    entries: LruCache<Box<[u8]>, Rc<CachedKey>>,
     /// A scan meets the same data key again and again: one comparison finds it.
-    last: Option<Entry>,
+    last: Option<Rc<CachedKey>>,
 }
 
 impl OpeningKeys {
@@ -54,38 +48,32 @@ impl OpeningKeys {
         Self { entries: LruCache::unbounded(), last: None }
     }
 
-    /// The data key of an identity, if it is here and fresh.
-    pub fn find(&mut self, identity: &[u8], now: Instant, limits: &Limits) -> Option<Rc<DataKey>> {
+    /// The data key of an identity. Its [`CachedKey::consent`] says whether it may be used.
+    pub fn find(&mut self, identity: &[u8]) -> Option<Rc<CachedKey>> {
         if let Some(last) = &self.last
-            && last.data_key.identity() == identity
-            && last.is_fresh(now, limits)
+            && last.data_key().identity() == identity
         {
-            return Some(Rc::clone(&last.data_key));
+            return Some(Rc::clone(last));
         }
-        let entry = self.entries.get(identity)?;
-        if !entry.is_fresh(now, limits) {
-            self.remove(identity);
-            return None;
-        }
-        self.last = Some(entry.clone());
-        Some(Rc::clone(&entry.data_key))
+        let cached = self.entries.get(identity)?;
+        self.last = Some(Rc::clone(cached));
+        Some(Rc::clone(cached))
     }
 
-    /// Adds a data key that its provider has just confirmed, and drops those that are too old or too many.
-    pub fn insert(&mut self, data_key: Rc<DataKey>, now: Instant, limits: &Limits) {
-        let entry = Entry { data_key, confirmed: now };
-        self.last = Some(entry.clone());
-        self.entries.put(entry.data_key.identity().into(), entry);
-        self.entries.retain(|_, entry| entry.is_fresh(now, limits));
+    /// Adds a data key, and drops those that are of no more use or too many.
+    pub fn insert(&mut self, cached: Rc<CachedKey>, now: Instant, limits: &Limits) {
+        self.last = Some(Rc::clone(&cached));
+        self.entries.put(cached.data_key().identity().into(), cached);
+        self.entries.retain(|_, cached| !cached.is_useless(now, limits));
         while self.entries.len() > limits.entries.get() {
             self.entries.pop_lru();
         }
     }
 
-    /// Drops one data key.
-    pub fn remove(&mut self, identity: &[u8]) {
-        self.last.take_if(|last| last.data_key.identity() == identity);
-        self.entries.pop(identity);
+    /// Drops the data keys that `is_refused` names.
+    pub fn remove_if(&mut self, is_refused: impl Fn(&DataKey) -> bool) {
+        self.last = None;
+        self.entries.retain(|_, cached| !is_refused(cached.data_key()));
     }
 
     /// Drops all, and says how many there were.
@@ -108,9 +96,8 @@ struct Current {
     /// As in the statement: aliases are not resolved.
     key_id: String,
     context: EncryptionContext,
-    data_key: Rc<DataKey>,
+    cached: Rc<CachedKey>,
     made: Instant,
-    confirmed: Cell<Instant>,
     uses: Cell<u64>,
     bytes: Cell<u64>,
 }
@@ -126,25 +113,6 @@ impl Current {
             || limits.max_uses.is_some_and(|max| self.uses.get() >= max)
             || limits.max_bytes.is_some_and(|max| bytes > max)
     }
-
-    fn is_fresh(&self, now: Instant, limits: &Limits) -> bool {
-        now.saturating_duration_since(self.confirmed.get()) < limits.ttl
-    }
-
-    fn count_use(&self, plaintext_bytes: u64) {
-        self.uses.set(self.uses.get() + 1);
-        self.bytes.set(self.bytes.get().saturating_add(plaintext_bytes));
-    }
-}
-
-/// What [`SealingKeys::find`] found.
-pub enum Found {
-    /// A data key to seal with; the use is counted.
-    Current(Rc<DataKey>),
-    /// A data key that may go on sealing once its provider confirms it: see [`SealingKeys::confirm`].
-    Unconfirmed(Rc<DataKey>),
-    /// None: a new one is needed.
-    Nothing,
 }
 
 /// The current data key of each key id and encryption context; the least recently used goes first.
@@ -160,7 +128,8 @@ impl SealingKeys {
         Self { current: LruCache::unbounded(), last: None }
     }
 
-    /// The data key to seal `plaintext_bytes` bytes with.
+    /// The data key to seal `plaintext_bytes` bytes with, unless it is spent. The use is counted. Its [`CachedKey::consent`]
+    /// says whether it may be used.
     pub fn find(
         &mut self,
         key_id: &str,
@@ -168,55 +137,46 @@ impl SealingKeys {
         plaintext_bytes: usize,
         now: Instant,
         limits: &Limits,
-    ) -> Found {
-        let current = match &self.last {
-            Some(last) if last.is_for(key_id, context) => last,
-            _ => {
-                let Some(current) = self.current.get(&(key_id.to_owned(), context.clone())) else {
-                    return Found::Nothing;
-                };
-                self.last.insert(Rc::clone(current))
-            }
-        };
+    ) -> Option<Rc<CachedKey>> {
+        let current = self.current(key_id, context)?;
         let plaintext_bytes = plaintext_bytes as u64;
         if current.is_spent(plaintext_bytes, now, limits) {
-            self.remove(key_id, context);
-            return Found::Nothing;
+            return None;
         }
-        let data_key = Rc::clone(&current.data_key);
-        if !current.is_fresh(now, limits) {
-            return Found::Unconfirmed(data_key);
-        }
-        current.count_use(plaintext_bytes);
-        Found::Current(data_key)
+        current.uses.set(current.uses.get() + 1);
+        current.bytes.set(current.bytes.get().saturating_add(plaintext_bytes));
+        Some(Rc::clone(&current.cached))
     }
 
-    /// Notes that the provider has just confirmed the data key of a key id and context, and counts its use for
-    /// `plaintext_bytes` bytes.
-    pub fn confirm(&mut self, key_id: &str, context: &EncryptionContext, plaintext_bytes: usize, now: Instant) {
-        if let Some(current) = self.current.get(&(key_id.to_owned(), context.clone())) {
-            current.confirmed.set(now);
-            current.count_use(plaintext_bytes as u64);
-        }
+    /// The data key in use until now, spent or not: for when no new one can be had.
+    pub fn find_spent(&mut self, key_id: &str, context: &EncryptionContext) -> Option<Rc<CachedKey>> {
+        self.current(key_id, context).map(|current| Rc::clone(&current.cached))
     }
 
-    /// Adds a new data key and counts its use for `plaintext_bytes` bytes. Drops those that are spent or too many.
+    fn current(&mut self, key_id: &str, context: &EncryptionContext) -> Option<&Current> {
+        if !self.last.as_ref().is_some_and(|last| last.is_for(key_id, context)) {
+            self.last = self.current.get(&(key_id.to_owned(), context.clone())).cloned();
+        }
+        self.last.as_deref()
+    }
+
+    /// Puts a new data key in the place of the one before, and counts its use for `plaintext_bytes` bytes. Drops those that
+    /// are of no more use or too many.
     pub fn insert(
         &mut self,
         key_id: &str,
         context: &EncryptionContext,
-        data_key: Rc<DataKey>,
+        cached: Rc<CachedKey>,
         plaintext_bytes: usize,
         now: Instant,
         limits: &Limits,
     ) {
-        self.current.retain(|_, current| !current.is_spent(0, now, limits));
+        self.current.retain(|_, current| !current.cached.is_useless(now, limits));
         let current = Rc::new(Current {
             key_id: key_id.to_owned(),
             context: context.clone(),
-            data_key,
+            cached,
             made: now,
-            confirmed: Cell::new(now),
             uses: Cell::new(1),
             bytes: Cell::new(plaintext_bytes as u64),
         });
@@ -227,10 +187,10 @@ impl SealingKeys {
         }
     }
 
-    /// Drops the data key of a key id and context.
-    pub fn remove(&mut self, key_id: &str, context: &EncryptionContext) {
+    /// Drops the data keys that `is_refused` names.
+    pub fn remove_if(&mut self, is_refused: impl Fn(&DataKey) -> bool) {
         self.last = None;
-        self.current.pop(&(key_id.to_owned(), context.clone()));
+        self.current.retain(|_, current| !is_refused(current.cached.data_key()));
     }
 
     /// Drops all.

@@ -55,6 +55,18 @@ impl<'a> KeyArn<'a> {
         self.resource.strip_prefix("key/")
     }
 
+    /// Whether it is a multi-Region key, which has replicas with the same id in other regions.
+    #[must_use]
+    pub fn is_multi_region(&self) -> bool {
+        self.key().is_some_and(|key| key.starts_with("mrk-"))
+    }
+
+    /// The ARN of the same key in another region.
+    #[must_use]
+    pub fn in_region(&self, region: &str) -> String {
+        format!("arn:{}:kms:{region}:{}:{}", self.partition, self.account, self.resource)
+    }
+
     /// The compact form, if the key has one.
     fn compact(&self) -> Option<Vec<u8>> {
         let mut flags = u8::try_from(PARTITIONS.iter().position(|partition| *partition == self.partition)?).ok()?;
@@ -77,6 +89,22 @@ impl<'a> KeyArn<'a> {
         reference.extend(self.region.as_bytes());
         (reference.len() <= usize::from(u8::MAX)).then_some(reference)
     }
+}
+
+/// Whether two key ids name the same key, or replicas of the same multi-Region key.
+#[must_use]
+pub fn is_same_key(one: &str, other: &str) -> bool {
+    one == other
+        || KeyArn::parse(one).zip(KeyArn::parse(other)).is_some_and(|(one, other)| {
+            one.is_multi_region()
+                && (one.partition, one.account, one.resource) == (other.partition, other.account, other.resource)
+        })
+}
+
+/// Whether a text can be the name of a region.
+#[must_use]
+pub fn is_region(text: &str) -> bool {
+    is_label(text)
 }
 
 /// 1 to 63 of `a-z 0-9 -`, as in a host name (RFC 1035, section 2.3.1).
@@ -155,6 +183,19 @@ mod tests {
             assert_eq!(reference.len(), bytes, "{key_id}");
             assert_eq!(parse(provider, &reference).as_deref(), Ok(key_id));
         }
+    }
+
+    #[test]
+    fn replicas_are_the_same_key() {
+        const WEST: &str = "arn:aws:kms:us-west-2:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab";
+        const EAST: &str = "arn:aws:kms:us-east-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab";
+        assert_eq!(KeyArn::parse(WEST).unwrap().in_region("us-east-1"), EAST);
+        assert!(is_same_key(WEST, EAST));
+        assert!(!is_same_key(WEST, &EAST.replace("111122223333", "999922223333")));
+        assert!(!is_same_key(WEST, &EAST.replace("90ab", "90ac")));
+        let single = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
+        assert!(is_same_key(single, single));
+        assert!(!is_same_key(single, &single.replace("us-west-2", "us-east-1")));
     }
 
     #[test]

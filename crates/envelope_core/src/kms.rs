@@ -1,10 +1,14 @@
 //! The key providers: who makes, unwraps and rewraps data keys.
 //!
 //! - [`aws`]: AWS KMS
+//! - [`breaker`]: when not to call it
+//! - [`event`]: what is worth a line in the log
 //! - [`local`]: keys in a file, for trying things out and for tests
 
 pub mod aws;
+pub mod breaker;
 pub mod error;
+pub mod event;
 mod keyring;
 pub mod local;
 
@@ -14,6 +18,7 @@ use std::path::PathBuf;
 use crate::context::EncryptionContext;
 use crate::keys::{Dek, KeyId, Provider, WrappedKey};
 pub use error::{Answer, KmsError, KmsErrorKind, Operation};
+pub use event::{Event, Events};
 
 /// A data key that was just made.
 pub struct GeneratedKey {
@@ -72,10 +77,10 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// The providers under these settings. Makes no connection yet.
+    /// The providers under these settings. Makes no connection yet. Adds to `events` what an administrator wants to see.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        Self { aws: aws::AwsKms::new(settings.aws), local: local::LocalKms::new(settings.local_keyring) }
+    pub fn new(settings: Settings, events: Events) -> Self {
+        Self { aws: aws::AwsKms::new(settings.aws, events), local: local::LocalKms::new(settings.local_keyring) }
     }
 }
 

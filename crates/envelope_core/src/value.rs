@@ -13,6 +13,7 @@ pub struct DataKey {
     sealing_key: SealingKey,
     preamble: Preamble,
     wrapped: WrappedKey,
+    context: EncryptionContext,
 }
 
 impl DataKey {
@@ -21,19 +22,20 @@ impl DataKey {
     pub fn generated(dek: Dek, wrapped: WrappedKey, context: &EncryptionContext) -> Option<Self> {
         let sealing_key = SealingKey::derive(dek);
         let preamble = Preamble::new(sealing_key.commitment(), context, std::slice::from_ref(&wrapped))?;
-        Some(Self { sealing_key, preamble, wrapped })
+        Some(Self { sealing_key, preamble, wrapped, context: context.clone() })
     }
 
     /// Takes a data key that a provider unwrapped for a value, from the one of its wrapped keys that the provider opened.
     ///
     /// # Errors
-    /// [`ValueError::AuthenticationFailed`] if the value does not commit to this data key.
+    /// [`ValueError::AuthenticationFailed`] if the value does not commit to this data key, [`ValueError::Malformed`] if its
+    /// encryption context is not one.
     pub fn unwrapped(dek: Dek, wrapped: WrappedKey, head: &Head<'_>) -> Result<Self, ValueError> {
         let sealing_key = SealingKey::derive(dek);
         if *sealing_key.commitment() != head.commitment() {
             return Err(ValueError::AuthenticationFailed);
         }
-        Ok(Self { sealing_key, preamble: Preamble::of(head), wrapped })
+        Ok(Self { sealing_key, preamble: Preamble::of(head), wrapped, context: head.encryption_context()? })
     }
 
     /// The identity of the data key, as it stands in its values.
@@ -46,6 +48,12 @@ impl DataKey {
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.wrapped.key_id
+    }
+
+    /// The encryption context that belongs to it.
+    #[must_use]
+    pub fn context(&self) -> &EncryptionContext {
+        &self.context
     }
 
     /// Its wrapped form.

@@ -7,68 +7,121 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::random_bytes;
-use envelope_core::cache::{Found, Limits, OpeningKeys, SealingKeys};
+use envelope_core::cache::{CachedKey, Consent, Limits, OpeningKeys, SealingKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{Dek, Provider, WrappedKey};
 use envelope_core::value::DataKey;
 
 const LIMITS: Limits = Limits {
     entries: NonZeroUsize::new(2).unwrap(),
-    ttl: Duration::from_secs(60),
+    ttl: Duration::from_secs(256),
+    stale_if_unreachable: Duration::from_secs(100),
     max_age: Duration::from_secs(600),
     max_uses: None,
     max_bytes: None,
 };
 const SECOND: Duration = Duration::from_secs(1);
 
-fn data_key() -> Rc<DataKey> {
+fn cached_key(now: Instant) -> Rc<CachedKey> {
     let dek = Dek::take_from(&mut random_bytes(32)).unwrap();
     let wrapped = WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek: random_bytes(8) };
-    Rc::new(DataKey::generated(dek, wrapped, &EncryptionContext::default()).unwrap())
+    let data_key = DataKey::generated(dek, wrapped, &EncryptionContext::default()).unwrap();
+    Rc::new(CachedKey::new(data_key, now, 0))
 }
 
-fn is_current(found: &Found, data_key: &Rc<DataKey>) -> bool {
-    matches!(found, Found::Current(current) if Rc::ptr_eq(current, data_key))
+fn find(keys: &mut OpeningKeys, cached: &Rc<CachedKey>) -> bool {
+    keys.find(cached.data_key().identity()).is_some_and(|found| Rc::ptr_eq(&found, cached))
+}
+
+fn is_current(found: Option<Rc<CachedKey>>, cached: &Rc<CachedKey>) -> bool {
+    found.is_some_and(|found| Rc::ptr_eq(&found, cached))
 }
 
 #[test]
-fn opening_keys_are_found_until_their_time_is_up() {
+fn opening_keys_are_found_by_identity() {
     let (now, mut keys) = (Instant::now(), OpeningKeys::new());
-    let (one, two) = (data_key(), data_key());
+    let (one, two) = (cached_key(now), cached_key(now));
     keys.insert(Rc::clone(&one), now, &LIMITS);
     keys.insert(Rc::clone(&two), now, &LIMITS);
-    for time in [now, now + 59 * SECOND] {
-        for key in [&one, &two, &two, &one] {
-            assert!(Rc::ptr_eq(&keys.find(key.identity(), time, &LIMITS).unwrap(), key));
-        }
+    for key in [&one, &two, &two, &one] {
+        assert!(find(&mut keys, key));
     }
-    assert!(keys.find(data_key().identity(), now, &LIMITS).is_none());
-    assert!(keys.find(one.identity(), now + 60 * SECOND, &LIMITS).is_none());
-    assert!(keys.find(one.identity(), now, &LIMITS).is_none(), "what was too old is gone");
-    assert!(keys.find(two.identity(), now + 60 * SECOND, &LIMITS).is_none());
-    assert_eq!(Rc::strong_count(&one), 1, "and wiped as soon as nobody uses it");
+    assert!(!find(&mut keys, &cached_key(now)));
+}
+
+#[test]
+fn consent_over_a_key_s_life() {
+    let (start, second) = (Instant::now(), |second: u64| Duration::from_secs(second));
+    let key = cached_key(start);
+    let consent = |at: u64| key.consent(start + second(at), &LIMITS);
+    assert_eq!(consent(179), Consent::Fresh);
+    assert_eq!(consent(180), Consent::RefreshDue);
+    key.refresh_started();
+    assert_eq!(consent(181), Consent::Fresh, "one refresh at a time");
+    assert_eq!(consent(256), Consent::Expired, "time is up though the refresh hangs");
+    key.confirmed(start + second(200));
+    assert_eq!(consent(379), Consent::Fresh);
+    assert_eq!(consent(380), Consent::RefreshDue);
+    key.out_of_reach(start + second(380));
+    assert_eq!(consent(380), Consent::Fresh, "not at once again");
+    assert_eq!(consent(381), Consent::RefreshDue);
+    assert_eq!(consent(456), Consent::StaleRefreshDue);
+    key.refresh_started();
+    assert_eq!(consent(457), Consent::Stale);
+    key.out_of_reach(start + second(457));
+    assert_eq!(consent(457), Consent::Stale);
+    assert_eq!(consent(458), Consent::StaleRefreshDue);
+    assert_eq!(consent(555), Consent::StaleRefreshDue);
+    assert_eq!(consent(556), Consent::Expired, "the bound of the outage contract");
+    assert!(key.may_go_stale(start + second(555), &LIMITS) && !key.may_go_stale(start + second(556), &LIMITS));
+    key.confirmed(start + second(556));
+    assert_eq!(consent(556), Consent::Fresh);
+}
+
+#[test]
+fn without_a_known_outage_a_key_expires() {
+    let start = Instant::now();
+    let key = cached_key(start);
+    let expired = start + Duration::from_secs(256);
+    assert_eq!(key.consent(expired, &LIMITS), Consent::Expired);
+    assert!(key.may_go_stale(expired, &LIMITS), "if it turns out that there is one");
+    let limits = Limits { stale_if_unreachable: Duration::ZERO, ..LIMITS };
+    key.out_of_reach(expired);
+    assert_eq!(key.consent(expired + SECOND, &limits), Consent::Expired, "the contract is off");
+}
+
+#[test]
+fn refreshes_are_spread() {
+    let now = Instant::now();
+    let dek = || Dek::take_from(&mut [7; 32]).unwrap();
+    let wrapped = || WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek: vec![1] };
+    let none = EncryptionContext::default();
+    let latest = CachedKey::new(DataKey::generated(dek(), wrapped(), &none).unwrap(), now, 255);
+    assert_eq!(latest.consent(now + Duration::from_secs(234), &LIMITS), Consent::Fresh);
+    assert_eq!(latest.consent(now + Duration::from_secs(236), &LIMITS), Consent::RefreshDue, "well before the end");
 }
 
 #[test]
 fn the_least_recently_used_opening_key_goes_first() {
     let (now, mut keys) = (Instant::now(), OpeningKeys::new());
-    let (one, two, three) = (data_key(), data_key(), data_key());
+    let (one, two, three) = (cached_key(now), cached_key(now), cached_key(now));
     keys.insert(Rc::clone(&one), now, &LIMITS);
     keys.insert(Rc::clone(&two), now, &LIMITS);
-    keys.find(one.identity(), now, &LIMITS).unwrap();
+    assert!(find(&mut keys, &one));
     keys.insert(Rc::clone(&three), now, &LIMITS);
-    assert!(keys.find(two.identity(), now, &LIMITS).is_none());
-    assert!(keys.find(one.identity(), now, &LIMITS).is_some());
-    assert!(keys.find(three.identity(), now, &LIMITS).is_some());
+    assert!(!find(&mut keys, &two));
+    assert!(find(&mut keys, &one));
+    assert!(find(&mut keys, &three));
     assert_eq!(Rc::strong_count(&two), 1);
 }
 
 #[test]
 fn an_insertion_drops_what_is_too_old() {
     let (now, mut keys) = (Instant::now(), OpeningKeys::new());
-    let old = data_key();
+    let old = cached_key(now);
     keys.insert(Rc::clone(&old), now, &LIMITS);
-    keys.insert(data_key(), now + 61 * SECOND, &LIMITS);
+    let later = now + 356 * SECOND;
+    keys.insert(cached_key(later), later, &LIMITS);
     assert_eq!(Rc::strong_count(&old), 1);
     assert_eq!(keys.clear(), 1);
 }
@@ -76,13 +129,13 @@ fn an_insertion_drops_what_is_too_old() {
 #[test]
 fn cleared_and_removed_keys_are_gone() {
     let (now, mut keys) = (Instant::now(), OpeningKeys::new());
-    let (one, two) = (data_key(), data_key());
+    let (one, two) = (cached_key(now), cached_key(now));
     keys.insert(Rc::clone(&one), now, &LIMITS);
     keys.insert(Rc::clone(&two), now, &LIMITS);
-    keys.remove(two.identity());
-    assert!(keys.find(two.identity(), now, &LIMITS).is_none());
+    keys.remove_if(|data_key| data_key.identity() == two.data_key().identity());
+    assert!(!find(&mut keys, &two));
     assert_eq!(keys.clear(), 1);
-    assert!(keys.find(one.identity(), now, &LIMITS).is_none());
+    assert!(!find(&mut keys, &one));
     assert_eq!((Rc::strong_count(&one), Rc::strong_count(&two)), (1, 1));
 }
 
@@ -91,29 +144,28 @@ fn a_sealing_key_is_for_its_key_id_and_context_only() {
     let (now, mut keys) = (Instant::now(), SealingKeys::new());
     let none = EncryptionContext::default();
     let context = EncryptionContext::from_json(r#"{"a": "b"}"#).unwrap();
-    let (one, two) = (data_key(), data_key());
+    let (one, two) = (cached_key(now), cached_key(now));
     keys.insert("local:a", &none, Rc::clone(&one), 1, now, &LIMITS);
     keys.insert("local:a", &context, Rc::clone(&two), 1, now, &LIMITS);
-    assert!(is_current(&keys.find("local:a", &none, 1, now, &LIMITS), &one));
-    assert!(is_current(&keys.find("local:a", &context, 1, now, &LIMITS), &two));
-    assert!(is_current(&keys.find("local:a", &none, 1, now, &LIMITS), &one));
-    assert!(matches!(keys.find("local:b", &none, 1, now, &LIMITS), Found::Nothing));
-    keys.insert("local:b", &none, data_key(), 1, now, &LIMITS);
-    assert!(
-        matches!(keys.find("local:a", &context, 1, now, &LIMITS), Found::Nothing),
-        "two entries, and it was last used first"
-    );
+    assert!(is_current(keys.find("local:a", &none, 1, now, &LIMITS), &one));
+    assert!(is_current(keys.find("local:a", &context, 1, now, &LIMITS), &two));
+    assert!(is_current(keys.find("local:a", &none, 1, now, &LIMITS), &one));
+    assert!(keys.find("local:b", &none, 1, now, &LIMITS).is_none());
+    keys.insert("local:b", &none, cached_key(now), 1, now, &LIMITS);
+    assert!(keys.find("local:a", &context, 1, now, &LIMITS).is_none(), "two entries, and it was last used first");
 }
 
 #[test]
 fn a_sealing_key_is_spent_by_uses() {
     let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
     let limits = Limits { max_uses: Some(3), ..LIMITS };
-    let key = data_key();
+    let key = cached_key(now);
     keys.insert("local:a", &none, Rc::clone(&key), 1, now, &limits);
-    assert!(is_current(&keys.find("local:a", &none, 1, now, &limits), &key));
-    assert!(is_current(&keys.find("local:a", &none, 1, now, &limits), &key));
-    assert!(matches!(keys.find("local:a", &none, 1, now, &limits), Found::Nothing));
+    assert!(is_current(keys.find("local:a", &none, 1, now, &limits), &key));
+    assert!(is_current(keys.find("local:a", &none, 1, now, &limits), &key));
+    assert!(keys.find("local:a", &none, 1, now, &limits).is_none());
+    assert!(is_current(keys.find_spent("local:a", &none), &key), "until there is a new one");
+    keys.insert("local:a", &none, cached_key(now), 1, now, &limits);
     assert_eq!(Rc::strong_count(&key), 1);
 }
 
@@ -121,39 +173,41 @@ fn a_sealing_key_is_spent_by_uses() {
 fn a_sealing_key_is_spent_by_bytes() {
     let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
     let limits = Limits { max_bytes: Some(100), ..LIMITS };
-    let key = data_key();
+    let key = cached_key(now);
     keys.insert("local:a", &none, Rc::clone(&key), 60, now, &limits);
-    assert!(is_current(&keys.find("local:a", &none, 40, now, &limits), &key));
-    assert!(matches!(keys.find("local:a", &none, 1, now, &limits), Found::Nothing));
+    assert!(is_current(keys.find("local:a", &none, 40, now, &limits), &key));
+    assert!(keys.find("local:a", &none, 1, now, &limits).is_none());
     // A value above the limit has a data key to itself.
-    keys.insert("local:a", &none, data_key(), 1_000, now, &limits);
-    assert!(matches!(keys.find("local:a", &none, 0, now, &limits), Found::Nothing));
+    keys.insert("local:a", &none, cached_key(now), 1_000, now, &limits);
+    assert!(keys.find("local:a", &none, 0, now, &limits).is_none());
 }
 
 #[test]
-fn a_sealing_key_is_spent_by_age_and_confirmed_in_between() {
+fn a_sealing_key_is_spent_by_age() {
     let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
-    let key = data_key();
+    let key = cached_key(now);
     keys.insert("local:a", &none, Rc::clone(&key), 1, now, &LIMITS);
-    for minute in 1..10 {
-        let time = now + minute * 60 * SECOND;
-        assert!(matches!(keys.find("local:a", &none, 1, time, &LIMITS), Found::Unconfirmed(_)));
-        assert!(
-            matches!(keys.find("local:a", &none, 1, time, &LIMITS), Found::Unconfirmed(_)),
-            "until it is confirmed"
-        );
-        keys.confirm("local:a", &none, 1, time);
-        assert!(is_current(&keys.find("local:a", &none, 1, time + 59 * SECOND, &LIMITS), &key));
-    }
-    assert!(matches!(keys.find("local:a", &none, 1, now + 600 * SECOND, &LIMITS), Found::Nothing));
+    assert!(is_current(keys.find("local:a", &none, 1, now + 599 * SECOND, &LIMITS), &key));
+    assert!(keys.find("local:a", &none, 1, now + 600 * SECOND, &LIMITS).is_none());
+}
+
+#[test]
+fn a_refused_sealing_key_is_gone_for_all_purposes() {
+    let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
+    let key = cached_key(now);
+    keys.insert("local:a", &none, Rc::clone(&key), 1, now, &LIMITS);
+    keys.insert("alias/a", &none, Rc::clone(&key), 1, now, &LIMITS);
+    keys.remove_if(|data_key| data_key.key_id() == key.data_key().key_id());
+    assert!(keys.find("local:a", &none, 1, now, &LIMITS).is_none());
+    assert!(keys.find("alias/a", &none, 1, now, &LIMITS).is_none());
 }
 
 #[test]
 fn cleared_sealing_keys_are_gone() {
     let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
-    let key = data_key();
+    let key = cached_key(now);
     keys.insert("local:a", &none, Rc::clone(&key), 1, now, &LIMITS);
     keys.clear();
-    assert!(matches!(keys.find("local:a", &none, 1, now, &LIMITS), Found::Nothing));
+    assert!(keys.find("local:a", &none, 1, now, &LIMITS).is_none());
     assert_eq!(Rc::strong_count(&key), 1);
 }

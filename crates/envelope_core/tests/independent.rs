@@ -54,7 +54,7 @@ impl Input {
             pairs: (0..pairs % 4).map(|_| (text(), text())).collect(),
             aad: (kind < 128).then(|| random_bytes(usize::from(aad_bytes))),
             wrapped_dek: random_bytes(1 + round % 300),
-            plaintext: random_bytes(if round % 50 == 0 { 70_000 } else { round * 7 % 2_000 }),
+            plaintext: random_bytes(if round.is_multiple_of(50) { 70_000 } else { round * 7 % 2_000 }),
         }
     }
 

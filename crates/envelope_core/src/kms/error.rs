@@ -24,7 +24,7 @@ impl fmt::Display for Operation {
             Self::GenerateDataKey => "GenerateDataKey",
             Self::Decrypt => "Decrypt",
             Self::ReEncrypt => "ReEncrypt",
-            Self::ChangeKeyring => "change of the key file",
+            Self::ChangeKeyring => "Change of the key file",
         })
     }
 }
@@ -76,6 +76,26 @@ pub enum KmsErrorKind {
     LocalKeyExists,
 }
 
+impl KmsErrorKind {
+    /// Nobody could be asked: another region may do.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::TimedOut)
+    }
+
+    /// The service is unwell, which says nothing about the key: cached data keys may serve for a while.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        self.is_unreachable() || *self == Self::Throttled
+    }
+
+    /// The service has answered, and the answer is no: cached data keys must go.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::AccessDenied | Self::KeyUnusable | Self::NotFound | Self::WrappedKeyRejected)
+    }
+}
+
 /// What KMS said about an error. Never about the data: KMS errors name keys and principals.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Answer {
@@ -99,6 +119,8 @@ pub struct KmsError {
     pub key_id: String,
     /// What KMS said, if it answered.
     pub answer: Box<Answer>,
+    /// How often the call was tried; 0 if a circuit breaker kept it from being made.
+    pub attempts: Option<u32>,
     /// How long the call took, retries included.
     pub elapsed: Option<Duration>,
 }
@@ -107,6 +129,6 @@ impl KmsError {
     /// An error without an answer of KMS's.
     #[must_use]
     pub fn new(kind: KmsErrorKind, operation: Operation, key_id: &str) -> Self {
-        Self { kind, operation, key_id: key_id.to_owned(), answer: Box::default(), elapsed: None }
+        Self { kind, operation, key_id: key_id.to_owned(), answer: Box::default(), attempts: None, elapsed: None }
     }
 }

@@ -39,7 +39,7 @@ impl LocalKms {
     /// # Errors
     /// [`KmsErrorKind::LocalKeyExists`], and what can be wrong with the file.
     pub async fn create_key(&self, name: &LocalKeyName) -> Result<String, KmsError> {
-        self.change(name, |keyring| match keyring.keys.contains_key(name.as_str()) {
+        self.change(name, Keyring::read_or_new, |keyring| match keyring.keys.contains_key(name.as_str()) {
             true => Err(KmsErrorKind::LocalKeyExists),
             false => {
                 keyring.keys.insert(name.as_str().to_owned(), Key::random()?);
@@ -54,13 +54,17 @@ impl LocalKms {
     /// # Errors
     /// [`KmsErrorKind::NotFound`], and what can be wrong with the file.
     pub async fn rotate_key(&self, name: &LocalKeyName) -> Result<u32, KmsError> {
-        self.change(name, |keyring| keyring.keys.get_mut(name.as_str()).ok_or(KmsErrorKind::NotFound)?.rotate()).await
+        self.change(name, Keyring::read, |keyring| {
+            keyring.keys.get_mut(name.as_str()).ok_or(KmsErrorKind::NotFound)?.rotate()
+        })
+        .await
     }
 
     /// Reads, changes and replaces the file while no other session does.
     async fn change<T>(
         &self,
         name: &LocalKeyName,
+        read: impl FnOnce(&Path) -> Result<Keyring, KmsErrorKind>,
         change: impl FnOnce(&mut Keyring) -> Result<T, KmsErrorKind>,
     ) -> Result<T, KmsError> {
         let changed = async {
@@ -71,7 +75,7 @@ impl LocalKms {
                     None => tokio::time::sleep(LOCK_POLL).await,
                 }
             };
-            let mut keyring = Keyring::read_or_new(path)?;
+            let mut keyring = read(path)?;
             let result = change(&mut keyring)?;
             keyring.write(path)?;
             Ok(result)

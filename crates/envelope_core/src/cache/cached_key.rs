@@ -1,0 +1,116 @@
+//! A data key, and whether its provider consents to its use: for how long since it last said so, and what is done when it
+//! cannot be asked.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use super::Limits;
+use crate::value::DataKey;
+
+/// After a failure the provider is not asked about the same data key for so long.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// From this part of its time on a data key is refreshed while it is in use, in 256ths; spread over a quarter, so that the
+/// sessions of a server do not all ask at once.
+const REFRESH_FROM: u32 = 180;
+const REFRESH_SPREAD: u32 = 56;
+
+/// A data key in a cache.
+pub struct CachedKey {
+    data_key: DataKey,
+    /// When the provider last handed it out.
+    confirmed: Cell<Instant>,
+    /// Since then the provider could not be asked: it was tried at this time.
+    outage: Cell<Option<Instant>>,
+    /// It is being asked now.
+    refreshing: Cell<bool>,
+    refresh_from: u32,
+}
+
+/// Whether a data key may be used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Consent {
+    /// It may.
+    Fresh,
+    /// It may, and now is a good time to ask the provider in the background.
+    RefreshDue,
+    /// Its time is up, but its provider is known to be out of reach: it may for some more time.
+    Stale,
+    /// As [`Consent::Stale`], and now is a good time to ask the provider in the background.
+    StaleRefreshDue,
+    /// Its time is up: only if the provider says so, or cannot be asked and [`CachedKey::may_go_stale`].
+    Expired,
+}
+
+impl CachedKey {
+    /// A data key that its provider has just handed out. `spread`, a random byte, spreads the refreshes of many sessions.
+    #[must_use]
+    pub fn new(data_key: DataKey, now: Instant, spread: u8) -> Self {
+        Self {
+            data_key,
+            confirmed: Cell::new(now),
+            outage: Cell::new(None),
+            refreshing: Cell::new(false),
+            refresh_from: REFRESH_FROM + u32::from(spread) * REFRESH_SPREAD / 256,
+        }
+    }
+
+    /// The data key.
+    #[must_use]
+    pub fn data_key(&self) -> &DataKey {
+        &self.data_key
+    }
+
+    /// Whether it may be used.
+    #[must_use]
+    pub fn consent(&self, now: Instant, limits: &Limits) -> Consent {
+        let age = self.age(now);
+        let may_ask = !self.refreshing.get() && self.outage.get().is_none_or(|tried| now >= tried + RETRY_PAUSE);
+        if age < limits.ttl {
+            let is_due = age >= limits.ttl * self.refresh_from / 256 && may_ask;
+            return if is_due { Consent::RefreshDue } else { Consent::Fresh };
+        }
+        match self.outage.get() {
+            Some(_) if self.may_go_stale(now, limits) && may_ask => Consent::StaleRefreshDue,
+            Some(_) if self.may_go_stale(now, limits) => Consent::Stale,
+            _ => Consent::Expired,
+        }
+    }
+
+    /// Whether it may still be used if its provider cannot be asked.
+    #[must_use]
+    pub fn may_go_stale(&self, now: Instant, limits: &Limits) -> bool {
+        self.age(now) < limits.ttl.saturating_add(limits.stale_if_unreachable)
+    }
+
+    /// Whether it can be of no more use whatever the provider says: it has to hand it out again.
+    pub(super) fn is_useless(&self, now: Instant, limits: &Limits) -> bool {
+        self.age(now) >= limits.ttl && !self.may_go_stale(now, limits)
+    }
+
+    /// The provider is being asked.
+    pub fn refresh_started(&self) {
+        self.refreshing.set(true);
+    }
+
+    /// The provider has just handed it out again.
+    pub fn confirmed(&self, now: Instant) {
+        self.confirmed.set(now);
+        self.outage.set(None);
+        self.refreshing.set(false);
+    }
+
+    /// The provider could not be asked.
+    pub fn out_of_reach(&self, now: Instant) {
+        self.outage.set(Some(now));
+        self.refreshing.set(false);
+    }
+
+    /// The provider was asked, and gave no usable answer: the next one who needs it finds out.
+    pub fn refresh_failed(&self) {
+        self.refreshing.set(false);
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.confirmed.get())
+    }
+}

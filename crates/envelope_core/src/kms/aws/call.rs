@@ -1,0 +1,261 @@
+//! One call to AWS KMS: its time limit, the circuit breakers, the fail-over regions.
+//!
+//! A call that gets no answer opens the breaker of its region; one that KMS answers with a fault or with throttling opens
+//! the breaker of its key in that region. While a breaker is open such calls fail at once with the error that opened it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use aws_sdk_kms::Client;
+use aws_sdk_kms::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_kms::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_kms::error::BoxError;
+use parking_lot::Mutex;
+
+use super::Settings;
+use super::client::Clients;
+use super::failure::Failure;
+use crate::key_reference::KeyArn;
+use crate::keys::KeyId;
+use crate::kms::breaker::{Breaker, Permit};
+use crate::kms::{Event, Events, KmsError, KmsErrorKind, Operation};
+
+/// AWS KMS under some settings.
+pub struct AwsKms {
+    settings: Settings,
+    clients: Clients,
+    breakers: Mutex<HashMap<Scope, Breaker<Failure>>>,
+    events: Events,
+}
+
+/// What a breaker is for. A region of `None` is that of the settings.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Scope {
+    region: Option<String>,
+    /// `None`: all keys of the region.
+    key_id: Option<String>,
+}
+
+/// A key in a region.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Target {
+    /// `None`: the region of the settings.
+    pub(super) region: Option<String>,
+    /// Names the key in that region.
+    pub(super) key_id: KeyId,
+}
+
+/// What a call is made with.
+pub(super) struct Attempt {
+    pub(super) client: Client,
+    /// Names the key in the client's region.
+    pub(super) key_id: KeyId,
+    pub(super) counter: AttemptCounter,
+}
+
+impl AwsKms {
+    /// Makes no connection yet. Adds to `events` what an administrator wants to see in the log.
+    #[must_use]
+    pub fn new(settings: Settings, events: Events) -> Self {
+        Self { clients: Clients::new(settings.clone()), breakers: Mutex::default(), settings, events }
+    }
+
+    /// Where to find a key: in its own region, and a multi-Region key in the fail-over regions too.
+    pub(super) fn targets(&self, key_id: &KeyId) -> Vec<Target> {
+        let own = match key_id {
+            KeyId::AwsArn { region, .. } => Some(region.clone()),
+            KeyId::AwsName(_) | KeyId::Local(_) => None,
+        };
+        let mut targets = vec![Target { region: own.clone(), key_id: key_id.clone() }];
+        let known = own.or_else(|| self.settings.region.clone());
+        for region in self.settings.failover_regions.iter().filter(|region| known.as_ref() != Some(region)) {
+            let replica = match key_id {
+                KeyId::AwsArn { arn, .. } => KeyArn::parse(arn)
+                    .filter(KeyArn::is_multi_region)
+                    .map(|arn| KeyId::AwsArn { region: region.clone(), arn: arn.in_region(region) }),
+                KeyId::AwsName(name) if name.starts_with("mrk-") => Some(key_id.clone()),
+                KeyId::AwsName(_) | KeyId::Local(_) => None,
+            };
+            targets.extend(replica.map(|key_id| Target { region: Some(region.clone()), key_id }));
+        }
+        targets
+    }
+
+    /// Makes a call at the first of the targets that can be reached, all within the time limit.
+    pub(super) async fn call<T>(
+        &self,
+        operation: Operation,
+        targets: Vec<Target>,
+        call: impl AsyncFn(Attempt) -> Result<T, Failure>,
+    ) -> Result<T, KmsError> {
+        let started = Instant::now();
+        let deadline = started + self.settings.timeout;
+        let named = targets[0].key_id.to_string();
+        let mut first_failure: Option<(Failure, u32)> = None;
+        let mut targets_left = targets.len() as u32;
+        for target in targets {
+            let share = deadline.saturating_duration_since(Instant::now()) / targets_left;
+            targets_left -= 1;
+            let counter = AttemptCounter::default();
+            match self.call_target(&target, share, &call, &counter).await {
+                Ok(value) => {
+                    if first_failure.is_some() {
+                        let region = target.region.unwrap_or_default();
+                        self.events.add(Event::FailedOver { key_id: named, region });
+                    }
+                    return Ok(value);
+                }
+                // Only the key's own region says what is wrong with a key: a replica may not exist.
+                Err(failure) => {
+                    let (failure, _) = first_failure.get_or_insert((failure, counter.attempts()));
+                    if !failure.kind.is_unreachable() {
+                        break;
+                    }
+                }
+            }
+        }
+        let (Failure { kind, answer }, attempts) = first_failure.expect("a call has one target at least");
+        Err(KmsError {
+            kind,
+            operation,
+            key_id: named,
+            answer: Box::new(answer),
+            attempts: Some(attempts),
+            elapsed: Some(started.elapsed()),
+        })
+    }
+
+    async fn call_target<T>(
+        &self,
+        target: &Target,
+        time: Duration,
+        call: &impl AsyncFn(Attempt) -> Result<T, Failure>,
+        counter: &AttemptCounter,
+    ) -> Result<T, Failure> {
+        let permit = self.permit(target)?;
+        let whole_call = async {
+            let client = self.clients.client(target.region.as_deref()).await?;
+            call(Attempt { client, key_id: target.key_id.clone(), counter: counter.clone() }).await
+        };
+        let result = match tokio::time::timeout(time, whole_call).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(KmsErrorKind::TimedOut.into()),
+        };
+        permit.record(result.as_ref().err());
+        result
+    }
+
+    fn permit(&self, target: &Target) -> Result<CallPermit<'_>, Failure> {
+        let region = target.region.clone().or_else(|| self.settings.region.clone());
+        let key_scope = Scope { region: region.clone(), key_id: Some(target.key_id.to_string()) };
+        let mut permit =
+            CallPermit { kms: self, scopes: [Scope { region, key_id: None }, key_scope], probing: [false; 2] };
+        let mut breakers = self.breakers.lock();
+        let mut open = None;
+        for (scope, probing) in permit.scopes.iter().zip(&mut permit.probing) {
+            match breakers.get_mut(scope).map(|breaker| breaker.permit(Instant::now())) {
+                None | Some(Permit::Call) => {}
+                Some(Permit::Probe) => *probing = true,
+                Some(Permit::Open(failure)) => open = Some(failure),
+            }
+        }
+        // Dropping the permit takes the lock again.
+        drop(breakers);
+        match open {
+            None => Ok(permit),
+            Some(failure) => Err(failure),
+        }
+    }
+}
+
+/// Leave to make one call. Dropped without a result, because the statement was cancelled, it lets the next call probe.
+struct CallPermit<'a> {
+    kms: &'a AwsKms,
+    /// The region's, and the key's.
+    scopes: [Scope; 2],
+    probing: [bool; 2],
+}
+
+impl CallPermit<'_> {
+    fn record(mut self, failure: Option<&Failure>) {
+        self.probing = [false; 2];
+        let now = Instant::now();
+        let mut breakers = self.kms.breakers.lock();
+        let failed_scope = failure.filter(|failure| failure.kind.is_outage()).map(|failure| {
+            let [region, key] = &self.scopes;
+            if failure.was_answered() { key } else { region }
+        });
+        for scope in &self.scopes {
+            let name = scope.to_string();
+            match failure {
+                Some(failure) if failed_scope == Some(scope) => {
+                    let mut jitter = [0];
+                    // Without randomness all probe at the same time; that is no reason to fail.
+                    let _ = getrandom::fill(&mut jitter);
+                    if breakers.entry(scope.clone()).or_default().failed(failure.clone(), now, jitter[0]) {
+                        self.kms.events.add(Event::OutageBegan { scope: name, error: failure.kind.to_string() });
+                    }
+                }
+                // No answer says nothing about the key.
+                Some(failure) if failure.kind.is_outage() && !failure.was_answered() => {
+                    if let Some(breaker) = breakers.get_mut(scope) {
+                        breaker.probe_cancelled();
+                    }
+                }
+                _ => {
+                    if let Some(lasted) = breakers.remove(scope).and_then(|mut breaker| breaker.succeeded(now)) {
+                        self.kms.events.add(Event::OutageEnded { scope: name, lasted });
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for CallPermit<'_> {
+    fn drop(&mut self) {
+        for (scope, probing) in self.scopes.iter().zip(self.probing) {
+            if probing && let Some(breaker) = self.kms.breakers.lock().get_mut(scope) {
+                breaker.probe_cancelled();
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let region = self.region.as_deref().unwrap_or("of the AWS configuration");
+        match &self.key_id {
+            None => write!(formatter, "region {region}"),
+            Some(key_id) => write!(formatter, "key {key_id} in region {region}"),
+        }
+    }
+}
+
+/// Counts how often the SDK tries a call.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AttemptCounter(Arc<AtomicU32>);
+
+impl AttemptCounter {
+    fn attempts(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Intercept for AttemptCounter {
+    fn name(&self) -> &'static str {
+        "AttemptCounter"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}

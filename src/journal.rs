@@ -1,0 +1,75 @@
+//! What goes to the server's log, and how often: one line for each change of state, never one for each value.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use envelope_core::kms::{Event, KmsError};
+use lru::LruCache;
+
+use crate::error::{log, warn};
+use crate::{bridge, settings};
+
+/// The same line is not written again for so long.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Lines that are remembered for that.
+const REMEMBERED_LINES: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).unwrap();
+
+thread_local! {
+    static WRITTEN: RefCell<LruCache<String, Instant>> = RefCell::new(LruCache::new(REMEMBERED_LINES));
+}
+
+/// Writes what has happened on the thread.
+pub fn write_events() {
+    while let Some(event) = bridge::take_event() {
+        match event {
+            Event::OutageBegan { scope, error } => {
+                log_once(&format!("KMS outage began for {scope}: circuit breaker opened: {error}"));
+            }
+            // The length makes it another line each time; the beginning of the next outage is what is held back.
+            Event::OutageEnded { scope, lasted } => {
+                if is_due(&format!("end {scope}")) {
+                    log(&format!(
+                        "KMS outage ended for {scope} after {} ms: circuit breaker closed",
+                        lasted.as_millis()
+                    ));
+                }
+            }
+            Event::FailedOver { key_id, region } => {
+                log_once(&format!("KMS failed over to region {region} for key {key_id}"));
+            }
+        }
+    }
+}
+
+/// A provider has refused a data key that was in use.
+pub fn refused(error: &KmsError) {
+    let code = error.answer.code.as_deref().unwrap_or("no error code");
+    log_once(&format!("KMS refuses key {} ({code}): {error}; its data keys were dropped from the cache", error.key_id));
+}
+
+/// A data key serves past its time, since its provider cannot be asked.
+pub fn served_stale(key_id: &str) {
+    const MESSAGE: &str = "KMS cannot be reached, so cached data keys serve past envelope_pg.cache_ttl";
+    if is_due(MESSAGE) {
+        let bound = settings::limits().stale_if_unreachable.as_secs();
+        let detail = format!("Key {key_id}. The setting envelope_pg.stale_if_unreachable bounds this to {bound} s.");
+        warn(MESSAGE, detail, "Check the network, the KMS endpoint and its quotas.");
+    }
+}
+
+fn log_once(line: &str) {
+    if is_due(line) {
+        log(line);
+    }
+}
+
+fn is_due(line: &str) -> bool {
+    WRITTEN.with_borrow_mut(|written| {
+        let now = Instant::now();
+        let is_due = written.get(line).is_none_or(|last| now.saturating_duration_since(*last) >= INTERVAL);
+        if is_due {
+            written.put(line.to_owned(), now);
+        }
+        is_due
+    })
+}
