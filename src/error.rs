@@ -78,7 +78,7 @@ impl Error {
                 report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, None, Some(argument_hint(error)))
             }
             Self::Kms(error) => {
-                let (sqlstate, hint) = kms_sqlstate(&error.kind);
+                let (sqlstate, hint) = kms_sqlstate(error);
                 report(sqlstate, Some(kms_detail(error)), hint)
             }
             Self::KeyNotAllowed(key_id) => report(
@@ -171,9 +171,9 @@ fn argument_hint(error: &ArgumentError) -> &'static str {
 }
 
 /// SQLSTATE and HINT of a failed call to a key provider.
-fn kms_sqlstate(kind: &KmsErrorKind) -> (PgSqlErrorCode, Option<&'static str>) {
+fn kms_sqlstate(error: &KmsError) -> (PgSqlErrorCode, Option<&'static str>) {
     use PgSqlErrorCode as Code;
-    match kind {
+    match &error.kind {
         KmsErrorKind::Unreachable(_) | KmsErrorKind::TimedOut => (
             Code::ERRCODE_SYSTEM_ERROR,
             Some("Check the network, envelope_pg.kms_endpoint_url and envelope_pg.kms_timeout; then try again."),
@@ -195,6 +195,9 @@ fn kms_sqlstate(kind: &KmsErrorKind) -> (PgSqlErrorCode, Option<&'static str>) {
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Some("Enable the key, or cancel its deletion, in AWS KMS."),
         ),
+        KmsErrorKind::NotFound if error.key_id.starts_with("local:") => {
+            (Code::ERRCODE_UNDEFINED_OBJECT, Some("env_local_create_key(name) makes a local key."))
+        }
         KmsErrorKind::NotFound => {
             (Code::ERRCODE_UNDEFINED_OBJECT, Some("Check the key id, the account and the region."))
         }
