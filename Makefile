@@ -1,7 +1,7 @@
 # envelope_pg: thin targets over scripts/. PG_CONFIG=... chooses another PostgreSQL.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server audit clean
+.PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server soak audit clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,10 @@ regress: install ## SQL regression tests
 test-server: install ## tests in Rust against a PostgreSQL server and a KMS emulator
 	@scripts/setup.sh test
 	cargo test -p server_tests
+
+soak: install ## sessions under every KMS fault for 3 minutes (SOAK_SECONDS=180)
+	@scripts/setup.sh test
+	SOAK_SECONDS=$${SOAK_SECONDS:-180} cargo test -p server_tests --test soak -- --nocapture
 
 audit: ## licences, sources and advisories of the dependencies (needs cargo-deny)
 	@scripts/audit.sh

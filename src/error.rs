@@ -242,11 +242,11 @@ fn kms_detail(error: &KmsError) -> String {
     facts.extend(reason.map(|reason| reason.trim_end_matches('.').to_owned()));
     facts.extend(error.answer.code.as_ref().map(|code| format!("KMS error code {code}")));
     facts.extend(error.answer.request_id.as_ref().map(|id| format!("request id {id}")));
-    facts.extend(error.attempts.map(|attempts| match attempts {
-        0 => "not tried again so soon (circuit breaker)".to_owned(),
-        1 => "1 attempt".to_owned(),
-        attempts => format!("{attempts} attempts"),
-    }));
+    facts.extend(match error.attempts {
+        _ if error.breaker_was_open => Some("not tried again so soon (circuit breaker)".to_owned()),
+        Some(1) => Some("1 attempt".to_owned()),
+        attempts => attempts.map(|attempts| format!("{attempts} attempts")),
+    });
     facts.extend(error.elapsed.map(|elapsed| format!("after {} ms", elapsed.as_millis())));
     facts.join("; ") + "."
 }

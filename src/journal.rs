@@ -49,7 +49,7 @@ pub fn refused(error: &KmsError) {
 
 /// A data key serves past its time, since its provider cannot be asked.
 pub fn served_stale(key_id: &str) {
-    const MESSAGE: &str = "KMS cannot be reached, so cached data keys serve past envelope_pg.cache_ttl";
+    const MESSAGE: &str = "KMS is unreachable or throttles, so cached data keys serve past envelope_pg.cache_ttl";
     if is_due(MESSAGE) {
         let bound = settings::limits().stale_if_unreachable.as_secs();
         let detail = format!("Key {key_id}. The setting envelope_pg.stale_if_unreachable bounds this to {bound} s.");

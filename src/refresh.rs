@@ -2,6 +2,7 @@
 //! serving, so that in steady state no statement waits for KMS.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use envelope_core::cache::CachedKey;
 use envelope_core::kms::{KeyProvider, KmsError, UnwrappedKey};
@@ -17,7 +18,23 @@ type PendingAnswer = Pending<Result<UnwrappedKey, KmsError>>;
 
 /// The requests that are under way.
 #[derive(Default)]
-pub struct Refreshes(Vec<(Rc<CachedKey>, PendingAnswer)>);
+pub struct Refreshes(Vec<Refresh>);
+
+struct Refresh {
+    cached: Rc<CachedKey>,
+    asked: Instant,
+    answer: PendingAnswer,
+}
+
+/// What a provider said about a data key, and when it was asked.
+pub struct Answered {
+    /// The data key.
+    pub cached: Rc<CachedKey>,
+    /// When its provider was asked.
+    pub asked: Instant,
+    /// The answer.
+    pub answer: Result<UnwrappedKey, Error>,
+}
 
 impl Refreshes {
     /// Asks the provider of a data key again.
@@ -25,16 +42,19 @@ impl Refreshes {
         if self.0.len() >= MAX_PENDING {
             return;
         }
-        if let Ok(pending) = start_unwrap(cached) {
+        let asked = Instant::now();
+        if let Ok(answer) = start_unwrap(cached) {
             cached.refresh_started();
-            self.0.push((Rc::clone(cached), pending));
+            self.0.push(Refresh { cached: Rc::clone(cached), asked, answer });
         }
     }
 
     /// Takes one that has been answered.
-    pub fn take_answered(&mut self) -> Option<(Rc<CachedKey>, Result<UnwrappedKey, Error>)> {
-        let answered = self.0.iter_mut().enumerate().find_map(|(at, (_, pending))| Some((at, pending.try_take()?)));
-        answered.map(|(at, answer)| (self.0.swap_remove(at).0, answer.and_then(|answer| Ok(answer?))))
+    pub fn take_answered(&mut self) -> Option<Answered> {
+        let mut answers = self.0.iter_mut().enumerate();
+        let (at, answer) = answers.find_map(|(at, refresh)| Some((at, refresh.answer.try_take()?)))?;
+        let Refresh { cached, asked, .. } = self.0.swap_remove(at);
+        Some(Answered { cached, asked, answer: answer.and_then(|answer| Ok(answer?)) })
     }
 
     /// Gives all up.

@@ -10,6 +10,7 @@ use envelope_core::cache::{CachedKey, Consent, OpeningKeys, SealingKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, NONCE_BYTES};
+use envelope_core::key_reference::is_same_key;
 use envelope_core::keys::{KeyId, WrappedKey};
 use envelope_core::kms::{GeneratedKey, KeyProvider, KmsError, KmsErrorKind, Operation, Providers, UnwrappedKey};
 use envelope_core::random::Nonces;
@@ -17,7 +18,7 @@ use envelope_core::value::DataKey;
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::refresh::Refreshes;
+use crate::refresh::{Answered, Refreshes};
 use crate::{bridge, journal, settings, statement};
 
 struct Session {
@@ -147,7 +148,7 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
         Ok::<_, Error>(found)
     })?;
     if let Some(cached) = found {
-        return obtain_consent(&cached).map(|()| cached);
+        return obtain_consent(&cached).map(|()| cached).map_err(one_message);
     }
     let context = head.encryption_context()?;
     let mut first_error = None;
@@ -163,14 +164,19 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
 /// Has the data key of a value unwrapped, and keeps it.
 fn unwrap(head: &Head<'_>, wrapped: WrappedKey, context: &EncryptionContext) -> Result<Rc<CachedKey>, Error> {
     with_session(|session| session.check_allowed(&wrapped.key_id))?;
-    let UnwrappedKey { dek, key_id } = match ask_to_unwrap(wrapped.clone(), context.clone()) {
-        // One error for everything cryptographic.
-        Err(Error::Kms(KmsError { kind: KmsErrorKind::WrappedKeyRejected, .. })) => {
-            return Err(ValueError::AuthenticationFailed.into());
-        }
-        result => result?,
-    };
-    keep(DataKey::unwrapped(dek, WrappedKey { key_id, ..wrapped }, head)?)
+    let UnwrappedKey { dek, key_id } = ask_to_unwrap(wrapped.clone(), context.clone()).map_err(one_message)?;
+    with_session(|session| session.check_allowed(&key_id))?;
+    // It keeps the key id of the value: where a replica of a multi-Region key has helped out, the key's own region is asked
+    // again next time.
+    keep(DataKey::unwrapped(dek, wrapped, head)?)
+}
+
+/// One error for everything cryptographic.
+fn one_message(error: Error) -> Error {
+    match error {
+        Error::Kms(KmsError { kind: KmsErrorKind::WrappedKeyRejected, .. }) => ValueError::AuthenticationFailed.into(),
+        error => error,
+    }
 }
 
 /// Keeps a data key that its provider has just handed out, if its key is allowed.
@@ -198,9 +204,9 @@ fn obtain_consent(cached: &Rc<CachedKey>) -> Result<(), Error> {
         Consent::StaleRefreshDue => with_session(|session| session.refreshes.start(cached)),
         Consent::Stale => {}
         Consent::Expired => {
-            let data_key = cached.data_key();
-            settle(cached, ask_to_unwrap(data_key.wrapped().clone(), data_key.context().clone()))?;
-            if consent() == Consent::Fresh {
+            let (data_key, asked) = (cached.data_key(), Instant::now());
+            settle(cached, asked, ask_to_unwrap(data_key.wrapped().clone(), data_key.context().clone()))?;
+            if matches!(consent(), Consent::Fresh | Consent::RefreshDue) {
                 return Ok(());
             }
         }
@@ -210,47 +216,58 @@ fn obtain_consent(cached: &Rc<CachedKey>) -> Result<(), Error> {
 }
 
 /// Acts on what a provider said about a cached data key: an error unless it may be used, fresh or stale.
-fn settle(cached: &CachedKey, answer: Result<UnwrappedKey, Error>) -> Result<(), Error> {
-    let now = Instant::now();
+fn settle(cached: &CachedKey, asked: Instant, answer: Result<UnwrappedKey, Error>) -> Result<(), Error> {
+    // A session that was idle since may take up the answer much later than it came.
+    let failed = Instant::now().min(asked + settings::kms().aws.timeout);
     match answer {
         Ok(_) => {
-            cached.confirmed(now);
+            cached.confirmed(asked);
             Ok(())
         }
         Err(Error::Kms(error)) if error.kind.is_outage() => {
-            cached.out_of_reach(now);
-            if cached.may_go_stale(now, &settings::limits()) { Ok(()) } else { Err(error.into()) }
-        }
-        Err(Error::Kms(error)) if error.kind.is_refusal() => {
-            forget(cached.data_key(), &error.kind);
-            journal::refused(&error);
-            Err(error.into())
+            cached.out_of_reach(failed);
+            if cached.may_go_stale(Instant::now(), &settings::limits()) { Ok(()) } else { Err(error.into()) }
         }
         Err(error) => {
-            cached.refresh_failed();
+            cached.refresh_failed(failed);
+            if matches!(&error, Error::Kms(KmsError { kind: KmsErrorKind::WrappedKeyRejected, .. })) {
+                forget(|data_key| data_key.identity() == cached.data_key().identity());
+            }
             Err(error)
         }
     }
 }
 
-/// Drops a data key that its provider refused, and with it all others of its key, unless only this one is damaged.
-fn forget(refused: &DataKey, kind: &KmsErrorKind) {
-    let is_refused = |data_key: &DataKey| match kind {
-        KmsErrorKind::WrappedKeyRejected => data_key.identity() == refused.identity(),
-        _ => data_key.key_id() == refused.key_id(),
+/// Drops the data keys of a key that its provider refuses: at once, whatever the data key that was asked for. Who may not
+/// make data keys may still be allowed to unwrap them.
+fn heed_refusal(error: &KmsError) {
+    let is_about_the_key = match error.kind {
+        KmsErrorKind::AccessDenied => error.operation == Operation::Decrypt,
+        KmsErrorKind::KeyUnusable | KmsErrorKind::NotFound => true,
+        _ => false,
     };
+    if is_about_the_key && forget(|data_key| is_same_key(data_key.key_id(), &error.key_id)) > 0 {
+        journal::refused(error);
+    }
+}
+
+/// Drops data keys, and says how many there were for opening values.
+fn forget(is_refused: impl Fn(&DataKey) -> bool) -> usize {
     with_session(|session| {
-        session.sealing.remove_if(is_refused);
-        session.opening.remove_if(is_refused);
-    });
+        session.sealing.remove_if(&is_refused);
+        session.opening.remove_if(&is_refused)
+    })
 }
 
 /// Acts on the background refreshes that have been answered. Whoever needs a data key that was refused asks again, and is
 /// told.
 fn settle_refreshes() {
-    while let Some((cached, answer)) = with_session(|session| session.refreshes.take_answered()) {
+    while let Some(Answered { cached, asked, answer }) = with_session(|session| session.refreshes.take_answered()) {
+        if let Err(Error::Kms(error)) = &answer {
+            heed_refusal(error);
+        }
         // It serves on until its time is up, if it still may.
-        let _ = settle(&cached, answer);
+        let _ = settle(&cached, asked, answer);
         journal::write_events();
     }
 }
@@ -268,7 +285,13 @@ where
     statement::count_kms_call()?;
     let answer = bridge::call(settings::kms(), request);
     journal::write_events();
-    Ok(answer??)
+    answer?.map_err(|error| {
+        if error.breaker_was_open {
+            statement::uncount_kms_call();
+        }
+        heed_refusal(&error);
+        error.into()
+    })
 }
 
 /// Forgets all data keys, and says how many there were.

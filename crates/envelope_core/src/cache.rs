@@ -70,10 +70,12 @@ impl OpeningKeys {
         }
     }
 
-    /// Drops the data keys that `is_refused` names.
-    pub fn remove_if(&mut self, is_refused: impl Fn(&DataKey) -> bool) {
+    /// Drops the data keys that `is_refused` names, and says how many there were.
+    pub fn remove_if(&mut self, is_refused: impl Fn(&DataKey) -> bool) -> usize {
+        let entries = self.entries.len();
         self.last = None;
         self.entries.retain(|_, cached| !is_refused(cached.data_key()));
+        entries - self.entries.len()
     }
 
     /// Drops all, and says how many there were.

@@ -65,12 +65,16 @@ fn consent_over_a_key_s_life() {
     key.out_of_reach(start + second(380));
     assert_eq!(consent(380), Consent::Fresh, "not at once again");
     assert_eq!(consent(381), Consent::RefreshDue);
+    key.out_of_reach(start + second(450));
     assert_eq!(consent(456), Consent::StaleRefreshDue);
     key.refresh_started();
     assert_eq!(consent(457), Consent::Stale);
     key.out_of_reach(start + second(457));
     assert_eq!(consent(457), Consent::Stale);
     assert_eq!(consent(458), Consent::StaleRefreshDue);
+    assert_eq!(consent(516), Consent::StaleRefreshDue);
+    assert_eq!(consent(517), Consent::Expired, "an outage of a minute ago may be over");
+    key.out_of_reach(start + second(550));
     assert_eq!(consent(555), Consent::StaleRefreshDue);
     assert_eq!(consent(556), Consent::Expired, "the bound of the outage contract");
     assert!(key.may_go_stale(start + second(555), &LIMITS) && !key.may_go_stale(start + second(556), &LIMITS));
@@ -88,6 +92,18 @@ fn without_a_known_outage_a_key_expires() {
     let limits = Limits { stale_if_unreachable: Duration::ZERO, ..LIMITS };
     key.out_of_reach(expired);
     assert_eq!(key.consent(expired + SECOND, &limits), Consent::Expired, "the contract is off");
+}
+
+#[test]
+fn a_refresh_that_failed_is_not_repeated_at_once_and_is_no_outage() {
+    let start = Instant::now();
+    let key = cached_key(start);
+    let at = |second: u64| start + Duration::from_secs(second);
+    key.refresh_started();
+    key.refresh_failed(at(200));
+    assert_eq!(key.consent(at(200), &LIMITS), Consent::Fresh);
+    assert_eq!(key.consent(at(201), &LIMITS), Consent::RefreshDue);
+    assert_eq!(key.consent(at(256), &LIMITS), Consent::Expired);
 }
 
 #[test]

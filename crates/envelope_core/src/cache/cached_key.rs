@@ -9,6 +9,8 @@ use crate::value::DataKey;
 
 /// After a failure the provider is not asked about the same data key for so long.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// An outage that was seen longer ago than this may be over: whoever needs the data key then asks, and waits.
+const OUTAGE_MEMORY: Duration = Duration::from_secs(60);
 /// From this part of its time on a data key is refreshed while it is in use, in 256ths; spread over a quarter, so that the
 /// sessions of a server do not all ask at once.
 const REFRESH_FROM: u32 = 180;
@@ -17,10 +19,12 @@ const REFRESH_SPREAD: u32 = 56;
 /// A data key in a cache.
 pub struct CachedKey {
     data_key: DataKey,
-    /// When the provider last handed it out.
+    /// When the provider was asked the last time that it handed it out.
     confirmed: Cell<Instant>,
-    /// Since then the provider could not be asked: it was tried at this time.
-    outage: Cell<Option<Instant>>,
+    /// When it was last tried in vain since then.
+    failed: Cell<Option<Instant>>,
+    /// And whether that was for want of reaching it.
+    outage: Cell<bool>,
     /// It is being asked now.
     refreshing: Cell<bool>,
     refresh_from: u32,
@@ -48,7 +52,8 @@ impl CachedKey {
         Self {
             data_key,
             confirmed: Cell::new(now),
-            outage: Cell::new(None),
+            failed: Cell::new(None),
+            outage: Cell::new(false),
             refreshing: Cell::new(false),
             refresh_from: REFRESH_FROM + u32::from(spread) * REFRESH_SPREAD / 256,
         }
@@ -64,15 +69,17 @@ impl CachedKey {
     #[must_use]
     pub fn consent(&self, now: Instant, limits: &Limits) -> Consent {
         let age = self.age(now);
-        let may_ask = !self.refreshing.get() && self.outage.get().is_none_or(|tried| now >= tried + RETRY_PAUSE);
+        let since_failure = self.failed.get().map(|failed| now.saturating_duration_since(failed));
+        let may_ask = !self.refreshing.get() && since_failure.is_none_or(|since| since >= RETRY_PAUSE);
         if age < limits.ttl {
             let is_due = age >= limits.ttl * self.refresh_from / 256 && may_ask;
             return if is_due { Consent::RefreshDue } else { Consent::Fresh };
         }
-        match self.outage.get() {
-            Some(_) if self.may_go_stale(now, limits) && may_ask => Consent::StaleRefreshDue,
-            Some(_) if self.may_go_stale(now, limits) => Consent::Stale,
-            _ => Consent::Expired,
+        let outage_is_known = self.outage.get() && since_failure.is_some_and(|since| since < OUTAGE_MEMORY);
+        match outage_is_known && self.may_go_stale(now, limits) {
+            true if may_ask => Consent::StaleRefreshDue,
+            true => Consent::Stale,
+            false => Consent::Expired,
         }
     }
 
@@ -92,21 +99,24 @@ impl CachedKey {
         self.refreshing.set(true);
     }
 
-    /// The provider has just handed it out again.
-    pub fn confirmed(&self, now: Instant) {
-        self.confirmed.set(now);
-        self.outage.set(None);
+    /// The provider has handed it out again. It was asked at `asked`, which is what its consent counts from.
+    pub fn confirmed(&self, asked: Instant) {
+        self.confirmed.set(asked);
+        self.failed.set(None);
+        self.outage.set(false);
         self.refreshing.set(false);
     }
 
     /// The provider could not be asked.
     pub fn out_of_reach(&self, now: Instant) {
-        self.outage.set(Some(now));
-        self.refreshing.set(false);
+        self.refresh_failed(now);
+        self.outage.set(true);
     }
 
-    /// The provider was asked, and gave no usable answer: the next one who needs it finds out.
-    pub fn refresh_failed(&self) {
+    /// The provider was asked, and gave no usable answer: whoever needs the data key when its time is up finds out.
+    pub fn refresh_failed(&self, now: Instant) {
+        self.failed.set(Some(now));
+        self.outage.set(false);
         self.refreshing.set(false);
     }
 

@@ -58,11 +58,15 @@ impl<E: Clone> Breaker<E> {
         self.open.take().map(|open| now.saturating_duration_since(open.since))
     }
 
-    /// A call failed. `jitter` between 0 and 255 spreads the probes of many processes over half of the pause. Returns whether
-    /// the breaker was closed until now.
-    pub fn failed(&mut self, error: E, now: Instant, jitter: u8) -> bool {
-        let failures = self.open.as_ref().map_or(0, |open| open.failures);
-        let since = self.open.as_ref().map_or(now, |open| open.since);
+    /// A call failed. `was_probe` tells the call of a [`Permit::Probe`] from those that were under way when the breaker opened,
+    /// which make nothing worse. `jitter` between 0 and 255 spreads the probes of many processes over half of the pause.
+    /// Returns whether the breaker was closed until now.
+    pub fn failed(&mut self, error: E, was_probe: bool, now: Instant, jitter: u8) -> bool {
+        let (since, failures) = match &self.open {
+            Some(_) if !was_probe => return false,
+            Some(open) => (open.since, open.failures),
+            None => (now, 0),
+        };
         let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
         let pause = pause / 2 + pause.mul_f64(f64::from(jitter) / 512.0);
         self.open = Some(Open { since, failures: failures + 1, probe_at: now + pause, probing: false, error });
@@ -94,7 +98,7 @@ mod tests {
         let (now, mut breaker) = (Instant::now(), Breaker::new());
         assert_eq!(breaker.permit(now), Permit::Call);
         assert_eq!(breaker.succeeded(now), None);
-        assert!(breaker.failed("down", now, 0), "it opens");
+        assert!(breaker.failed("down", false, now, 0), "it opens");
         assert_eq!(breaker.permit(now), Permit::Open("down"));
         assert_eq!(breaker.permit(now + SECOND), Permit::Probe);
         assert_eq!(breaker.succeeded(now + 2 * SECOND), Some(2 * SECOND));
@@ -104,12 +108,12 @@ mod tests {
     #[test]
     fn one_probe_at_a_time() {
         let (now, mut breaker) = (Instant::now(), Breaker::new());
-        breaker.failed("down", now, 0);
+        breaker.failed("down", false, now, 0);
         assert_eq!(breaker.permit(now + SECOND), Permit::Probe);
         assert_eq!(breaker.permit(now + SECOND), Permit::Open("down"));
         breaker.probe_cancelled();
         assert_eq!(breaker.permit(now + SECOND), Permit::Probe);
-        assert!(!breaker.failed("still down", now + SECOND, 0), "it was open before");
+        assert!(!breaker.failed("still down", true, now + SECOND, 0), "it was open before");
         assert_eq!(breaker.permit(now + SECOND), Permit::Open("still down"));
     }
 
@@ -119,7 +123,7 @@ mod tests {
             for (jitter, pause_ms) in [(0, shortest_ms), (128, shortest_ms * 3 / 2)] {
                 let (now, mut breaker) = (Instant::now(), Breaker::new());
                 for _ in 0..failures {
-                    breaker.failed("down", now, jitter);
+                    breaker.failed("down", true, now, jitter);
                 }
                 let pause = Duration::from_millis(pause_ms);
                 assert_eq!(breaker.permit(now + pause - Duration::from_millis(1)), Permit::Open("down"));
@@ -132,7 +136,10 @@ mod tests {
     fn calls_that_were_under_way_when_it_opened_count_too() {
         let (now, mut breaker) = (Instant::now(), Breaker::new());
         assert_eq!((breaker.permit(now), breaker.permit(now)), (Permit::Call, Permit::Call));
-        breaker.failed("down", now, 0);
+        for _ in 0..16 {
+            breaker.failed("down", false, now, 0);
+        }
+        assert_eq!(breaker.permit(now + SECOND / 2), Permit::Probe, "they do not make the pause longer");
         breaker.succeeded(now);
         assert_eq!(breaker.permit(now), Permit::Call);
     }

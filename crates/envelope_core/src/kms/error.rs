@@ -38,8 +38,8 @@ pub enum KmsErrorKind {
     /// No answer in time.
     #[error("KMS did not answer in time")]
     TimedOut,
-    /// The server has no AWS credentials: why.
-    #[error("no AWS credentials")]
+    /// The server has no AWS credentials, or KMS does not accept them: why.
+    #[error("no usable AWS credentials")]
     NoCredentials(String),
     /// Too many requests, after all retries.
     #[error("KMS throttled the request")]
@@ -119,8 +119,10 @@ pub struct KmsError {
     pub key_id: String,
     /// What KMS said, if it answered.
     pub answer: Box<Answer>,
-    /// How often the call was tried; 0 if a circuit breaker kept it from being made.
+    /// How often the call was tried in the key's own region.
     pub attempts: Option<u32>,
+    /// A circuit breaker kept the call from being made: this is the error of an earlier one.
+    pub breaker_was_open: bool,
     /// How long the call took, retries included.
     pub elapsed: Option<Duration>,
 }
@@ -129,6 +131,14 @@ impl KmsError {
     /// An error without an answer of KMS's.
     #[must_use]
     pub fn new(kind: KmsErrorKind, operation: Operation, key_id: &str) -> Self {
-        Self { kind, operation, key_id: key_id.to_owned(), answer: Box::default(), attempts: None, elapsed: None }
+        Self {
+            kind,
+            operation,
+            key_id: key_id.to_owned(),
+            answer: Box::default(),
+            attempts: None,
+            breaker_was_open: false,
+            elapsed: None,
+        }
     }
 }

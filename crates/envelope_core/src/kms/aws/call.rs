@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_kms::Client;
@@ -21,6 +21,9 @@ use crate::key_reference::KeyArn;
 use crate::keys::KeyId;
 use crate::kms::breaker::{Breaker, Permit};
 use crate::kms::{Event, Events, KmsError, KmsErrorKind, Operation};
+
+/// KMS answers in a tenth of this. A call that was given up after so long, because the statement was cancelled, has failed.
+const GIVEN_UP_IN_VAIN: Duration = Duration::from_secs(1);
 
 /// AWS KMS under some settings.
 pub struct AwsKms {
@@ -93,7 +96,7 @@ impl AwsKms {
         let started = Instant::now();
         let deadline = started + self.settings.timeout;
         let named = targets[0].key_id.to_string();
-        let mut first_failure: Option<(Failure, u32)> = None;
+        let mut first_failure: Option<(Failure, AttemptCounter)> = None;
         let mut targets_left = targets.len() as u32;
         for target in targets {
             let share = deadline.saturating_duration_since(Instant::now()) / targets_left;
@@ -109,20 +112,21 @@ impl AwsKms {
                 }
                 // Only the key's own region says what is wrong with a key: a replica may not exist.
                 Err(failure) => {
-                    let (failure, _) = first_failure.get_or_insert((failure, counter.attempts()));
+                    let (failure, _) = first_failure.get_or_insert((failure, counter));
                     if !failure.kind.is_unreachable() {
                         break;
                     }
                 }
             }
         }
-        let (Failure { kind, answer }, attempts) = first_failure.expect("a call has one target at least");
+        let (Failure { kind, answer }, counter) = first_failure.expect("a call has one target at least");
         Err(KmsError {
             kind,
             operation,
             key_id: named,
             answer: Box::new(answer),
-            attempts: Some(attempts),
+            attempts: Some(counter.attempts()),
+            breaker_was_open: counter.breaker_was_open.load(Ordering::Relaxed),
             elapsed: Some(started.elapsed()),
         })
     }
@@ -134,7 +138,7 @@ impl AwsKms {
         call: &impl AsyncFn(Attempt) -> Result<T, Failure>,
         counter: &AttemptCounter,
     ) -> Result<T, Failure> {
-        let permit = self.permit(target)?;
+        let permit = self.permit(target).inspect_err(|_| counter.breaker_was_open.store(true, Ordering::Relaxed))?;
         let whole_call = async {
             let client = self.clients.client(target.region.as_deref()).await?;
             call(Attempt { client, key_id: target.key_id.clone(), counter: counter.clone() }).await
@@ -150,8 +154,8 @@ impl AwsKms {
     fn permit(&self, target: &Target) -> Result<CallPermit<'_>, Failure> {
         let region = target.region.clone().or_else(|| self.settings.region.clone());
         let key_scope = Scope { region: region.clone(), key_id: Some(target.key_id.to_string()) };
-        let mut permit =
-            CallPermit { kms: self, scopes: [Scope { region, key_id: None }, key_scope], probing: [false; 2] };
+        let scopes = [Scope { region, key_id: None }, key_scope];
+        let mut permit = CallPermit { kms: self, scopes, probing: [false; 2], since: Some(Instant::now()) };
         let mut breakers = self.breakers.lock();
         let mut open = None;
         for (scope, probing) in permit.scopes.iter().zip(&mut permit.probing) {
@@ -165,48 +169,72 @@ impl AwsKms {
         drop(breakers);
         match open {
             None => Ok(permit),
-            Some(failure) => Err(failure),
+            Some(failure) => {
+                permit.since = None;
+                Err(failure)
+            }
         }
     }
 }
 
-/// Leave to make one call. Dropped without a result, because the statement was cancelled, it lets the next call probe.
+/// Leave to make one call.
 struct CallPermit<'a> {
     kms: &'a AwsKms,
     /// The region's, and the key's.
     scopes: [Scope; 2],
     probing: [bool; 2],
+    /// When the call began; `None` when its result was recorded.
+    since: Option<Instant>,
+}
+
+/// What a call says about the service.
+enum Outcome {
+    /// KMS has answered sensibly, if only with a refusal.
+    Reached,
+    /// It is down, or throttles.
+    Outage(Failure),
+    /// Nothing: there are no credentials, or the statement was cancelled before much time had passed.
+    Unknown,
+}
+
+impl Outcome {
+    fn of(failure: Option<&Failure>) -> Self {
+        match failure {
+            Some(failure) if failure.kind.is_outage() => Self::Outage(failure.clone()),
+            Some(failure) if !failure.was_answered() => Self::Unknown,
+            _ => Self::Reached,
+        }
+    }
 }
 
 impl CallPermit<'_> {
     fn record(mut self, failure: Option<&Failure>) {
-        self.probing = [false; 2];
+        self.since = None;
+        self.settle(&Outcome::of(failure));
+    }
+
+    fn settle(&mut self, outcome: &Outcome) {
         let now = Instant::now();
+        let probing = std::mem::take(&mut self.probing);
         let mut breakers = self.kms.breakers.lock();
-        let failed_scope = failure.filter(|failure| failure.kind.is_outage()).map(|failure| {
-            let [region, key] = &self.scopes;
-            if failure.was_answered() { key } else { region }
-        });
-        for scope in &self.scopes {
-            let name = scope.to_string();
-            match failure {
-                Some(failure) if failed_scope == Some(scope) => {
+        for ((scope, was_probe), is_region) in self.scopes.iter().zip(probing).zip([true, false]) {
+            match outcome {
+                // Without an answer it is the region that is down; with one it is the key.
+                Outcome::Outage(failure) if failure.was_answered() != is_region => {
                     let mut jitter = [0];
                     // Without randomness all probe at the same time; that is no reason to fail.
                     let _ = getrandom::fill(&mut jitter);
-                    if breakers.entry(scope.clone()).or_default().failed(failure.clone(), now, jitter[0]) {
-                        self.kms.events.add(Event::OutageBegan { scope: name, error: failure.kind.to_string() });
+                    let breaker = breakers.entry(scope.clone()).or_default();
+                    if breaker.failed(failure.clone(), was_probe, now, jitter[0]) {
+                        let error = failure.kind.to_string();
+                        self.kms.events.add(Event::OutageBegan { scope: scope.to_string(), error });
                     }
                 }
-                // No answer says nothing about the key.
-                Some(failure) if failure.kind.is_outage() && !failure.was_answered() => {
-                    if let Some(breaker) = breakers.get_mut(scope) {
-                        breaker.probe_cancelled();
-                    }
-                }
-                _ => {
+                Outcome::Outage(failure) if !failure.was_answered() => give_up_probe(&mut breakers, scope, was_probe),
+                Outcome::Unknown => give_up_probe(&mut breakers, scope, was_probe),
+                Outcome::Reached | Outcome::Outage(_) => {
                     if let Some(lasted) = breakers.remove(scope).and_then(|mut breaker| breaker.succeeded(now)) {
-                        self.kms.events.add(Event::OutageEnded { scope: name, lasted });
+                        self.kms.events.add(Event::OutageEnded { scope: scope.to_string(), lasted });
                     }
                 }
             }
@@ -214,12 +242,18 @@ impl CallPermit<'_> {
     }
 }
 
+fn give_up_probe(breakers: &mut HashMap<Scope, Breaker<Failure>>, scope: &Scope, was_probe: bool) {
+    if was_probe && let Some(breaker) = breakers.get_mut(scope) {
+        breaker.probe_cancelled();
+    }
+}
+
 impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
-        for (scope, probing) in self.scopes.iter().zip(self.probing) {
-            if probing && let Some(breaker) = self.kms.breakers.lock().get_mut(scope) {
-                breaker.probe_cancelled();
-            }
+        // The future of the call was dropped: the statement was cancelled.
+        if let Some(since) = self.since.take() {
+            let in_vain = since.elapsed() >= GIVEN_UP_IN_VAIN;
+            self.settle(&if in_vain { Outcome::Outage(KmsErrorKind::TimedOut.into()) } else { Outcome::Unknown });
         }
     }
 }
@@ -236,11 +270,14 @@ impl std::fmt::Display for Scope {
 
 /// Counts how often the SDK tries a call.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AttemptCounter(Arc<AtomicU32>);
+pub(super) struct AttemptCounter {
+    attempts: Arc<AtomicU32>,
+    breaker_was_open: Arc<AtomicBool>,
+}
 
 impl AttemptCounter {
     fn attempts(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.attempts.load(Ordering::Relaxed)
     }
 }
 
@@ -255,7 +292,7 @@ impl Intercept for AttemptCounter {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.attempts.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }

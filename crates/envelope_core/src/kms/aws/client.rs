@@ -39,10 +39,12 @@ impl Clients {
         if let Some(url) = &self.settings.endpoint_url {
             loader = loader.endpoint_url(url);
         }
-        // An attempt that hangs leaves time for the next one, on a new connection.
+        // An attempt that hangs leaves time for the next one, on a new connection, and for the other regions.
+        let regions = 1 + u32::try_from(self.settings.failover_regions.len()).unwrap_or(u32::MAX - 1);
+        let attempts = self.settings.max_attempts.saturating_mul(regions);
         let timeouts = TimeoutConfig::builder()
             .operation_timeout(self.settings.timeout)
-            .operation_attempt_timeout(self.settings.timeout / self.settings.max_attempts)
+            .operation_attempt_timeout(self.settings.timeout / attempts)
             .build();
         let retries = RetryConfig::standard().with_max_attempts(self.settings.max_attempts);
         let config = loader.timeout_config(timeouts).retry_config(retries).load().await;

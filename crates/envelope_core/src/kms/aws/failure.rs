@@ -66,17 +66,20 @@ fn classify(code: &str, status: u16, message: Option<&str>) -> KmsErrorKind {
         | "TooManyRequestsException" => KmsErrorKind::Throttled,
         "AccessDeniedException"
         | "KMSAccessDeniedException"
-        | "UnrecognizedClientException"
-        | "InvalidClientTokenId"
-        | "InvalidSignatureException"
-        | "IncompleteSignature"
-        | "MissingAuthenticationTokenException"
-        | "MissingAuthenticationToken"
-        | "ExpiredTokenException"
-        | "ExpiredToken"
         | "OptInRequired"
         | "NotAuthorized"
         | "InvalidGrantTokenException" => KmsErrorKind::AccessDenied,
+        // They say nothing about the key: it is the server's credentials or clock.
+        "ExpiredTokenException"
+        | "ExpiredToken"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "RequestExpired"
+        | "MissingAuthenticationTokenException"
+        | "MissingAuthenticationToken" => KmsErrorKind::NoCredentials("KMS does not accept them".into()),
         "DisabledException" | "KMSInvalidStateException" => KmsErrorKind::KeyUnusable,
         "NotFoundException" => KmsErrorKind::NotFound,
         "InvalidCiphertextException" | "IncorrectKeyException" => KmsErrorKind::WrappedKeyRejected,
@@ -86,6 +89,7 @@ fn classify(code: &str, status: u16, message: Option<&str>) -> KmsErrorKind {
         }
         // A proxy in between, or no KMS at all.
         _ if status < 400 => KmsErrorKind::Unreachable("the answer could not be read".into()),
+        "" => KmsErrorKind::Unreachable(format!("HTTP status {status}")),
         _ => KmsErrorKind::InvalidRequest(message.unwrap_or("no message").to_owned()),
     }
 }
@@ -116,6 +120,8 @@ mod tests {
             ("KMSInternalException", 500, KmsErrorKind::Unreachable("HTTP status 500".into())),
             ("KeyUnavailableException", 500, KmsErrorKind::Unreachable("HTTP status 500".into())),
             ("", 200, KmsErrorKind::Unreachable("the answer could not be read".into())),
+            ("", 403, KmsErrorKind::Unreachable("HTTP status 403".into())),
+            ("ExpiredTokenException", 400, KmsErrorKind::NoCredentials("KMS does not accept them".into())),
             ("ValidationException", 400, KmsErrorKind::InvalidRequest("no message".into())),
         ] {
             assert_eq!(classify(code, status, None), kind, "{code}");
