@@ -155,6 +155,7 @@ impl AwsKms {
         let region = target.region.clone().or_else(|| self.settings.region.clone());
         let key_scope = Scope { region: region.clone(), key_id: Some(target.key_id.to_string()) };
         let scopes = [Scope { region, key_id: None }, key_scope];
+        // Dropped as long as a breaker is open: a probe that the other breaker was ready for is then given up.
         let mut permit = CallPermit { kms: self, scopes, probing: [false; 2], since: Some(Instant::now()) };
         let mut breakers = self.breakers.lock();
         let mut open = None;
@@ -167,13 +168,7 @@ impl AwsKms {
         }
         // Dropping the permit takes the lock again.
         drop(breakers);
-        match open {
-            None => Ok(permit),
-            Some(failure) => {
-                permit.since = None;
-                Err(failure)
-            }
-        }
+        open.map_or(Ok(permit), Err)
     }
 }
 
@@ -294,5 +289,83 @@ impl Intercept for AttemptCounter {
     ) -> Result<(), BoxError> {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARN: &str = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn kms() -> AwsKms {
+        let settings = Settings {
+            region: None,
+            endpoint_url: None,
+            profile: None,
+            timeout: SECOND,
+            max_attempts: 1,
+            failover_regions: Vec::new(),
+        };
+        AwsKms::new(settings, Events::default())
+    }
+
+    fn target(arn: &str) -> Target {
+        Target { region: Some("us-west-2".into()), key_id: KeyId::parse(arn).unwrap() }
+    }
+
+    fn answered(kind: KmsErrorKind) -> Failure {
+        let mut failure = Failure::from(kind);
+        failure.answer.code = Some("SomeException".into());
+        failure
+    }
+
+    #[test]
+    fn no_answer_opens_the_region_and_an_answer_the_key() {
+        let other = ARN.replace("715c", "815c");
+        let kms = kms();
+        kms.permit(&target(ARN)).unwrap().record(Some(&answered(KmsErrorKind::Throttled)));
+        assert!(kms.permit(&target(ARN)).is_err());
+        assert!(kms.permit(&target(&other)).is_ok());
+        kms.permit(&target(&other)).unwrap().record(Some(&KmsErrorKind::TimedOut.into()));
+        assert!(kms.permit(&target(&other)).is_err());
+    }
+
+    #[test]
+    fn refusals_and_missing_credentials_open_nothing() {
+        let kms = kms();
+        for failure in [answered(KmsErrorKind::AccessDenied), KmsErrorKind::NoCredentials(String::new()).into()] {
+            kms.permit(&target(ARN)).unwrap().record(Some(&failure));
+            assert!(kms.permit(&target(ARN)).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_probe_that_the_other_breaker_stops_is_given_up() {
+        let kms = kms();
+        let permit = kms.permit(&target(ARN)).unwrap();
+        let (region, key) = (permit.scopes[0].clone(), permit.scopes[1].clone());
+        drop(permit);
+        let failure = Failure::from(KmsErrorKind::TimedOut);
+        let long_ago = Instant::now() - 2 * SECOND;
+        kms.breakers.lock().entry(region).or_default().failed(failure.clone(), false, long_ago, 0);
+        kms.breakers.lock().entry(key.clone()).or_default().failed(failure, false, Instant::now(), 255);
+        assert!(kms.permit(&target(ARN)).is_err(), "the key's breaker is open");
+        kms.breakers.lock().remove(&key);
+        let probe = kms.permit(&target(ARN)).expect("the region's breaker still lets one probe");
+        assert!(kms.permit(&target(ARN)).is_err(), "one at a time");
+        probe.record(None);
+        assert!(kms.permit(&target(ARN)).is_ok());
+    }
+
+    #[test]
+    fn only_a_call_that_was_given_up_late_says_something() {
+        let kms = kms();
+        drop(kms.permit(&target(ARN)).unwrap());
+        let mut permit = kms.permit(&target(ARN)).expect("closed");
+        permit.since = Some(Instant::now() - 2 * SECOND);
+        drop(permit);
+        assert!(kms.permit(&target(ARN)).is_err());
     }
 }
