@@ -93,7 +93,14 @@ where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
 {
-    let mut pending = start(settings, request)?;
+    wait(start(settings, request)?)
+}
+
+/// Waits for a request.
+///
+/// # Errors
+/// As [`call`].
+pub fn wait<T>(mut pending: Pending<T>) -> Result<T, Error> {
     let bridge = bridge()?;
     loop {
         if let Some(result) = pending.try_take() {

@@ -26,6 +26,17 @@ struct Refresh {
     answer: PendingAnswer,
 }
 
+/// A refresh that a statement cannot go on without.
+pub struct PendingRefresh(Refresh);
+
+impl PendingRefresh {
+    /// Waits for the answer.
+    pub fn wait(self) -> Answered {
+        let Refresh { cached, asked, answer } = self.0;
+        Answered { cached, asked, answer: bridge::wait(answer).and_then(|answer| Ok(answer?)) }
+    }
+}
+
 /// What a provider said about a data key, and when it was asked.
 pub struct Answered {
     /// The data key.
@@ -55,6 +66,12 @@ impl Refreshes {
         let (at, answer) = answers.find_map(|(at, refresh)| Some((at, refresh.answer.try_take()?)))?;
         let Refresh { cached, asked, .. } = self.0.swap_remove(at);
         Some(Answered { cached, asked, answer: answer.and_then(|answer| Ok(answer?)) })
+    }
+
+    /// Takes the request about a data key, to wait for its answer.
+    pub fn take(&mut self, cached: &Rc<CachedKey>) -> Option<PendingRefresh> {
+        let at = self.0.iter().position(|refresh| Rc::ptr_eq(&refresh.cached, cached))?;
+        Some(PendingRefresh(self.0.swap_remove(at)))
     }
 
     /// Gives all up.

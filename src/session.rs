@@ -204,8 +204,14 @@ fn obtain_consent(cached: &Rc<CachedKey>) -> Result<(), Error> {
         Consent::StaleRefreshDue => with_session(|session| session.refreshes.start(cached)),
         Consent::Stale => {}
         Consent::Expired => {
-            let (data_key, asked) = (cached.data_key(), Instant::now());
-            settle(cached, asked, ask_to_unwrap(data_key.wrapped().clone(), data_key.context().clone()))?;
+            let refresh = with_session(|session| session.refreshes.take(cached));
+            match refresh {
+                Some(refresh) => heed(refresh.wait())?,
+                None => {
+                    let (data_key, asked) = (cached.data_key(), Instant::now());
+                    settle(cached, asked, ask_to_unwrap(data_key.wrapped().clone(), data_key.context().clone()))?;
+                }
+            }
             if matches!(consent(), Consent::Fresh | Consent::RefreshDue) {
                 return Ok(());
             }
@@ -262,14 +268,19 @@ fn forget(is_refused: impl Fn(&DataKey) -> bool) -> usize {
 /// Acts on the background refreshes that have been answered. Whoever needs a data key that was refused asks again, and is
 /// told.
 fn settle_refreshes() {
-    while let Some(Answered { cached, asked, answer }) = with_session(|session| session.refreshes.take_answered()) {
-        if let Err(Error::Kms(error)) = &answer {
-            heed_refusal(error);
-        }
+    while let Some(answered) = with_session(|session| session.refreshes.take_answered()) {
         // It serves on until its time is up, if it still may.
-        let _ = settle(&cached, asked, answer);
-        journal::write_events();
+        let _ = heed(answered);
     }
+}
+
+/// Acts on what a refresh came to: an error unless the data key may be used.
+fn heed(Answered { cached, asked, answer }: Answered) -> Result<(), Error> {
+    if let Err(Error::Kms(error)) = &answer {
+        heed_refusal(error);
+    }
+    journal::write_events();
+    settle(&cached, asked, answer)
 }
 
 fn ask_to_unwrap(wrapped: WrappedKey, context: EncryptionContext) -> Result<UnwrappedKey, Error> {

@@ -2,8 +2,10 @@
 //!
 //! - [`client`]: the SDK's clients, one per region
 //! - [`call`]: one call: its time limit, the circuit breakers, the fail-over regions
+//! - [`attempts`]: what the SDK's attempts at a call came to
 //! - [`failure`]: what an error of the SDK means
 
+mod attempts;
 mod call;
 mod client;
 mod failure;
@@ -48,7 +50,7 @@ impl KeyProvider for AwsKms {
                 .key_spec(DataKeySpec::Aes256)
                 .set_encryption_context(Some(context.for_kms()))
                 .customize()
-                .interceptor(attempt.counter)
+                .interceptor(attempt.attempts)
                 .send()
                 .await?;
             let dek = take_dek(output.plaintext)?;
@@ -68,7 +70,7 @@ impl KeyProvider for AwsKms {
                 .ciphertext_blob(Blob::new(wrapped.wrapped_dek.clone()))
                 .set_encryption_context(Some(context.for_kms()))
                 .customize()
-                .interceptor(attempt.counter)
+                .interceptor(attempt.attempts)
                 .send()
                 .await?;
             let dek = take_dek(output.plaintext)?;
@@ -100,7 +102,7 @@ impl KeyProvider for AwsKms {
                 .destination_key_id(attempt.key_id.to_string())
                 .set_destination_encryption_context(Some(context.for_kms()))
                 .customize()
-                .interceptor(attempt.counter)
+                .interceptor(attempt.attempts)
                 .send()
                 .await?;
             answered_key(output.source_key_id, &source)?;

@@ -4,17 +4,13 @@
 //! the breaker of its key in that region. While a breaker is open such calls fail at once with the error that opened it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_kms::Client;
-use aws_sdk_kms::config::interceptors::BeforeTransmitInterceptorContextRef;
-use aws_sdk_kms::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_kms::error::BoxError;
 use parking_lot::Mutex;
 
 use super::Settings;
+use super::attempts::Attempts;
 use super::client::Clients;
 use super::failure::Failure;
 use crate::key_reference::KeyArn;
@@ -55,7 +51,7 @@ pub(super) struct Attempt {
     pub(super) client: Client,
     /// Names the key in the client's region.
     pub(super) key_id: KeyId,
-    pub(super) counter: AttemptCounter,
+    pub(super) attempts: Attempts,
 }
 
 impl AwsKms {
@@ -96,13 +92,13 @@ impl AwsKms {
         let started = Instant::now();
         let deadline = started + self.settings.timeout;
         let named = targets[0].key_id.to_string();
-        let mut first_failure: Option<(Failure, AttemptCounter)> = None;
+        let mut first_failure: Option<(Failure, Attempts)> = None;
         let mut targets_left = targets.len() as u32;
         for target in targets {
             let share = deadline.saturating_duration_since(Instant::now()) / targets_left;
             targets_left -= 1;
-            let counter = AttemptCounter::default();
-            match self.call_target(&target, share, &call, &counter).await {
+            let attempts = Attempts::default();
+            match self.call_target(&target, share, &call, &attempts).await {
                 Ok(value) => {
                     if first_failure.is_some() {
                         let region = target.region.unwrap_or_default();
@@ -112,21 +108,21 @@ impl AwsKms {
                 }
                 // Only the key's own region says what is wrong with a key: a replica may not exist.
                 Err(failure) => {
-                    let (failure, _) = first_failure.get_or_insert((failure, counter));
+                    let (failure, _) = first_failure.get_or_insert((failure, attempts));
                     if !failure.kind.is_unreachable() {
                         break;
                     }
                 }
             }
         }
-        let (Failure { kind, answer }, counter) = first_failure.expect("a call has one target at least");
+        let (Failure { kind, answer }, attempts) = first_failure.expect("a call has one target at least");
         Err(KmsError {
             kind,
             operation,
             key_id: named,
             answer: Box::new(answer),
-            attempts: Some(counter.attempts()),
-            breaker_was_open: counter.breaker_was_open.load(Ordering::Relaxed),
+            attempts: Some(attempts.made()),
+            breaker_was_open: attempts.breaker_was_open(),
             elapsed: Some(started.elapsed()),
         })
     }
@@ -136,17 +132,22 @@ impl AwsKms {
         target: &Target,
         time: Duration,
         call: &impl AsyncFn(Attempt) -> Result<T, Failure>,
-        counter: &AttemptCounter,
+        attempts: &Attempts,
     ) -> Result<T, Failure> {
-        let permit = self.permit(target).inspect_err(|_| counter.breaker_was_open.store(true, Ordering::Relaxed))?;
+        let permit = self.permit(target).inspect_err(|_| attempts.set_breaker_was_open())?;
         let whole_call = async {
             let client = self.clients.client(target.region.as_deref()).await?;
-            call(Attempt { client, key_id: target.key_id.clone(), counter: counter.clone() }).await
+            call(Attempt { client, key_id: target.key_id.clone(), attempts: attempts.clone() }).await
         };
         let result = match tokio::time::timeout(time, whole_call).await {
-            Ok(result) => result,
             Err(_elapsed) => Err(KmsErrorKind::TimedOut.into()),
+            Ok(result) => result,
         };
+        // While the SDK waited to try again, what KMS has said is what is wrong.
+        let result = result.map_err(|failure: Failure| match failure.kind {
+            KmsErrorKind::TimedOut => attempts.take_answer().unwrap_or(failure),
+            _ => failure,
+        });
         permit.record(result.as_ref().err());
         result
     }
@@ -260,35 +261,6 @@ impl std::fmt::Display for Scope {
             None => write!(formatter, "region {region}"),
             Some(key_id) => write!(formatter, "key {key_id} in region {region}"),
         }
-    }
-}
-
-/// Counts how often the SDK tries a call.
-#[derive(Clone, Debug, Default)]
-pub(super) struct AttemptCounter {
-    attempts: Arc<AtomicU32>,
-    breaker_was_open: Arc<AtomicBool>,
-}
-
-impl AttemptCounter {
-    fn attempts(&self) -> u32 {
-        self.attempts.load(Ordering::Relaxed)
-    }
-}
-
-impl Intercept for AttemptCounter {
-    fn name(&self) -> &'static str {
-        "AttemptCounter"
-    }
-
-    fn read_before_attempt(
-        &self,
-        _context: &BeforeTransmitInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
-        Ok(())
     }
 }
 

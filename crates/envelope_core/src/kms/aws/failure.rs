@@ -16,6 +16,17 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// The outage that a response tells of: `None` for a success, and for errors that are not worth another attempt.
+    pub(super) fn of_response(status: u16, request_id: Option<String>, body: &[u8]) -> Option<Self> {
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = |name: &str| body[name].as_str().map(str::to_owned);
+        // AWS JSON 1.1: the code may have a namespace in front of it.
+        let code = text("__type").map(|code| code.rsplit('#').next().unwrap_or_default().to_owned());
+        let message = text("message").or_else(|| text("Message"));
+        let kind = classify(code.as_deref().unwrap_or_default(), status, message.as_deref());
+        (status >= 400 && kind.is_outage()).then_some(Self { kind, answer: Answer { code, message, request_id } })
+    }
+
     /// Whether KMS answered, so that other keys in the same region may fare better.
     pub(super) fn was_answered(&self) -> bool {
         self.answer != Answer::default()
@@ -106,6 +117,19 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_response_tells_of_an_outage_or_of_nothing() {
+        let body = br#"{"__type": "com.amazonaws.kms#ThrottlingException", "message": "slow down"}"#;
+        let failure = Failure::of_response(400, Some("id".into()), body).unwrap();
+        assert_eq!(failure.kind, KmsErrorKind::Throttled);
+        assert_eq!(failure.answer.code.as_deref(), Some("ThrottlingException"));
+        assert_eq!(failure.answer.message.as_deref(), Some("slow down"));
+        assert!(failure.was_answered());
+        assert!(Failure::of_response(503, None, b"<html>").is_some());
+        assert!(Failure::of_response(200, None, b"{}").is_none());
+        assert!(Failure::of_response(400, None, br#"{"__type": "AccessDeniedException"}"#).is_none());
+    }
 
     #[test]
     fn classes_of_error_codes() {
