@@ -97,6 +97,11 @@ impl Cluster {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// The lines of the log with a text.
+    pub fn log_lines(&self, text: &str) -> Vec<String> {
+        self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+
     /// The process id of the postmaster.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.postmaster().id()).expect("a process id is an i32")

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::http::{self, Message};
 use crate::{dialect, process, scratch};
 
-/// The region of every key of the tests.
+/// The region of every key of the tests, unless they say another one.
 pub const REGION: &str = "us-west-2";
 
 /// The emulator's account.
@@ -56,7 +56,12 @@ impl Emulator {
 
     /// Makes a symmetric key.
     pub fn create_key(&self) -> KmsKey {
-        let answer = self.expect("CreateKey", &json!({}));
+        self.create_key_in(REGION)
+    }
+
+    /// Makes a symmetric key in a region.
+    pub fn create_key_in(&self, region: &str) -> KmsKey {
+        let answer = self.call_in(region, "CreateKey", &json!({})).expect("the emulator makes keys");
         let text = |name: &str| answer["KeyMetadata"][name].as_str().expect("a key has it").to_owned();
         KmsKey { arn: text("Arn"), id: text("KeyId") }
     }
@@ -66,6 +71,12 @@ impl Emulator {
         let key = self.create_key();
         let id = dialect::make_multi_region(&key.id);
         KmsKey { arn: key.arn.replace(&key.id, &id), id }
+    }
+
+    /// Makes a replica of a multi-Region key.
+    pub fn create_replica(&self, key: &KmsKey, region: &str) -> KmsKey {
+        dialect::add_replica(&key.id, region);
+        KmsKey { arn: key.arn.replace(REGION, region), id: key.id.clone() }
     }
 
     /// Makes an alias (`alias/name`) of a key and returns its ARN.
@@ -97,10 +108,17 @@ impl Emulator {
 
     /// Calls any operation of KMS.
     pub fn call(&self, operation: &str, input: &Value) -> Result<Value, EmulatorError> {
-        let mut request = request(operation, input);
-        request.body = dialect::to_emulator(&request.body);
+        self.call_in(REGION, operation, input)
+    }
+
+    /// As [`Emulator::call`], in a region.
+    pub fn call_in(&self, region: &str, operation: &str, input: &Value) -> Result<Value, EmulatorError> {
+        let mut request = request(region, operation, input);
+        if !dialect::to_emulator(&mut request) {
+            return Err(EmulatorError { code: "NotFoundException".into() });
+        }
         let answer = http::exchange(self.address, &request).expect("the emulator answers");
-        let body: Value = serde_json::from_slice(&dialect::from_emulator(&answer.body)).unwrap_or(Value::Null);
+        let body: Value = serde_json::from_slice(&dialect::from_emulator(&answer.body, region)).unwrap_or(Value::Null);
         if answer.status() == 200 {
             return Ok(body);
         }
@@ -134,7 +152,7 @@ impl Emulator {
         let server = process::spawn(command);
         let mut emulator = Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), server };
         let started = Instant::now();
-        while http::exchange(emulator.address, &request("ListKeys", &json!({}))).is_err() {
+        while http::exchange(emulator.address, &request(REGION, "ListKeys", &json!({}))).is_err() {
             let ended = emulator.server.try_wait().expect("a child can be waited for");
             assert!(
                 ended.is_none() && started.elapsed() < Duration::from_secs(60),
@@ -159,9 +177,9 @@ fn program() -> PathBuf {
 }
 
 /// A request of KMS's JSON protocol. The emulator reads the region from the signature and checks nothing of it.
-fn request(operation: &str, input: &Value) -> Message {
+fn request(region: &str, operation: &str, input: &Value) -> Message {
     let authorization = format!(
-        "AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/kms/aws4_request, SignedHeaders=host, Signature=00"
+        "AWS4-HMAC-SHA256 Credential=test/20260101/{region}/kms/aws4_request, SignedHeaders=host, Signature=00"
     );
     let headers = [
         ("host", "127.0.0.1"),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::http::Message;
+
 /// What happens to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -55,13 +57,15 @@ impl Fault {
 pub struct Rule {
     fault: Fault,
     operation: Option<&'static str>,
+    region: Option<&'static str>,
+    key_id: Option<String>,
     remaining: Option<usize>,
 }
 
 impl Rule {
     /// A fault for every call from now on.
     pub fn every(fault: Fault) -> Self {
-        Self { fault, operation: None, remaining: None }
+        Self { fault, operation: None, region: None, key_id: None, remaining: None }
     }
 
     /// Only for one operation, for example `Decrypt`.
@@ -71,11 +75,32 @@ impl Rule {
         self
     }
 
+    /// Only for calls that are signed for a region.
+    #[must_use]
+    pub fn in_region(mut self, region: &'static str) -> Self {
+        self.region = Some(region);
+        self
+    }
+
+    /// Only for calls that name a key in exactly this way.
+    #[must_use]
+    pub fn for_key(mut self, key_id: &str) -> Self {
+        self.key_id = Some(key_id.to_owned());
+        self
+    }
+
     /// Only for the next `calls` calls that it fits.
     #[must_use]
     pub fn times(mut self, calls: usize) -> Self {
         self.remaining = Some(calls);
         self
+    }
+
+    fn fits(&self, call: &Message) -> bool {
+        self.remaining != Some(0)
+            && self.operation.is_none_or(|operation| operation == call.operation())
+            && self.region.is_none_or(|region| region == call.region())
+            && self.key_id.as_ref().is_none_or(|key_id| *key_id == call.key_id())
     }
 }
 
@@ -95,10 +120,8 @@ impl Rules {
     }
 
     /// The fault for a call, which uses up one of its rule's times.
-    pub(crate) fn take(&mut self, operation: &str) -> Fault {
-        let fits =
-            |rule: &&mut Rule| rule.remaining != Some(0) && rule.operation.is_none_or(|wanted| wanted == operation);
-        let Some(rule) = self.0.iter_mut().find(fits) else {
+    pub(crate) fn take(&mut self, call: &Message) -> Fault {
+        let Some(rule) = self.0.iter_mut().find(|rule| rule.fits(call)) else {
             return Fault::Pass;
         };
         if let Some(remaining) = &mut rule.remaining {

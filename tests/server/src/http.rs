@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// How long the harness waits for the emulator before it calls it broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -78,6 +80,18 @@ impl Message {
     /// The KMS operation that a request asks for: the last part of `TrentService.Decrypt`.
     pub fn operation(&self) -> &str {
         self.header("x-amz-target").and_then(|target| target.rsplit('.').next()).unwrap_or("")
+    }
+
+    /// The region that a request is signed for: the third part of `Credential=ID/DATE/REGION/kms/aws4_request`.
+    pub fn region(&self) -> &str {
+        let credential = self.header("authorization").and_then(|header| header.split_once("Credential="));
+        credential.and_then(|(_, scope)| scope.split('/').nth(2)).unwrap_or("")
+    }
+
+    /// How a request names its key.
+    pub fn key_id(&self) -> String {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        body["KeyId"].as_str().unwrap_or("").to_owned()
     }
 
     /// The status of a response.

@@ -36,9 +36,17 @@ struct Shared {
 #[derive(Default)]
 struct State {
     rules: Rules,
-    calls: BTreeMap<String, usize>,
+    calls: BTreeMap<Call, usize>,
     hanging: usize,
     listener: Listener,
+}
+
+/// What calls are counted by.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Call {
+    operation: String,
+    region: String,
+    key_id: String,
 }
 
 /// Whether new connections are taken: what is asked for, and what the accepting thread has done about it.
@@ -100,12 +108,26 @@ impl FaultProxy {
 
     /// How many calls of an operation came in since the last reset, whatever happened to them.
     pub fn calls(&self, operation: &str) -> usize {
-        self.shared.lock().calls.get(operation).copied().unwrap_or(0)
+        self.count(|call| call.operation == operation)
+    }
+
+    /// As [`FaultProxy::calls`], of those that were signed for a region.
+    pub fn calls_in(&self, region: &str, operation: &str) -> usize {
+        self.count(|call| call.region == region && call.operation == operation)
+    }
+
+    /// As [`FaultProxy::calls`], of those that named a key in exactly this way.
+    pub fn calls_for(&self, key_id: &str, operation: &str) -> usize {
+        self.count(|call| call.key_id == key_id && call.operation == operation)
     }
 
     /// How many calls came in since the last reset.
     pub fn total_calls(&self) -> usize {
-        self.shared.lock().calls.values().sum()
+        self.count(|_| true)
+    }
+
+    fn count(&self, fits: impl Fn(&Call) -> bool) -> usize {
+        self.shared.lock().calls.iter().filter(|(call, _)| fits(call)).map(|(_, count)| count).sum()
     }
 
     /// Starts counting again.
@@ -124,6 +146,16 @@ impl Drop for FaultProxy {
         self.shared.lock().listener = Listener::Ended;
         self.shared.changed.notify_all();
         drop(TcpStream::connect(self.address));
+    }
+}
+
+impl Call {
+    fn of(request: &Message) -> Self {
+        Self {
+            operation: request.operation().to_owned(),
+            region: request.region().to_owned(),
+            key_id: request.key_id(),
+        }
     }
 }
 
@@ -192,9 +224,8 @@ fn serve(stream: &TcpStream, shared: &Shared) {
             if state.listener != Listener::Open {
                 return reset(stream);
             }
-            let operation = request.operation();
-            *state.calls.entry(operation.to_owned()).or_default() += 1;
-            state.rules.take(operation)
+            *state.calls.entry(Call::of(&request)).or_default() += 1;
+            state.rules.take(&request)
         };
         if !answer(stream, request, &fault, shared) {
             return;
@@ -248,9 +279,12 @@ fn answer(mut stream: &TcpStream, request: Message, fault: &Fault, shared: &Shar
 }
 
 fn forward(mut request: Message, upstream: SocketAddr) -> io::Result<Message> {
-    request.body = dialect::to_emulator(&request.body);
+    let region = request.region().to_owned();
+    if !dialect::to_emulator(&mut request) {
+        return Ok(kms_error(400, "NotFoundException"));
+    }
     let mut response = http::exchange(upstream, &request)?;
-    response.body = dialect::from_emulator(&response.body);
+    response.body = dialect::from_emulator(&response.body, &region);
     Ok(response)
 }
 
