@@ -12,8 +12,12 @@ pub mod http; //     just enough HTTP/1.1 for the emulator and the proxy
 pub mod install; //  where PostgreSQL's programs are
 pub mod process; //  child processes that end with the test process
 pub mod proxy; //    the fault proxy
+pub mod random; //   random numbers that are the same in each run
 pub mod scratch; //  the temporary directory of the test process
 pub mod session; //  short forms for what tests say to a client connection
+pub mod soak; //     what the sessions of the soak test share
+pub mod usage; //    what a process uses: memory, descriptors, threads
+pub mod worker; //   one session of the soak test
 
 pub use builder::ClusterBuilder;
 pub use cluster::{Cluster, SettingGuard};
