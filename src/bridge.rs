@@ -30,7 +30,8 @@ const EXIT_WAIT: Duration = Duration::from_millis(200);
 type Job = Box<dyn FnOnce(Rc<Providers>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 struct Bridge {
-    jobs: UnboundedSender<(Settings, Job)>,
+    /// `None` once the backend is ending.
+    jobs: RefCell<Option<UnboundedSender<(Settings, Job)>>>,
     /// Readable when a request has ended.
     ended: Arc<OwnedFd>,
     events: Events,
@@ -79,7 +80,10 @@ where
     let answer = Answer { sender, _wake: Wake(Arc::clone(&bridge.ended)) };
     let deadline = Instant::now() + settings.aws.timeout + GRACE;
     let job: Job = Box::new(move |providers| Box::pin(answer.with(request(providers))));
-    bridge.jobs.send((settings, job)).map_err(|_| Error::Bridge("It has ended".into()))?;
+    let sent = bridge.jobs.borrow().as_ref().is_some_and(|jobs| jobs.send((settings, job)).is_ok());
+    if !sent {
+        return Err(Error::Bridge("It has ended".into()));
+    }
     Ok(Pending { receiver, deadline })
 }
 
@@ -164,7 +168,7 @@ impl Bridge {
         })?;
         // SAFETY: the function stays in memory as long as the process.
         unsafe { pg_sys::on_proc_exit(Some(stop_at_exit), pg_sys::Datum::null()) };
-        Ok(Rc::new(Self { jobs, ended, events, alive }))
+        Ok(Rc::new(Self { jobs: RefCell::new(Some(jobs)), ended, events, alive }))
     }
 
     /// Waits until a request has ended or the latch was set, and clears both.
@@ -226,13 +230,14 @@ fn run(mut jobs: UnboundedReceiver<(Settings, Job)>, events: &Events) {
     runtime.shutdown_background();
 }
 
-/// Ends the thread before the process runs its exit handlers.
+/// Ends the thread before the process runs its exit handlers. A backend that is terminated while it waits for KMS comes here
+/// from within that wait, which still has the bridge.
 #[pg_guard]
 unsafe extern "C-unwind" fn stop_at_exit(_code: i32, _argument: pg_sys::Datum) {
-    let bridge = BRIDGE.take().into_inner().and_then(|bridge| Rc::try_unwrap(bridge).ok());
-    if let Some(Bridge { jobs, alive, .. }) = bridge {
-        drop(jobs);
-        let _ = alive.recv_timeout(EXIT_WAIT);
+    if let Some(bridge) = BRIDGE.take().into_inner() {
+        drop(bridge.jobs.take());
+        // An error says that it has ended; no answer in time, that a look-up in the system's resolver holds it up.
+        let _ = bridge.alive.recv_timeout(EXIT_WAIT);
     }
 }
 
