@@ -50,15 +50,8 @@ impl EncryptionContext {
         if pairs.contains_key(RESERVED_KEY) {
             return Err(ArgumentError::EncryptionContext("the key \"envelope_pg\" is reserved"));
         }
-        let mut encoded = u16::try_from(pairs.len()).map_err(|_| TOO_LARGE)?.to_be_bytes().to_vec();
-        for text in pairs.iter().flat_map(|(key, value)| [key, value]) {
-            encoded.extend(u16::try_from(text.len()).map_err(|_| TOO_LARGE)?.to_be_bytes());
-            encoded.extend(text.as_bytes());
-        }
-        if encoded.len() > usize::from(u16::MAX) {
-            return Err(TOO_LARGE);
-        }
-        Ok(Self(encoded))
+        let encoded = encode(pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        encoded.filter(|encoded| encoded.len() <= usize::from(u16::MAX)).map(Self).ok_or(TOO_LARGE)
     }
 
     /// Takes the encoding found in a value.
@@ -101,17 +94,18 @@ impl EncryptionContext {
     #[must_use]
     pub fn for_kms_encoded(&self) -> Vec<u8> {
         let sorted: BTreeMap<_, _> = self.pairs().chain([(RESERVED_KEY, RESERVED_VALUE)]).collect();
-        let mut encoded = length(sorted.len()).to_vec();
-        for text in sorted.into_iter().flat_map(|(key, value)| [key, value]) {
-            encoded.extend(length(text.len()));
-            encoded.extend(text.as_bytes());
-        }
-        encoded
+        encode(sorted.into_iter()).expect("parts of a context of 65,535 bytes at most")
     }
 }
 
-fn length(length: usize) -> [u8; 2] {
-    u16::try_from(length).expect("parts of a context of 65,535 bytes at most").to_be_bytes()
+/// The encoding of sorted pairs. `None` if a length does not fit its field.
+fn encode<'a>(sorted: impl ExactSizeIterator<Item = (&'a str, &'a str)>) -> Option<Vec<u8>> {
+    let mut encoded = u16::try_from(sorted.len()).ok()?.to_be_bytes().to_vec();
+    for text in sorted.flat_map(|(key, value)| [key, value]) {
+        encoded.extend(u16::try_from(text.len()).ok()?.to_be_bytes());
+        encoded.extend(text.as_bytes());
+    }
+    Some(encoded)
 }
 
 /// The pairs of a canonical encoding; nothing for one that is not.
@@ -120,11 +114,8 @@ fn pairs(encoded: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     std::iter::from_fn(move || Some((take_text(&mut rest)?, take_text(&mut rest)?)))
 }
 
-/// Checks that an encoding is the canonical one, without copying it.
-///
-/// # Errors
-/// [`ValueError::Malformed`].
-pub fn validate(encoded: &[u8]) -> Result<(), ValueError> {
+/// Checks that an encoding is the canonical one.
+fn validate(encoded: &[u8]) -> Result<(), ValueError> {
     const MALFORMED: ValueError = ValueError::Malformed("encryption context");
     if encoded.is_empty() {
         return Ok(());
