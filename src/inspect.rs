@@ -33,8 +33,8 @@ fn is_envelope(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 fn key_id(call: &Call) -> Result<Option<Datum>, Error> {
-    let first = with_head(value(call), first_wrapped_key)?;
-    text_datum(&first.key_id).map(Some)
+    let wrapped_keys = with_head(value(call), |head| head.wrapped_keys())?;
+    text_datum(&wrapped_keys[0].key_id).map(Some)
 }
 
 fn dek_id(call: &Call) -> Result<Option<Datum>, Error> {
@@ -49,15 +49,13 @@ fn encryption_context(call: &Call) -> Result<Option<Datum>, Error> {
 
 fn inspect(call: &Call) -> Result<Option<Datum>, Error> {
     let row = with_head(value(call), |head| {
-        let wrapped_keys = head.wrapped_keys()?;
         Ok(Row {
             type_name: head.value_type.to_string(),
             has_aad: head.flags.aad,
             is_padded: head.flags.padded,
             dek_id: head.commitment().0,
             context: context_json(head)?,
-            wrapped_keys: wrapped_keys.len(),
-            first: wrapped_keys.into_iter().next().ok_or(ValueError::Malformed("wrapped keys"))?,
+            wrapped_keys: head.wrapped_keys()?,
             nonce: *head.nonce,
             ciphertext_bytes: head.ciphertext_bytes,
             value_bytes: head.value_bytes(),
@@ -73,8 +71,8 @@ struct Row {
     is_padded: bool,
     dek_id: [u8; 32],
     context: String,
-    wrapped_keys: usize,
-    first: WrappedKey,
+    /// One at least: [`Head::wrapped_keys`].
+    wrapped_keys: Vec<WrappedKey>,
     nonce: [u8; 24],
     ciphertext_bytes: usize,
     value_bytes: usize,
@@ -85,6 +83,7 @@ impl Row {
     fn columns(&self) -> Result<[Datum; 14], Error> {
         const SUITE_NAME: &str = "XAES-256-GCM, HKDF-SHA-256, key commitment";
         const { assert!(SUITE == 1 && VERSION == 1, "one suite and version are known") };
+        let first = &self.wrapped_keys[0];
         Ok([
             Datum::from(i32::from(VERSION)),
             text_datum(SUITE_NAME)?,
@@ -93,19 +92,15 @@ impl Row {
             Datum::from(self.is_padded),
             Varlena::copy_of(&self.dek_id)?,
             jsonb_datum(&self.context)?,
-            Datum::from(self.wrapped_keys as i32),
-            text_datum(&self.first.provider.to_string())?,
-            text_datum(&self.first.key_id)?,
-            Varlena::copy_of(&self.first.wrapped_dek)?,
+            Datum::from(self.wrapped_keys.len() as i32),
+            text_datum(&first.provider.to_string())?,
+            text_datum(&first.key_id)?,
+            Varlena::copy_of(&first.wrapped_dek)?,
             Varlena::copy_of(&self.nonce)?,
             Datum::from(self.ciphertext_bytes as i64),
             Datum::from(self.value_bytes as i64),
         ])
     }
-}
-
-fn first_wrapped_key(head: &Head<'_>) -> Result<WrappedKey, ValueError> {
-    head.wrapped_keys()?.into_iter().next().ok_or(ValueError::Malformed("wrapped keys"))
 }
 
 fn context_json(head: &Head<'_>) -> Result<String, ValueError> {
