@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use envelope_core::allowed_keys::AllowedKeys;
-use envelope_core::cache::{CachedKey, Consent, OpeningKeys, SealingKeys};
+use envelope_core::cache::{CachedKey, Consent, Limits, OpeningKeys, SealingKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, NONCE_BYTES};
@@ -95,7 +95,7 @@ pub fn sealing_key(key_id: &str, context: &EncryptionContext, plaintext_bytes: u
         Ok::<_, Error>(found)
     })?;
     if let Some(cached) = found {
-        match obtain_consent(&cached) {
+        match obtain_consent(&cached, &limits) {
             Ok(()) => return Ok(cached),
             // Not this data key any more. A new one may be had: where only kms:GenerateDataKey is allowed, or when the
             // alias points to another key by now.
@@ -148,7 +148,7 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
         Ok::<_, Error>(found)
     })?;
     if let Some(cached) = found {
-        return obtain_consent(&cached).map(|()| cached).map_err(one_message);
+        return obtain_consent(&cached, &settings::limits()).map(|()| cached).map_err(one_message);
     }
     let context = head.encryption_context()?;
     let mut first_error = None;
@@ -193,8 +193,8 @@ fn keep(data_key: DataKey) -> Result<Rc<CachedKey>, Error> {
 }
 
 /// Makes sure that the provider of a cached data key consents to its use, or cannot be asked.
-fn obtain_consent(cached: &Rc<CachedKey>) -> Result<(), Error> {
-    let consent = || cached.consent(Instant::now(), &settings::limits());
+fn obtain_consent(cached: &Rc<CachedKey>, limits: &Limits) -> Result<(), Error> {
+    let consent = || cached.consent(Instant::now(), limits);
     match consent() {
         Consent::Fresh => return Ok(()),
         Consent::RefreshDue => {
