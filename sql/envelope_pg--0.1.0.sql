@@ -131,6 +131,106 @@ CREATE FUNCTION env_inspect(
 CREATE FUNCTION env_cache_flush() RETURNS integer
     LANGUAGE C VOLATILE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'env_cache_flush';
 
+CREATE FUNCTION env_cache_flush(everywhere boolean) RETURNS integer
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'env_cache_flush';
+
+-- The current data keys, of all sessions.
+
+CREATE FUNCTION env_rotate_dek(key_id text) RETURNS bytea
+    LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rotate_dek';
+
+CREATE FUNCTION env_rotate_dek(key_id text, encryption_context jsonb) RETURNS bytea
+    LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rotate_dek';
+
+-- Unwrap the data keys of many values at once: an aggregate over any query, and two short forms of it.
+
+CREATE TYPE env_warm_result AS (cold bigint, warm bigint, failed bigint);
+
+CREATE FUNCTION env_warm_transition(internal, value bytea) RETURNS internal
+    LANGUAGE C STABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_warm_transition';
+
+CREATE FUNCTION env_warm_final(internal) RETURNS env_warm_result
+    LANGUAGE C STABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_warm_final';
+
+CREATE AGGREGATE env_warm(value bytea) (
+    SFUNC = env_warm_transition,
+    STYPE = internal,
+    FINALFUNC = env_warm_final,
+    PARALLEL = RESTRICTED
+);
+
+CREATE FUNCTION env_warm("values" bytea[], OUT cold bigint, OUT warm bigint, OUT failed bigint) RETURNS record
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    SELECT (result).* INTO cold, warm, failed
+    FROM (SELECT @extschema@.env_warm(value) AS result FROM unnest("values") AS value) AS aggregated;
+END
+$$;
+
+CREATE FUNCTION env_warm(relation regclass, column_name name, OUT cold bigint, OUT warm bigint, OUT failed bigint)
+    RETURNS record
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('SELECT (result).* FROM (SELECT @extschema@.env_warm(%I) AS result FROM %s) AS aggregated',
+                   column_name, relation)
+    INTO cold, warm, failed;
+END
+$$;
+
+-- What happens. The functions give rows as JSON; the views are for people and for monitoring.
+
+CREATE FUNCTION env_stat_kms_json() RETURNS jsonb
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'env_stat_kms_json';
+
+CREATE FUNCTION env_stat_cache_json() RETURNS jsonb
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'env_stat_cache_json';
+
+CREATE FUNCTION env_stat_broker_json() RETURNS jsonb
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'env_stat_broker_json';
+
+CREATE FUNCTION env_stat_reset() RETURNS void
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'env_stat_reset';
+
+CREATE FUNCTION env_kms_calls(OUT statement bigint, OUT transaction bigint, OUT session bigint) RETURNS record
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'env_kms_calls';
+
+CREATE FUNCTION env_broker_stop() RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'env_broker_stop';
+
+CREATE VIEW env_stat_kms AS
+SELECT
+    source, operation, key_id, calls,
+    errors, errors_unreachable, errors_timed_out, errors_throttled, errors_no_credentials, errors_access_denied,
+    errors_key_unusable, errors_not_found, errors_other,
+    cancelled, not_tried, retries, throttled_attempts, stale_serves,
+    latency_ms, max_latency_ms, latency_bounds_ms, latency_buckets,
+    pg_catalog.to_timestamp(stats_reset) AS stats_reset
+FROM pg_catalog.jsonb_to_recordset(env_stat_kms_json()) AS row_(
+    source text, operation text, key_id text, calls bigint,
+    errors bigint, errors_unreachable bigint, errors_timed_out bigint, errors_throttled bigint,
+    errors_no_credentials bigint, errors_access_denied bigint, errors_key_unusable bigint, errors_not_found bigint,
+    errors_other bigint,
+    cancelled bigint, not_tried bigint, retries bigint, throttled_attempts bigint, stale_serves bigint,
+    latency_ms double precision, max_latency_ms double precision, latency_bounds_ms bigint[], latency_buckets bigint[],
+    stats_reset double precision
+);
+
+CREATE VIEW env_stat_cache AS
+SELECT purpose, named_key_id, key_id, dek_id, encryption_context, uses, age_seconds, ttl_seconds, state
+FROM pg_catalog.jsonb_to_recordset(env_stat_cache_json()) AS row_(
+    purpose text, named_key_id text, key_id text, dek_id bytea, encryption_context jsonb, uses bigint,
+    age_seconds double precision, ttl_seconds double precision, state text
+);
+
+CREATE VIEW env_stat_broker AS
+SELECT
+    pid, pg_catalog.to_timestamp(started) AS started, requests, answered_from_memory, connections, data_keys,
+    current_data_keys
+FROM pg_catalog.jsonb_to_recordset(env_stat_broker_json()) AS row_(
+    pid integer, started double precision, requests bigint, answered_from_memory bigint, connections bigint,
+    data_keys bigint, current_data_keys bigint
+);
+
 -- The local provider's key file.
 
 CREATE FUNCTION env_local_create_key(name text) RETURNS text
@@ -204,6 +304,23 @@ GRANT EXECUTE ON FUNCTION
 REVOKE ALL ON FUNCTION env_cache_flush() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION env_cache_flush() TO envelope_encrypt, envelope_decrypt, envelope_rotate, envelope_admin;
 
+REVOKE ALL ON FUNCTION env_warm_transition(internal, bytea), env_warm_final(internal), env_warm(bytea), env_warm(bytea[]),
+    env_warm(regclass, name) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION env_warm_transition(internal, bytea), env_warm_final(internal), env_warm(bytea),
+    env_warm(bytea[]), env_warm(regclass, name) TO envelope_decrypt;
+
+REVOKE ALL ON FUNCTION env_cache_flush(boolean), env_rotate_dek(text), env_rotate_dek(text, jsonb), env_stat_reset(),
+    env_broker_stop() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION env_cache_flush(boolean), env_stat_reset(), env_broker_stop() TO envelope_admin;
+GRANT EXECUTE ON FUNCTION env_rotate_dek(text), env_rotate_dek(text, jsonb) TO envelope_admin, envelope_rotate;
+
+REVOKE ALL ON FUNCTION env_stat_kms_json(), env_stat_broker_json(), env_stat_cache_json() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION env_stat_kms_json(), env_stat_broker_json() TO envelope_admin, pg_monitor;
+GRANT SELECT ON env_stat_kms, env_stat_broker TO envelope_admin, pg_monitor;
+GRANT EXECUTE ON FUNCTION env_stat_cache_json()
+    TO envelope_encrypt, envelope_decrypt, envelope_rotate, envelope_admin, pg_monitor;
+GRANT SELECT ON env_stat_cache TO envelope_encrypt, envelope_decrypt, envelope_rotate, envelope_admin, pg_monitor;
+
 -- Superusers only, unless one grants it on: they write a file of the server.
 REVOKE ALL ON FUNCTION env_local_create_key(text), env_local_rotate_key(text) FROM PUBLIC;
 
@@ -267,6 +384,42 @@ COMMENT ON FUNCTION env_inspect(bytea) IS
     'the unencrypted parts of an encrypted value, and its sizes in bytes';
 COMMENT ON FUNCTION env_cache_flush() IS
     'forget the data keys of this session; returns how many there were';
+COMMENT ON FUNCTION env_cache_flush(boolean) IS
+    'forget the data keys of this session, and with true those of all sessions and of the broker; returns how many this session had';
+COMMENT ON FUNCTION env_rotate_dek(text) IS
+    'make a new current data key for a KMS key now, for all sessions; those of its encryption contexts follow at their next use; returns its dek id';
+COMMENT ON FUNCTION env_rotate_dek(text, jsonb) IS
+    'make a new current data key for a KMS key and an encryption context now, for all sessions; returns its dek id';
+COMMENT ON TYPE env_warm_result IS
+    'data keys that env_warm met: cold (unwrapped by it), warm (known before), and how many of the cold ones failed';
+COMMENT ON FUNCTION env_warm_transition(internal, bytea) IS
+    'transition function of the aggregate env_warm';
+COMMENT ON FUNCTION env_warm_final(internal) IS
+    'final function of the aggregate env_warm';
+COMMENT ON AGGREGATE env_warm(bytea) IS
+    'unwrap the data keys of the values of a query, many at a time, so that decrypting them waits for no KMS call';
+COMMENT ON FUNCTION env_warm(bytea[]) IS
+    'unwrap the data keys of an array of values, many at a time';
+COMMENT ON FUNCTION env_warm(regclass, name) IS
+    'unwrap the data keys of a column, many at a time';
+COMMENT ON FUNCTION env_stat_kms_json() IS
+    'rows of the view env_stat_kms';
+COMMENT ON FUNCTION env_stat_cache_json() IS
+    'rows of the view env_stat_cache';
+COMMENT ON FUNCTION env_stat_broker_json() IS
+    'rows of the view env_stat_broker';
+COMMENT ON FUNCTION env_stat_reset() IS
+    'count the calls to KMS from zero again: those of the broker and those of this session';
+COMMENT ON FUNCTION env_kms_calls() IS
+    'KMS calls that the current statement, the current transaction and this session have waited for';
+COMMENT ON FUNCTION env_broker_stop() IS
+    'end the broker; the next session in need starts another one; returns whether there was one';
+COMMENT ON VIEW env_stat_kms IS
+    'calls to KMS by operation and key: those of the broker for all sessions, and those that this session made itself';
+COMMENT ON VIEW env_stat_cache IS
+    'the data keys of this session, without key material';
+COMMENT ON VIEW env_stat_broker IS
+    'the broker of the server, if one runs';
 COMMENT ON FUNCTION env_local_create_key(text) IS
     'create a key of the local provider in the file envelope_pg.local_keyring; returns its key id';
 COMMENT ON FUNCTION env_local_rotate_key(text) IS

@@ -1,5 +1,6 @@
 //! The SQL functions for this session's cache and for the key file of the local provider.
 
+use envelope_core::broker::protocol::Call as BrokerCall;
 use envelope_core::keys::LocalKeyName;
 use envelope_core::kms::local::LocalKms;
 use pgrx::pg_sys::Datum;
@@ -7,16 +8,32 @@ use pgrx::pg_sys::Datum;
 use crate::call::{Call, Varlena, sql_functions};
 use crate::encoding::to_utf8;
 use crate::error::Error;
-use crate::{bridge, session, settings};
+use crate::functions::{context_argument, utf8_argument};
+use crate::{bridge, broker, session, settings};
 
 sql_functions! {
     env_cache_flush, pg_finfo_env_cache_flush => cache_flush;
+    env_rotate_dek, pg_finfo_env_rotate_dek => rotate_dek;
+    env_broker_stop, pg_finfo_env_broker_stop => broker_stop;
     env_local_create_key, pg_finfo_env_local_create_key => local_create_key;
     env_local_rotate_key, pg_finfo_env_local_rotate_key => local_rotate_key;
 }
 
-fn cache_flush(_call: &Call) -> Result<Option<Datum>, Error> {
-    Ok(Some(Datum::from(session::flush() as i32)))
+fn cache_flush(call: &Call) -> Result<Option<Datum>, Error> {
+    let everywhere = call.arguments() > 0 && call.datum(0).is_some_and(|everywhere| everywhere.value() != 0);
+    let flushed = if everywhere { session::flush_everywhere()? } else { session::flush() };
+    Ok(Some(Datum::from(flushed as i32)))
+}
+
+fn rotate_dek(call: &Call) -> Result<Option<Datum>, Error> {
+    let key_id = utf8_argument(call, 0, "key_id")?;
+    let context = context_argument(call, 1)?;
+    let cached = session::rotate_dek(&key_id, context.as_ref())?;
+    Varlena::copy_of(&cached.data_key().commitment().0).map(Some)
+}
+
+fn broker_stop(_call: &Call) -> Result<Option<Datum>, Error> {
+    Ok(Some(Datum::from(broker::call_running(&BrokerCall::Stop)?.is_some())))
 }
 
 fn local_create_key(call: &Call) -> Result<Option<Datum>, Error> {

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, HeadError};
+use pgrx::PgMemoryContexts;
 use pgrx::fcinfo::direct_function_call_as_datum;
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
 
@@ -72,6 +73,15 @@ impl Call {
         // SAFETY: all callers pass the index of a text or bytea argument. The detoasted copy is in a memory context that
         // PostgreSQL resets after this call, which `self` does not outlive.
         Some(unsafe { varlena_bytes(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) })
+    }
+
+    /// Keeps the state of an aggregate until the aggregation ends, in whatever way.
+    pub fn aggregate_state<T>(&self, state: T) -> Datum {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: `new` was given a live fcinfo.
+        let kind = unsafe { pg_sys::AggCheckCallContext(self.fcinfo, &mut context) };
+        assert!(kind != 0, "sql/ uses the function in an aggregate only");
+        Datum::from(PgMemoryContexts::For(context).leak_and_drop_on_delete(state))
     }
 
     /// The result, or NULL.

@@ -39,6 +39,12 @@ pub enum Error {
     /// 58000.
     #[error("thread for KMS calls is not available")]
     Bridge(String),
+    /// 58000: why.
+    #[error("the other processes of the server cannot be told")]
+    Shared(std::io::Error),
+    /// 58000: why.
+    #[error("envelope_pg broker does not answer")]
+    Broker(String),
     /// 58000.
     #[error("the operating system gave no random numbers")]
     NoRandomness,
@@ -112,6 +118,18 @@ impl Error {
             Self::Bridge(reason) => {
                 report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, Some(format!("{reason}.")), Some("Try again."))
             }
+            Self::Shared(error) => report(
+                PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
+                Some(format!("The file for that, in the directory pg_stat_tmp: {error}.")),
+                None,
+            ),
+            Self::Broker(reason) => report(
+                PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
+                Some(format!("Reason: {reason}.")),
+                Some(
+                    "Values are encrypted and decrypted without it. To replace it, terminate the process \"envelope_pg broker\".",
+                ),
+            ),
             Self::NoRandomness => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, None, None),
         }
     }
@@ -235,7 +253,7 @@ fn kms_detail(error: &KmsError) -> String {
         | KmsErrorKind::NoCredentials(reason)
         | KmsErrorKind::InvalidRequest(reason)
         | KmsErrorKind::Keyring(reason) => Some(reason.as_str()),
-        KmsErrorKind::UnexpectedAnswer(reason) => Some(*reason),
+        KmsErrorKind::UnexpectedAnswer(reason) => Some(reason.as_ref()),
         _ => error.answer.message.as_deref(),
     };
     let mut facts = vec![format!("{} with key {}", error.operation, error.key_id)];
@@ -255,6 +273,12 @@ fn kms_detail(error: &KmsError) -> String {
 pub fn log(line: &str) {
     ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, printable(line), "envelope_pg")
         .report(PgLogLevel::LOG_SERVER_ONLY);
+}
+
+/// Tells the client something.
+pub fn notice(message: &str) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, printable(message), "envelope_pg")
+        .report(PgLogLevel::NOTICE);
 }
 
 /// Warns the client and the server's log.

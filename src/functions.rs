@@ -48,18 +48,23 @@ struct EncryptOptions<'a> {
 impl<'a> EncryptOptions<'a> {
     fn of(call: &'a Call) -> Result<Self, Error> {
         let key_id = utf8_argument(call, 1, "key_id")?;
-        let context = if call.arguments() > 2 {
-            let jsonb = call.datum(2).ok_or(Error::NullArgument("encryption_context"))?;
-            let json = to_utf8(jsonb_text(jsonb).to_bytes())?;
-            EncryptionContext::from_json(&String::from_utf8_lossy(&json))?
-        } else {
-            EncryptionContext::default()
-        };
+        let context = context_argument(call, 2)?.unwrap_or_default();
         Ok(Self { key_id, context, aad: aad_argument(call, 3)? })
     }
 }
 
-fn utf8_argument<'a>(call: &'a Call, index: usize, name: &'static str) -> Result<Cow<'a, str>, Error> {
+/// The encryption context, if the overload that was called has one.
+pub fn context_argument(call: &Call, index: usize) -> Result<Option<EncryptionContext>, Error> {
+    if call.arguments() <= index {
+        return Ok(None);
+    }
+    let jsonb = call.datum(index).ok_or(Error::NullArgument("encryption_context"))?;
+    let json = to_utf8(jsonb_text(jsonb).to_bytes())?;
+    Ok(Some(EncryptionContext::from_json(&String::from_utf8_lossy(&json))?))
+}
+
+/// A text argument in UTF-8, which must not be NULL.
+pub fn utf8_argument<'a>(call: &'a Call, index: usize, name: &'static str) -> Result<Cow<'a, str>, Error> {
     let text = call.bytes(index).ok_or(Error::NullArgument(name))?;
     // to_utf8 gives UTF-8: nothing is lost.
     Ok(match to_utf8(text)? {

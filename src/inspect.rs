@@ -1,16 +1,13 @@
 //! The SQL functions that read the head of a value: no key, no KMS, and no more of a TOASTed value than its head.
 
-use std::ffi::CString;
-
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, SUITE, VERSION};
 use envelope_core::keys::WrappedKey;
 use pgrx::pg_sys::Datum;
-use pgrx::prelude::*;
 
-use crate::call::{Call, Varlena, jsonb_from_text, sql_functions, with_head};
-use crate::encoding::from_utf8;
+use crate::call::{Call, Varlena, sql_functions, with_head};
 use crate::error::Error;
+use crate::result::{jsonb_datum, row_datum, text_datum};
 
 sql_functions! {
     env_is_envelope, pg_finfo_env_is_envelope => is_envelope;
@@ -61,7 +58,7 @@ fn inspect(call: &Call) -> Result<Option<Datum>, Error> {
             value_bytes: head.value_bytes(),
         })
     })?;
-    row_datum(call, &row.columns()?).map(Some)
+    Ok(Some(row_datum(call, &row.columns()?)))
 }
 
 /// The columns of `env_inspect`.
@@ -105,28 +102,4 @@ impl Row {
 
 fn context_json(head: &Head<'_>) -> Result<String, ValueError> {
     Ok(head.encryption_context()?.to_json())
-}
-
-fn text_datum(text: &str) -> Result<Datum, Error> {
-    Varlena::copy_of(&from_utf8(text.as_bytes())?)
-}
-
-fn jsonb_datum(json: &str) -> Result<Datum, Error> {
-    let text = from_utf8(json.as_bytes())?;
-    let text = CString::new(text).map_err(|_| ValueError::Malformed("encryption context"))?;
-    Ok(jsonb_from_text(&text)?)
-}
-
-/// A row of the function's declared result type, no column of it NULL.
-fn row_datum(call: &Call, columns: &[Datum]) -> Result<Datum, Error> {
-    let nulls = vec![false; columns.len()];
-    // SAFETY: the result type is the record that sql/ declares, with as many columns, of these types in this order.
-    unsafe {
-        let mut descriptor = std::ptr::null_mut();
-        let class = pg_sys::get_call_result_type(call.fcinfo(), std::ptr::null_mut(), &mut descriptor);
-        assert!(class == pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE && (*descriptor).natts as usize == columns.len());
-        let descriptor = pg_sys::BlessTupleDesc(descriptor);
-        let tuple = pg_sys::heap_form_tuple(descriptor, columns.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
-        Ok(pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data))
-    }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use envelope_core::kms::{Event, KmsError};
+use envelope_core::kms::{Event, Events, KmsError};
 use lru::LruCache;
 
 use crate::error::{log, warn};
@@ -18,27 +18,40 @@ thread_local! {
     static WRITTEN: RefCell<LruCache<String, Instant>> = RefCell::new(LruCache::new(REMEMBERED_LINES));
 }
 
-/// Writes what has happened on the thread.
+/// Writes what has happened on this backend's own thread.
 pub fn write_events() {
     while let Some(event) = bridge::take_event() {
-        match event {
-            Event::OutageBegan { scope, error } => {
-                log_once(&format!("KMS outage began for {scope}: circuit breaker opened: {error}"));
-            }
-            // The length makes it another line each time; the beginning of the next outage is what is held back.
-            Event::OutageEnded { scope, lasted } => {
-                if is_due(&format!("end {scope}")) {
-                    log(&format!(
-                        "KMS outage ended for {scope} after {} ms: circuit breaker closed",
-                        lasted.as_millis()
-                    ));
-                }
-            }
-            Event::FailedOver { key_id, region } => {
-                log_once(&format!("KMS failed over to region {region} for key {key_id}"));
+        write_event(event);
+    }
+}
+
+/// Writes what has happened on a thread.
+pub fn write(events: &Events) {
+    while let Some(event) = events.take() {
+        write_event(event);
+    }
+}
+
+fn write_event(event: Event) {
+    match event {
+        Event::OutageBegan { scope, error } => {
+            log_once(&format!("KMS outage began for {scope}: circuit breaker opened: {error}"));
+        }
+        // The length makes it another line each time; the beginning of the next outage is what is held back.
+        Event::OutageEnded { scope, lasted } => {
+            if is_due(&format!("end {scope}")) {
+                log(&format!("KMS outage ended for {scope} after {} ms: circuit breaker closed", lasted.as_millis()));
             }
         }
+        Event::FailedOver { key_id, region } => {
+            log_once(&format!("KMS failed over to region {region} for key {key_id}"));
+        }
     }
+}
+
+/// The broker is of no help. Once a minute for the whole server: the caller has asked for leave.
+pub fn broker_lost(reason: &str) {
+    log(&format!("envelope_pg broker is not available ({reason}): sessions call KMS themselves for now"));
 }
 
 /// A provider has refused a data key that was in use.

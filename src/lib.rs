@@ -6,13 +6,21 @@
 //! - `functions`: the SQL functions that encrypt and decrypt
 //! - `inspect`: the SQL functions that read headers
 //! - `admin`: the SQL functions for the cache and the local key file
+//! - `statistics`: the SQL functions that show what happens
+//! - `warm`: the aggregate that unwraps many data keys at once
 //! - `session`: this backend's data keys, and when to ask KMS
 //! - `refresh`: data keys that are refreshed in the background
 //! - `statement`: how many KMS calls the current statement has made
 //! - `journal`: what goes to the server's log, and how often
-//! - `bridge`: the thread that talks to KMS, and the interruptible wait for it
+//! - `kms`: requests about data keys, through the broker or the bridge
+//! - `broker`: the background worker that all sessions share, and how they ask it
+//! - `bridge`: this backend's own thread that talks to KMS
+//! - `shared`: counters that all processes of the server see
+//! - `waiting`: the interruptible wait
+//! - `threads`: threads beside the main thread
 //! - `settings`: the settings `envelope_pg.*`
 //! - `call`: arguments and results of SQL functions
+//! - `result`: results that are more than bytes
 //! - `encoding`: between the database's encoding and UTF-8
 //! - `error`: what becomes which PostgreSQL error
 
@@ -21,16 +29,24 @@
 
 mod admin;
 mod bridge;
+mod broker;
 mod call;
 mod encoding;
 mod error;
 mod functions;
 mod inspect;
 mod journal;
+mod kms;
 mod refresh;
+mod result;
 mod session;
 mod settings;
+mod shared;
 mod statement;
+mod statistics;
+mod threads;
+mod waiting;
+mod warm;
 
 use pgrx::prelude::*;
 

@@ -5,16 +5,15 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use envelope_core::cache::CachedKey;
-use envelope_core::kms::{KeyProvider, KmsError, UnwrappedKey};
+use envelope_core::kms::Reply;
+use envelope_core::kms::request::OpeningGrant;
 
-use crate::bridge::{self, Pending};
 use crate::error::Error;
-use crate::settings;
+use crate::kms::{self, Pending};
+use crate::{session, settings};
 
 /// More at a time would only crowd the requests that statements wait for.
 const MAX_PENDING: usize = 16;
-
-type PendingAnswer = Pending<Result<UnwrappedKey, KmsError>>;
 
 /// The requests that are under way.
 #[derive(Default)]
@@ -23,7 +22,7 @@ pub struct Refreshes(Vec<Refresh>);
 struct Refresh {
     cached: Rc<CachedKey>,
     asked: Instant,
-    answer: PendingAnswer,
+    answer: Pending,
 }
 
 /// A refresh that a statement cannot go on without.
@@ -33,7 +32,7 @@ impl PendingRefresh {
     /// Waits for the answer.
     pub fn wait(self) -> Answered {
         let Refresh { cached, asked, answer } = self.0;
-        Answered { cached, asked, answer: bridge::wait(answer).and_then(|answer| Ok(answer?)) }
+        Answered { cached, asked, answer: opening_grant(kms::wait(answer)) }
     }
 }
 
@@ -44,7 +43,7 @@ pub struct Answered {
     /// When its provider was asked.
     pub asked: Instant,
     /// The answer.
-    pub answer: Result<UnwrappedKey, Error>,
+    pub answer: Result<OpeningGrant, Error>,
 }
 
 impl Refreshes {
@@ -65,7 +64,7 @@ impl Refreshes {
         let mut answers = self.0.iter_mut().enumerate();
         let (at, answer) = answers.find_map(|(at, refresh)| Some((at, refresh.answer.try_take()?)))?;
         let Refresh { cached, asked, .. } = self.0.swap_remove(at);
-        Some(Answered { cached, asked, answer: answer.and_then(|answer| Ok(answer?)) })
+        Some(Answered { cached, asked, answer: opening_grant(answer) })
     }
 
     /// Takes the request about a data key, to wait for its answer.
@@ -80,7 +79,15 @@ impl Refreshes {
     }
 }
 
-fn start_unwrap(cached: &CachedKey) -> Result<PendingAnswer, Error> {
+fn start_unwrap(cached: &CachedKey) -> Result<Pending, Error> {
     let (wrapped, context) = (cached.data_key().wrapped().clone(), cached.data_key().context().clone());
-    bridge::start(settings::kms(), move |providers| async move { providers.unwrap_key(&wrapped, &context).await })
+    // What another session has refreshed lately will do.
+    kms::start(session::unwrap_request(wrapped, context, settings::limits().ttl / 2))
+}
+
+fn opening_grant(reply: Result<Reply, Error>) -> Result<OpeningGrant, Error> {
+    match reply? {
+        Reply::Opening(grant) => Ok(grant),
+        Reply::Sealing(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
+    }
 }

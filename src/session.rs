@@ -1,25 +1,33 @@
 //! This backend's data keys, and when to ask KMS. The cache is borrowed to look up and to add, never while KMS is asked.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use envelope_core::allowed_keys::AllowedKeys;
-use envelope_core::cache::{CachedKey, Consent, Limits, OpeningKeys, SealingKeys};
+use envelope_core::cache::{CachedKey, Consent, Limits, NewCurrent, OpeningKeys, SealingKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, NONCE_BYTES};
 use envelope_core::key_reference::is_same_key;
 use envelope_core::keys::{KeyId, WrappedKey};
-use envelope_core::kms::{GeneratedKey, KeyProvider, KmsError, KmsErrorKind, Operation, Providers, UnwrappedKey};
+use envelope_core::kms::request::{ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
+use envelope_core::kms::{KmsError, KmsErrorKind, Operation, Reply, Request};
 use envelope_core::random::Nonces;
 use envelope_core::value::DataKey;
 use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::refresh::{Answered, Refreshes};
-use crate::{bridge, journal, settings, statement};
+use crate::shared::Seen;
+use crate::{journal, kms, settings, shared, statement};
+
+/// When something was asked for, and what had been flushed or replaced by then.
+#[derive(Clone, Copy)]
+struct Asked {
+    at: Instant,
+    seen: Seen,
+}
 
 struct Session {
     /// The process that made it: its keys and nonces are for no other.
@@ -30,6 +38,8 @@ struct Session {
     nonces: Nonces,
     allowed: AllowedKeys,
     allowed_generation: u64,
+    /// The flushes and replacements of data keys, by whatever session, that this one has heeded.
+    seen: Seen,
 }
 
 thread_local! {
@@ -48,7 +58,33 @@ impl Session {
             nonces: Nonces::new(),
             allowed: settings::allowed_keys(),
             allowed_generation: settings::allowed_keys_generation(),
+            seen: shared::seen(),
         }
+    }
+
+    /// Drops what another session has flushed or replaced.
+    fn heed_shared(&mut self) {
+        let seen = shared::seen();
+        if seen == self.seen {
+            return;
+        }
+        if seen.flushes != self.seen.flushes {
+            self.flush();
+        } else {
+            self.sealing.clear();
+        }
+        self.seen = seen;
+    }
+
+    fn asking(&mut self) -> Asked {
+        self.heed_shared();
+        Asked { at: Instant::now(), seen: self.seen }
+    }
+
+    fn flush(&mut self) -> usize {
+        self.refreshes.cancel();
+        self.sealing.clear();
+        self.opening.clear()
     }
 
     /// Checks a key against the list that is in force now.
@@ -87,6 +123,7 @@ pub fn sealing_key(key_id: &str, context: &EncryptionContext, plaintext_bytes: u
     settle_refreshes();
     let limits = settings::limits();
     let found = with_session(|session| {
+        session.heed_shared();
         session.check_allowed(key_id)?;
         let found = session.sealing.find(key_id, context, plaintext_bytes, Instant::now(), &limits);
         if let Some(cached) = &found {
@@ -116,22 +153,70 @@ pub fn sealing_key(key_id: &str, context: &EncryptionContext, plaintext_bytes: u
     }
 }
 
-/// Has a data key made, and makes it the current one.
+/// Asks for the current data key of all sessions, or without a broker has one made, and makes it the session's.
 fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Rc<CachedKey>, Error> {
-    let parsed = KeyId::parse(key_id)?;
-    let request_context = context.clone();
-    let GeneratedKey { dek, wrapped } =
-        ask(move |providers| async move { providers.generate_data_key(&parsed, &request_context).await })?;
-    let too_large = || KmsErrorKind::UnexpectedAnswer("the wrapped data key is too large");
-    let key_of_answer = wrapped.key_id.clone();
-    let data_key = DataKey::generated(dek, wrapped, context)
-        .ok_or_else(|| KmsError::new(too_large(), Operation::GenerateDataKey, &key_of_answer))?;
-    let cached = keep(data_key)?;
     let limits = settings::limits();
+    let request = Request::SealingKey {
+        key_id: KeyId::parse(key_id)?,
+        context: context.clone(),
+        terms: terms(&limits, limits.ttl),
+        limits: SealingLimits {
+            max_age: limits.max_age,
+            max_uses: limits.max_uses,
+            max_bytes: limits.max_bytes,
+            wanted_bytes: plaintext_bytes as u64,
+        },
+    };
+    let (grant, asked) = ask_for_sealing_key(request)?;
+    let (age, lease) = (grant.age, grant.lease);
+    let cached = keep_granted(grant, context, asked)?;
+    let now = Instant::now();
+    let made = asked.at.checked_sub(age).unwrap_or(asked.at);
     with_session(|session| {
-        session.sealing.insert(key_id, context, Rc::clone(&cached), plaintext_bytes, Instant::now(), &limits);
+        if session.seen == asked.seen {
+            let new = NewCurrent { cached: Rc::clone(&cached), made, lease, plaintext_bytes };
+            session.sealing.insert(key_id, context, new, now, &limits);
+        }
     });
     Ok(cached)
+}
+
+/// Replaces the current data key of a key and an encryption context, for all sessions. Without a context, those of all
+/// contexts go, and the one of the empty context is made. Returns the new one's.
+///
+/// # Errors
+/// Whatever keeps it from being made: then the one before stays.
+pub fn rotate_dek(key_id: &str, context: Option<&EncryptionContext>) -> Result<Rc<CachedKey>, Error> {
+    with_session(|session| session.check_allowed(key_id))?;
+    let all_contexts = context.is_none();
+    let context = context.cloned().unwrap_or_default();
+    let request = Request::RotateDek { key_id: KeyId::parse(key_id)?, context: context.clone(), all_contexts };
+    let (grant, asked) = ask_for_sealing_key(request)?;
+    let cached = keep_granted(grant, &context, asked)?;
+    shared::rotate().map_err(Error::Shared)?;
+    Ok(cached)
+}
+
+fn ask_for_sealing_key(request: Request) -> Result<(SealingGrant, Asked), Error> {
+    let asked = with_session(Session::asking);
+    match ask(request)? {
+        Reply::Sealing(grant) => Ok((grant, asked)),
+        Reply::Opening(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
+    }
+}
+
+fn keep_granted(grant: SealingGrant, context: &EncryptionContext, asked: Asked) -> Result<Rc<CachedKey>, Error> {
+    let SealingGrant { dek, wrapped, consent, .. } = grant;
+    let key_of_answer = wrapped.key_id.clone();
+    let too_large = "the wrapped data key is too large";
+    let data_key = DataKey::generated(dek, wrapped, context)
+        .ok_or_else(|| KmsError::unexpected(too_large, Operation::GenerateDataKey, &key_of_answer))?;
+    keep(data_key, consent, asked)
+}
+
+/// How old a provider's consent may be that another session has obtained.
+fn terms(limits: &Limits, fresh_for: Duration) -> Terms {
+    Terms { fresh_for, stale_for: limits.ttl.saturating_add(limits.stale_if_unreachable) }
 }
 
 /// The data key that opens a value.
@@ -141,6 +226,7 @@ fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -
 pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
     settle_refreshes();
     let found = with_session(|session| {
+        session.heed_shared();
         let found = session.opening.find(head.dek_identity());
         if let Some(cached) = &found {
             session.check_allowed(cached.data_key().key_id())?;
@@ -164,11 +250,73 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
 /// Has the data key of a value unwrapped, and keeps it.
 fn unwrap(head: &Head<'_>, wrapped: WrappedKey, context: &EncryptionContext) -> Result<Rc<CachedKey>, Error> {
     with_session(|session| session.check_allowed(&wrapped.key_id))?;
-    let UnwrappedKey { dek, key_id } = ask_to_unwrap(wrapped.clone(), context.clone()).map_err(one_message)?;
+    let asked = with_session(Session::asking);
+    let fresh_for = settings::limits().ttl;
+    let grant = ask_to_unwrap(wrapped.clone(), context.clone(), fresh_for).map_err(one_message)?;
+    take_up(head, wrapped, grant, asked)
+}
+
+/// A data key that is being unwrapped. Dropping it gives that up.
+pub struct Unwrapping {
+    wrapped: WrappedKey,
+    asked: Asked,
+    /// The request.
+    pub pending: kms::Pending,
+}
+
+impl Unwrapping {
+    /// Starts to have the data key of a value unwrapped: the first of its wrapped keys.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being asked for.
+    pub fn start(head: &Head<'_>) -> Result<Self, Error> {
+        let wrapped = head.wrapped_keys()?.swap_remove(0);
+        with_session(|session| session.check_allowed(&wrapped.key_id))?;
+        let asked = with_session(Session::asking);
+        let context = head.encryption_context()?;
+        let pending = start(unwrap_request(wrapped.clone(), context, settings::limits().ttl))?;
+        Ok(Self { wrapped, asked, pending })
+    }
+
+    /// Keeps the data key, whose request has been answered.
+    ///
+    /// # Errors
+    /// Why it could not be unwrapped.
+    pub fn finish(self, head: &Head<'_>, reply: Result<Reply, Error>) -> Result<(), Error> {
+        heed_reply(&reply);
+        match reply.map_err(one_message)? {
+            Reply::Opening(grant) => take_up(head, self.wrapped, grant, self.asked).map(drop),
+            Reply::Sealing(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
+        }
+    }
+}
+
+/// Whether the session has the data key of a value, and may use it without asking.
+pub fn is_warm(head: &Head<'_>) -> bool {
+    with_session(|session| {
+        session.heed_shared();
+        let found = session.opening.find(head.dek_identity());
+        let consent = found.map(|cached| cached.consent(Instant::now(), &settings::limits()));
+        consent.is_some_and(|consent| consent != Consent::Expired)
+    })
+}
+
+/// Calls `read` with the data keys of the session: the key id that statements name if it seals new values, and the data key.
+pub fn for_each_cached(mut read: impl FnMut(Option<&str>, &CachedKey)) {
+    with_session(|session| {
+        session.heed_shared();
+        session.sealing.iter().for_each(|(key_id, cached)| read(Some(key_id), cached));
+        session.opening.iter().for_each(|cached| read(None, cached));
+    });
+}
+
+/// Keeps the data key of a value that its provider has unwrapped.
+fn take_up(head: &Head<'_>, wrapped: WrappedKey, grant: OpeningGrant, asked: Asked) -> Result<Rc<CachedKey>, Error> {
+    let OpeningGrant { dek, key_id, consent } = grant;
     with_session(|session| session.check_allowed(&key_id))?;
     // It keeps the key id of the value: where a replica of a multi-Region key has helped out, the key's own region is asked
     // again next time.
-    keep(DataKey::unwrapped(dek, wrapped, head)?)
+    keep(DataKey::unwrapped(dek, wrapped, head)?, consent, asked)
 }
 
 /// One error for everything cryptographic.
@@ -179,15 +327,23 @@ fn one_message(error: Error) -> Error {
     }
 }
 
-/// Keeps a data key that its provider has just handed out, if its key is allowed.
-fn keep(data_key: DataKey) -> Result<Rc<CachedKey>, Error> {
+/// Keeps a data key that was just handed out, if its key is allowed. One that was asked for before a flush is good for the
+/// value at hand only.
+fn keep(data_key: DataKey, consent: ConsentAge, asked: Asked) -> Result<Rc<CachedKey>, Error> {
     let limits = settings::limits();
     with_session(|session| {
         session.check_allowed(data_key.key_id())?;
         let now = Instant::now();
         let spread = session.nonces.next_nonce().map_err(|_| Error::NoRandomness)?[0];
-        let cached = Rc::new(CachedKey::new(data_key, now, spread));
-        session.opening.insert(Rc::clone(&cached), now, &limits);
+        let cached = Rc::new(CachedKey::new(data_key, consent.given_at(asked.at), spread));
+        if consent.is_stale {
+            cached.out_of_reach(now);
+            journal::served_stale(cached.data_key().key_id());
+        }
+        session.heed_shared();
+        if session.seen.flushes == asked.seen.flushes {
+            session.opening.insert(Rc::clone(&cached), now, &limits);
+        }
         Ok(cached)
     })
 }
@@ -209,7 +365,8 @@ fn obtain_consent(cached: &Rc<CachedKey>, limits: &Limits) -> Result<(), Error> 
                 Some(refresh) => heed(refresh.wait())?,
                 None => {
                     let (data_key, asked) = (cached.data_key(), Instant::now());
-                    settle(cached, asked, ask_to_unwrap(data_key.wrapped().clone(), data_key.context().clone()))?;
+                    let (wrapped, context) = (data_key.wrapped().clone(), data_key.context().clone());
+                    settle(cached, asked, ask_to_unwrap(wrapped, context, limits.ttl))?;
                 }
             }
             if matches!(consent(), Consent::Fresh | Consent::RefreshDue) {
@@ -222,12 +379,15 @@ fn obtain_consent(cached: &Rc<CachedKey>, limits: &Limits) -> Result<(), Error> 
 }
 
 /// Acts on what a provider said about a cached data key: an error unless it may be used, fresh or stale.
-fn settle(cached: &CachedKey, asked: Instant, answer: Result<UnwrappedKey, Error>) -> Result<(), Error> {
+fn settle(cached: &CachedKey, asked: Instant, answer: Result<OpeningGrant, Error>) -> Result<(), Error> {
     // A session that was idle since may take up the answer much later than it came.
     let failed = Instant::now().min(asked + settings::kms().aws.timeout);
     match answer {
-        Ok(_) => {
-            cached.confirmed(asked);
+        Ok(OpeningGrant { consent, .. }) => {
+            cached.confirmed(consent.given_at(asked));
+            if consent.is_stale {
+                cached.out_of_reach(failed);
+            }
             Ok(())
         }
         Err(Error::Kms(error)) if error.kind.is_outage() => {
@@ -244,15 +404,9 @@ fn settle(cached: &CachedKey, asked: Instant, answer: Result<UnwrappedKey, Error
     }
 }
 
-/// Drops the data keys of a key that its provider refuses: at once, whatever the data key that was asked for. Who may not
-/// make data keys may still be allowed to unwrap them.
+/// Drops the data keys of a key that its provider refuses: at once, whatever the data key that was asked for.
 fn heed_refusal(error: &KmsError) {
-    let is_about_the_key = match error.kind {
-        KmsErrorKind::AccessDenied => error.operation == Operation::Decrypt,
-        KmsErrorKind::KeyUnusable | KmsErrorKind::NotFound => true,
-        _ => false,
-    };
-    if is_about_the_key && forget(|data_key| is_same_key(data_key.key_id(), &error.key_id)) > 0 {
+    if error.is_refusal_of_key() && forget(|data_key| is_same_key(data_key.key_id(), &error.key_id)) > 0 {
         journal::refused(error);
     }
 }
@@ -283,35 +437,59 @@ fn heed(Answered { cached, asked, answer }: Answered) -> Result<(), Error> {
     settle(&cached, asked, answer)
 }
 
-fn ask_to_unwrap(wrapped: WrappedKey, context: EncryptionContext) -> Result<UnwrappedKey, Error> {
-    ask(move |providers| async move { providers.unwrap_key(&wrapped, &context).await })
+fn ask_to_unwrap(wrapped: WrappedKey, context: EncryptionContext, fresh_for: Duration) -> Result<OpeningGrant, Error> {
+    match ask(unwrap_request(wrapped, context, fresh_for))? {
+        Reply::Opening(grant) => Ok(grant),
+        Reply::Sealing(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
+    }
 }
 
-/// Asks a provider, and waits for the answer.
-fn ask<T, F>(request: impl FnOnce(Rc<Providers>) -> F + Send + 'static) -> Result<T, Error>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, KmsError>> + 'static,
-{
+/// The request for the plaintext of a data key.
+pub fn unwrap_request(wrapped: WrappedKey, context: EncryptionContext, fresh_for: Duration) -> Request {
+    Request::OpeningKey { wrapped, context, terms: terms(&settings::limits(), fresh_for) }
+}
+
+/// Asks the broker or a provider, and waits for the answer.
+fn ask(request: Request) -> Result<Reply, Error> {
+    let pending = start(request)?;
+    let reply = kms::wait(pending);
+    heed_reply(&reply);
+    reply
+}
+
+/// Starts a request that the statement waits for.
+fn start(request: Request) -> Result<kms::Pending, Error> {
     statement::count_kms_call()?;
-    let answer = bridge::call(settings::kms(), request);
-    journal::write_events();
-    answer?.map_err(|error| {
-        if error.breaker_was_open {
-            statement::uncount_kms_call();
-        }
-        heed_refusal(&error);
-        error.into()
-    })
+    kms::start(request)
 }
 
-/// Forgets all data keys, and says how many there were.
+fn heed_reply(reply: &Result<Reply, Error>) {
+    journal::write_events();
+    match reply {
+        Ok(reply) if !reply.took_call() => statement::uncount_kms_call(),
+        Ok(_) => {}
+        Err(Error::Kms(error)) => {
+            if error.breaker_was_open {
+                statement::uncount_kms_call();
+            }
+            heed_refusal(error);
+        }
+        Err(_) => {}
+    }
+}
+
+/// Has all processes of the server forget all data keys, and says how many this session had.
+///
+/// # Errors
+/// [`Error::Shared`].
+pub fn flush_everywhere() -> Result<usize, Error> {
+    shared::flush().map_err(Error::Shared)?;
+    Ok(flush())
+}
+
+/// Forgets the session's data keys, and says how many there were.
 pub fn flush() -> usize {
-    with_session(|session| {
-        session.refreshes.cancel();
-        session.sealing.clear();
-        session.opening.clear()
-    })
+    with_session(Session::flush)
 }
 
 /// Wipes what the backend kept secret.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use envelope_core::allowed_keys::AllowedKeys;
+use envelope_core::broker::server::Config;
 use envelope_core::cache::Limits;
 use envelope_core::key_reference::is_region;
 use envelope_core::kms::{self, aws};
@@ -21,6 +22,8 @@ static KMS_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static KMS_MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(3);
 static KMS_FAILOVER_REGIONS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MAX_KMS_CALLS_PER_STATEMENT: GucSetting<i32> = GucSetting::<i32>::new(0);
+static BROKER: GucSetting<bool> = GucSetting::<bool>::new(true);
+static BROKER_IDLE_TIMEOUT_S: GucSetting<i32> = GucSetting::<i32>::new(24 * 60 * 60);
 static LOCAL_KEYRING: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// NULL until somebody who may has set it, if only to the empty list.
 static ALLOWED_KEYS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -65,6 +68,22 @@ pub fn limits() -> Limits {
         max_age: Duration::from_secs(unsigned(&DEK_MAX_AGE_S)),
         max_uses: unless_zero(unsigned(&DEK_MAX_USES)),
         max_bytes: unless_zero(unsigned(&DEK_MAX_KB) * 1024),
+    }
+}
+
+/// Whether sessions share the broker's data keys.
+pub fn broker() -> bool {
+    BROKER.get()
+}
+
+/// What the broker follows.
+pub fn broker_config() -> Config {
+    let limits = limits();
+    Config {
+        kms: kms(),
+        useful_for: limits.ttl.saturating_add(limits.stale_if_unreachable),
+        dek_max_age: limits.max_age,
+        idle_timeout: Duration::from_secs(unsigned(&BROKER_IDLE_TIMEOUT_S)),
     }
 }
 
@@ -127,6 +146,23 @@ pub fn define() {
         c"Empty: the local provider is off. A relative path is relative to the data directory. For trying out and for tests.",
         &LOCAL_KEYRING,
         GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_bool_guc(
+        c"envelope_pg.broker",
+        c"Whether the sessions of the server share data keys through a background worker.",
+        c"Off: each session calls KMS itself and has data keys of its own.",
+        &BROKER,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    define_integer(
+        c"envelope_pg.broker_idle_timeout",
+        c"How long the background worker stays without a request.",
+        c"With it go the current data keys: the next session that needs one has new ones made.",
+        &BROKER_IDLE_TIMEOUT_S,
+        1,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
     );
     define_integer(
         c"envelope_pg.kms_timeout",

@@ -1,4 +1,4 @@
-//! How many KMS calls the current statement has made, so that a runaway one can be stopped.
+//! How many KMS calls the current statement, transaction and session have made: to see it, and to stop a runaway statement.
 
 use std::cell::Cell;
 
@@ -8,8 +8,38 @@ use crate::error::Error;
 use crate::settings;
 
 thread_local! {
-    /// The start of the statement, which identifies it, and its calls so far.
-    static CALLS: Cell<(pg_sys::TimestampTz, u64)> = const { Cell::new((0, 0)) };
+    static CALLS: Cell<Calls> = const { Cell::new(Calls { statement: (0, 0), transaction: (0, 0), session: 0 }) };
+}
+
+/// Calls that somebody waited for. A statement and a transaction are identified by their start.
+#[derive(Clone, Copy)]
+struct Calls {
+    statement: (pg_sys::TimestampTz, u64),
+    transaction: (pg_sys::TimestampTz, u64),
+    session: u64,
+}
+
+impl Calls {
+    /// Those so far, where a new statement or transaction begins at zero.
+    fn now() -> Self {
+        // SAFETY: both read variables of the backend.
+        let (statement, transaction) =
+            unsafe { (pg_sys::GetCurrentStatementStartTimestamp(), pg_sys::GetCurrentTransactionStartTimestamp()) };
+        let calls = CALLS.get();
+        let counted = |(start, calls), current| (current, if start == current { calls } else { 0 });
+        Self {
+            statement: counted(calls.statement, statement),
+            transaction: counted(calls.transaction, transaction),
+            session: calls.session,
+        }
+    }
+
+    fn change(mut self, change: impl Fn(u64) -> u64) {
+        for calls in [&mut self.statement.1, &mut self.transaction.1, &mut self.session] {
+            *calls = change(*calls);
+        }
+        CALLS.set(self);
+    }
 }
 
 /// Counts a KMS call that the statement waits for.
@@ -17,23 +47,23 @@ thread_local! {
 /// # Errors
 /// [`Error::TooManyKmsCalls`] instead of one more than `max_kms_calls_per_statement`.
 pub fn count_kms_call() -> Result<(), Error> {
-    // SAFETY: reads a variable of the backend.
-    let statement = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
-    let calls = match CALLS.get() {
-        (counted, calls) if counted == statement => calls + 1,
-        _ => 1,
-    };
+    let calls = Calls::now();
     match settings::max_kms_calls_per_statement() {
-        Some(limit) if calls > limit => Err(Error::TooManyKmsCalls(limit)),
+        Some(limit) if calls.statement.1 >= limit => Err(Error::TooManyKmsCalls(limit)),
         _ => {
-            CALLS.set((statement, calls));
+            calls.change(|calls| calls + 1);
             Ok(())
         }
     }
 }
 
-/// Takes a call back that a circuit breaker kept from being made.
+/// Takes a call back that was not made: the broker had the answer, or a circuit breaker kept it from being made.
 pub fn uncount_kms_call() {
-    let (statement, calls) = CALLS.get();
-    CALLS.set((statement, calls.saturating_sub(1)));
+    Calls::now().change(|calls| calls.saturating_sub(1));
+}
+
+/// The calls of the current statement, of the current transaction and of the session.
+pub fn kms_calls() -> [u64; 3] {
+    let calls = Calls::now();
+    [calls.statement.1, calls.transaction.1, calls.session]
 }

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
+use serde::{Deserialize, Serialize};
 
 use crate::context::EncryptionContext;
 use crate::value::DataKey;
@@ -34,6 +35,15 @@ pub struct Limits {
     pub max_bytes: Option<u64>,
 }
 
+/// The part of a data key's limits that one session may use; `None`: any amount.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Lease {
+    /// Values.
+    pub uses: Option<u64>,
+    /// Plaintext bytes.
+    pub bytes: Option<u64>,
+}
+
 /// The data keys for opening values, by their identity; the least recently used goes first.
 pub struct OpeningKeys {
     entries: LruCache<Box<[u8]>, Rc<CachedKey>>,
@@ -53,9 +63,11 @@ impl OpeningKeys {
         if let Some(last) = &self.last
             && last.data_key().identity() == identity
         {
+            last.count_use();
             return Some(Rc::clone(last));
         }
         let cached = self.entries.get(identity)?;
+        cached.count_use();
         self.last = Some(Rc::clone(cached));
         Some(Rc::clone(cached))
     }
@@ -68,6 +80,11 @@ impl OpeningKeys {
         while self.entries.len() > limits.entries.get() {
             self.entries.pop_lru();
         }
+    }
+
+    /// All of them, the most recently used first.
+    pub fn iter(&self) -> impl Iterator<Item = &CachedKey> {
+        self.entries.iter().map(|(_, cached)| &**cached)
     }
 
     /// Drops the data keys that `is_refused` names, and says how many there were.
@@ -100,8 +117,22 @@ struct Current {
     context: EncryptionContext,
     cached: Rc<CachedKey>,
     made: Instant,
+    /// What the session may use, if that is less than the limits.
+    lease: Lease,
     uses: Cell<u64>,
     bytes: Cell<u64>,
+}
+
+/// A data key that seals new values from now on.
+pub struct NewCurrent {
+    /// The data key.
+    pub cached: Rc<CachedKey>,
+    /// When it was made.
+    pub made: Instant,
+    /// What the session may use of its limits before it has to ask again.
+    pub lease: Lease,
+    /// Plaintext bytes of the value that needs it now.
+    pub plaintext_bytes: usize,
 }
 
 impl Current {
@@ -112,9 +143,14 @@ impl Current {
     fn is_spent(&self, plaintext_bytes: u64, now: Instant, limits: &Limits) -> bool {
         let bytes = self.bytes.get().saturating_add(plaintext_bytes);
         now.saturating_duration_since(self.made) >= limits.max_age
-            || limits.max_uses.is_some_and(|max| self.uses.get() >= max)
-            || limits.max_bytes.is_some_and(|max| bytes > max)
+            || at_most(limits.max_uses, self.lease.uses).is_some_and(|max| self.uses.get() >= max)
+            || at_most(limits.max_bytes, self.lease.bytes).is_some_and(|max| bytes > max)
     }
+}
+
+/// The smaller of two limits; `None` is no limit.
+fn at_most(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }
 
 /// The current data key of each key id and encryption context; the least recently used goes first.
@@ -146,6 +182,7 @@ impl SealingKeys {
             return None;
         }
         current.uses.set(current.uses.get() + 1);
+        current.cached.count_use();
         current.bytes.set(current.bytes.get().saturating_add(plaintext_bytes));
         Some(Rc::clone(&current.cached))
     }
@@ -162,14 +199,13 @@ impl SealingKeys {
         self.last.as_deref()
     }
 
-    /// Puts a new data key in the place of the one before, and counts its use for `plaintext_bytes` bytes. Drops those that
-    /// are of no more use or too many.
+    /// Puts a data key in the place of the one before, and counts its use for the value at hand. Drops those that are of no
+    /// more use or too many.
     pub fn insert(
         &mut self,
         key_id: &str,
         context: &EncryptionContext,
-        cached: Rc<CachedKey>,
-        plaintext_bytes: usize,
+        new: NewCurrent,
         now: Instant,
         limits: &Limits,
     ) {
@@ -177,16 +213,22 @@ impl SealingKeys {
         let current = Rc::new(Current {
             key_id: key_id.to_owned(),
             context: context.clone(),
-            cached,
-            made: now,
+            cached: new.cached,
+            made: new.made,
+            lease: new.lease,
             uses: Cell::new(1),
-            bytes: Cell::new(plaintext_bytes as u64),
+            bytes: Cell::new(new.plaintext_bytes as u64),
         });
         self.last = Some(Rc::clone(&current));
         self.current.put((key_id.to_owned(), context.clone()), current);
         while self.current.len() > limits.entries.get() {
             self.current.pop_lru();
         }
+    }
+
+    /// All of them, the most recently used first: the key id that statements name, and the data key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &CachedKey)> {
+        self.current.iter().map(|(_, current)| (current.key_id.as_str(), &*current.cached))
     }
 
     /// Drops the data keys that `is_refused` names.

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{ArgumentError, ValueError};
 
 /// The pair that every call to a key provider carries besides the caller's own: key.
@@ -13,7 +15,8 @@ pub const RESERVED_KEY: &str = "envelope_pg";
 pub const RESERVED_VALUE: &str = "v1";
 
 /// An encryption context in its canonical encoding, at most 65,535 bytes.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct EncryptionContext(Vec<u8>);
 
 impl EncryptionContext {
@@ -95,6 +98,21 @@ impl EncryptionContext {
     pub fn for_kms_encoded(&self) -> Vec<u8> {
         let sorted: BTreeMap<_, _> = self.pairs().chain([(RESERVED_KEY, RESERVED_VALUE)]).collect();
         encode(sorted.into_iter()).expect("parts of a context of 65,535 bytes at most")
+    }
+}
+
+impl TryFrom<Vec<u8>> for EncryptionContext {
+    type Error = ValueError;
+
+    fn try_from(encoded: Vec<u8>) -> Result<Self, ValueError> {
+        validate(&encoded)?;
+        Ok(Self(encoded))
+    }
+}
+
+impl From<EncryptionContext> for Vec<u8> {
+    fn from(context: EncryptionContext) -> Self {
+        context.0
     }
 }
 

@@ -177,6 +177,12 @@ impl<'a> Head<'a> {
         Commitment(*bytes.expect("parse() went past the commitment"))
     }
 
+    /// The head itself: with [`Self::value_bytes`] it can be parsed again.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        &self.bytes[..self.wrapped_keys_end + NONCE_BYTES]
+    }
+
     /// The identity of the data key: commitment, encryption context and wrapped keys, as they stand in the value. Two
     /// values with the same identity have the same key and context, and whoever may unwrap the one may unwrap the other.
     #[must_use]

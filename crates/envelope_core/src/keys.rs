@@ -13,6 +13,7 @@
 use std::fmt;
 
 use hkdf::Hkdf;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -40,6 +41,11 @@ impl Dek {
         &self.0
     }
 
+    /// Another copy, for another holder.
+    pub(crate) fn copy(&self) -> Self {
+        Self(self.0)
+    }
+
     /// K and C of a suite.
     pub(crate) fn derive(&self, suite: u8) -> (SealingKeyBytes, Commitment) {
         let prk = Hkdf::<Sha256>::new(None, &self.0);
@@ -61,7 +67,7 @@ pub(crate) struct SealingKeyBytes(pub(crate) [u8; KEY_BYTES]);
 pub struct Commitment(pub [u8; KEY_BYTES]);
 
 /// Who wraps a data key. The numbers are those of the value format.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[repr(u8)]
 pub enum Provider {
     /// AWS KMS.
@@ -92,7 +98,7 @@ impl fmt::Display for Provider {
 }
 
 /// A data key as it travels in values: encrypted under a key of its provider.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct WrappedKey {
     /// Who can unwrap it.
     pub provider: Provider,
@@ -103,7 +109,8 @@ pub struct WrappedKey {
 }
 
 /// The key that a statement names.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum KeyId {
     /// A key of the local provider: the name behind `local:`.
     Local(LocalKeyName),
@@ -157,8 +164,22 @@ impl fmt::Display for KeyId {
     }
 }
 
+impl TryFrom<String> for KeyId {
+    type Error = ArgumentError;
+
+    fn try_from(text: String) -> Result<Self, ArgumentError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<KeyId> for String {
+    fn from(key_id: KeyId) -> Self {
+        key_id.to_string()
+    }
+}
+
 /// The name of a key of the local provider: 1 to 64 of `A-Z a-z 0-9 _ . -`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct LocalKeyName(String);
 
 impl LocalKeyName {

@@ -4,6 +4,8 @@
 //! - [`breaker`]: when not to call it
 //! - [`event`]: what is worth a line in the log
 //! - [`local`]: keys in a file, for trying things out and for tests
+//! - [`request`]: what a session asks
+//! - [`statistics`]: counts of the calls
 
 pub mod aws;
 pub mod breaker;
@@ -11,6 +13,8 @@ pub mod error;
 pub mod event;
 mod keyring;
 pub mod local;
+pub mod request;
+pub mod statistics;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -19,6 +23,8 @@ use crate::context::EncryptionContext;
 use crate::keys::{Dek, KeyId, Provider, WrappedKey};
 pub use error::{Answer, KmsError, KmsErrorKind, Operation};
 pub use event::{Event, Events};
+pub use request::{Reply, Request};
+pub use statistics::Statistics;
 
 /// A data key that was just made.
 pub struct GeneratedKey {
@@ -62,7 +68,7 @@ pub trait KeyProvider {
 }
 
 /// The administrator's settings of the providers.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Settings {
     /// AWS KMS.
     pub aws: aws::Settings,
@@ -74,13 +80,32 @@ pub struct Settings {
 pub struct Providers {
     aws: aws::AwsKms,
     local: local::LocalKms,
+    statistics: Statistics,
 }
 
 impl Providers {
-    /// The providers under these settings. Makes no connection yet. Adds to `events` what an administrator wants to see.
+    /// The providers under these settings. Makes no connection yet. Adds to `events` what an administrator wants to see, and
+    /// counts its calls in `statistics`.
     #[must_use]
-    pub fn new(settings: Settings, events: Events) -> Self {
-        Self { aws: aws::AwsKms::new(settings.aws, events), local: local::LocalKms::new(settings.local_keyring) }
+    pub fn new(settings: Settings, events: Events, statistics: Statistics) -> Self {
+        Self {
+            aws: aws::AwsKms::new(settings.aws, events, statistics.clone()),
+            local: local::LocalKms::new(settings.local_keyring),
+            statistics,
+        }
+    }
+
+    /// A call to the local provider, counted.
+    async fn local<T>(
+        &self,
+        operation: Operation,
+        key_id: &str,
+        call: impl Future<Output = Result<T, KmsError>>,
+    ) -> Result<T, KmsError> {
+        let counted = self.statistics.begin(operation, key_id);
+        let result = call.await;
+        counted.end(1, 0, result.as_ref().err());
+        result
     }
 }
 
@@ -88,14 +113,19 @@ impl KeyProvider for Providers {
     async fn generate_data_key(&self, key_id: &KeyId, context: &EncryptionContext) -> Result<GeneratedKey, KmsError> {
         match key_id.provider() {
             Provider::AwsKms => self.aws.generate_data_key(key_id, context).await,
-            Provider::Local => self.local.generate_data_key(key_id, context).await,
+            Provider::Local => {
+                let call = self.local.generate_data_key(key_id, context);
+                self.local(Operation::GenerateDataKey, &key_id.to_string(), call).await
+            }
         }
     }
 
     async fn unwrap_key(&self, wrapped: &WrappedKey, context: &EncryptionContext) -> Result<UnwrappedKey, KmsError> {
         match wrapped.provider {
             Provider::AwsKms => self.aws.unwrap_key(wrapped, context).await,
-            Provider::Local => self.local.unwrap_key(wrapped, context).await,
+            Provider::Local => {
+                self.local(Operation::Decrypt, &wrapped.key_id, self.local.unwrap_key(wrapped, context)).await
+            }
         }
     }
 
@@ -111,7 +141,10 @@ impl KeyProvider for Providers {
         }
         match wrapped.provider {
             Provider::AwsKms => self.aws.rewrap_key(wrapped, context, to).await,
-            Provider::Local => self.local.rewrap_key(wrapped, context, to).await,
+            Provider::Local => {
+                let call = self.local.rewrap_key(wrapped, context, to);
+                self.local(Operation::ReEncrypt, &to.to_string(), call).await
+            }
         }
     }
 }

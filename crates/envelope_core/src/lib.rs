@@ -10,12 +10,14 @@
 //! - [`random`]: nonces from the kernel
 //! - [`cache`]: the bounded caches of data keys; time is a parameter
 //! - [`allowed_keys`]: strict mode
+//! - [`broker`]: one holder of data keys for all sessions of a server
 //! - [`kms`]: the key providers behind one trait
 //! - [`error`]: what can go wrong with a value
 
 #![forbid(unsafe_code)]
 
 pub mod allowed_keys;
+pub mod broker;
 pub mod cache;
 pub mod context;
 pub mod error;

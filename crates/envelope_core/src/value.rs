@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::context::EncryptionContext;
 use crate::error::ValueError;
 use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, ValueType};
-use crate::keys::{Dek, WrappedKey};
+use crate::keys::{Commitment, Dek, WrappedKey};
 use crate::suite::SealingKey;
 
 /// A data key ready for use: what seals and opens its values, and what they begin with. Has no Debug.
@@ -42,6 +42,12 @@ impl DataKey {
     #[must_use]
     pub fn identity(&self) -> &[u8] {
         self.preamble.dek_identity()
+    }
+
+    /// Its commitment, which is its public id.
+    #[must_use]
+    pub fn commitment(&self) -> &Commitment {
+        self.sealing_key.commitment()
     }
 
     /// The key that wraps it: a key ARN, or `local:name`, as the provider gave it.

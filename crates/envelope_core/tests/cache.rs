@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::random_bytes;
-use envelope_core::cache::{CachedKey, Consent, Limits, OpeningKeys, SealingKeys};
+use envelope_core::cache::{CachedKey, Consent, Lease, Limits, NewCurrent, OpeningKeys, SealingKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{Dek, Provider, WrappedKey};
 use envelope_core::value::DataKey;
@@ -155,19 +155,23 @@ fn cleared_and_removed_keys_are_gone() {
     assert_eq!((Rc::strong_count(&one), Rc::strong_count(&two)), (1, 1));
 }
 
+fn new(cached: &Rc<CachedKey>, plaintext_bytes: usize, made: Instant) -> NewCurrent {
+    NewCurrent { cached: Rc::clone(cached), made, lease: Lease::default(), plaintext_bytes }
+}
+
 #[test]
 fn a_sealing_key_is_for_its_key_id_and_context_only() {
     let (now, mut keys) = (Instant::now(), SealingKeys::new());
     let none = EncryptionContext::default();
     let context = EncryptionContext::from_json(r#"{"a": "b"}"#).unwrap();
     let (one, two) = (cached_key(now), cached_key(now));
-    keys.insert("local:a", &none, Rc::clone(&one), 1, now, &LIMITS);
-    keys.insert("local:a", &context, Rc::clone(&two), 1, now, &LIMITS);
+    keys.insert("local:a", &none, new(&one, 1, now), now, &LIMITS);
+    keys.insert("local:a", &context, new(&two, 1, now), now, &LIMITS);
     assert!(is_current(keys.find("local:a", &none, 1, now, &LIMITS), &one));
     assert!(is_current(keys.find("local:a", &context, 1, now, &LIMITS), &two));
     assert!(is_current(keys.find("local:a", &none, 1, now, &LIMITS), &one));
     assert!(keys.find("local:b", &none, 1, now, &LIMITS).is_none());
-    keys.insert("local:b", &none, cached_key(now), 1, now, &LIMITS);
+    keys.insert("local:b", &none, new(&cached_key(now), 1, now), now, &LIMITS);
     assert!(keys.find("local:a", &context, 1, now, &LIMITS).is_none(), "two entries, and it was last used first");
 }
 
@@ -176,12 +180,12 @@ fn a_sealing_key_is_spent_by_uses() {
     let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
     let limits = Limits { max_uses: Some(3), ..LIMITS };
     let key = cached_key(now);
-    keys.insert("local:a", &none, Rc::clone(&key), 1, now, &limits);
+    keys.insert("local:a", &none, new(&key, 1, now), now, &limits);
     assert!(is_current(keys.find("local:a", &none, 1, now, &limits), &key));
     assert!(is_current(keys.find("local:a", &none, 1, now, &limits), &key));
     assert!(keys.find("local:a", &none, 1, now, &limits).is_none());
     assert!(is_current(keys.find_spent("local:a", &none), &key), "until there is a new one");
-    keys.insert("local:a", &none, cached_key(now), 1, now, &limits);
+    keys.insert("local:a", &none, new(&cached_key(now), 1, now), now, &limits);
     assert_eq!(Rc::strong_count(&key), 1);
 }
 
@@ -190,19 +194,37 @@ fn a_sealing_key_is_spent_by_bytes() {
     let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
     let limits = Limits { max_bytes: Some(100), ..LIMITS };
     let key = cached_key(now);
-    keys.insert("local:a", &none, Rc::clone(&key), 60, now, &limits);
+    keys.insert("local:a", &none, new(&key, 60, now), now, &limits);
     assert!(is_current(keys.find("local:a", &none, 40, now, &limits), &key));
     assert!(keys.find("local:a", &none, 1, now, &limits).is_none());
     // A value above the limit has a data key to itself.
-    keys.insert("local:a", &none, cached_key(now), 1_000, now, &limits);
+    keys.insert("local:a", &none, new(&cached_key(now), 1_000, now), now, &limits);
     assert!(keys.find("local:a", &none, 0, now, &limits).is_none());
+}
+
+#[test]
+fn a_sealing_key_is_spent_when_its_lease_is() {
+    let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
+    let key = cached_key(now);
+    let leased = |uses, bytes| NewCurrent { lease: Lease { uses, bytes }, ..new(&key, 1, now) };
+    keys.insert("local:a", &none, leased(Some(2), None), now, &LIMITS);
+    assert!(is_current(keys.find("local:a", &none, 1, now, &LIMITS), &key));
+    assert!(keys.find("local:a", &none, 1, now, &LIMITS).is_none());
+    keys.insert("local:a", &none, leased(None, Some(10)), now, &LIMITS);
+    assert!(is_current(keys.find("local:a", &none, 9, now, &LIMITS), &key));
+    assert!(keys.find("local:a", &none, 1, now, &LIMITS).is_none());
+    keys.insert("local:a", &none, leased(Some(9), None), now, &Limits { max_uses: Some(1), ..LIMITS });
+    assert!(
+        keys.find("local:a", &none, 1, now, &Limits { max_uses: Some(1), ..LIMITS }).is_none(),
+        "the limit is smaller"
+    );
 }
 
 #[test]
 fn a_sealing_key_is_spent_by_age() {
     let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
     let key = cached_key(now);
-    keys.insert("local:a", &none, Rc::clone(&key), 1, now, &LIMITS);
+    keys.insert("local:a", &none, new(&key, 1, now), now, &LIMITS);
     assert!(is_current(keys.find("local:a", &none, 1, now + 599 * SECOND, &LIMITS), &key));
     assert!(keys.find("local:a", &none, 1, now + 600 * SECOND, &LIMITS).is_none());
 }
@@ -211,8 +233,8 @@ fn a_sealing_key_is_spent_by_age() {
 fn a_refused_sealing_key_is_gone_for_all_purposes() {
     let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
     let key = cached_key(now);
-    keys.insert("local:a", &none, Rc::clone(&key), 1, now, &LIMITS);
-    keys.insert("alias/a", &none, Rc::clone(&key), 1, now, &LIMITS);
+    keys.insert("local:a", &none, new(&key, 1, now), now, &LIMITS);
+    keys.insert("alias/a", &none, new(&key, 1, now), now, &LIMITS);
     keys.remove_if(|data_key| data_key.key_id() == key.data_key().key_id());
     assert!(keys.find("local:a", &none, 1, now, &LIMITS).is_none());
     assert!(keys.find("alias/a", &none, 1, now, &LIMITS).is_none());
@@ -222,7 +244,7 @@ fn a_refused_sealing_key_is_gone_for_all_purposes() {
 fn cleared_sealing_keys_are_gone() {
     let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
     let key = cached_key(now);
-    keys.insert("local:a", &none, Rc::clone(&key), 1, now, &LIMITS);
+    keys.insert("local:a", &none, new(&key, 1, now), now, &LIMITS);
     keys.clear();
     assert!(keys.find("local:a", &none, 1, now, &LIMITS).is_none());
     assert_eq!(Rc::strong_count(&key), 1);

@@ -28,6 +28,7 @@ pub struct CachedKey {
     /// It is being asked now.
     refreshing: Cell<bool>,
     refresh_from: u32,
+    uses: Cell<u64>,
 }
 
 /// Whether a data key may be used.
@@ -56,6 +57,7 @@ impl CachedKey {
             outage: Cell::new(false),
             refreshing: Cell::new(false),
             refresh_from: REFRESH_FROM + u32::from(spread) * REFRESH_SPREAD / 256,
+            uses: Cell::new(0),
         }
     }
 
@@ -63,6 +65,16 @@ impl CachedKey {
     #[must_use]
     pub fn data_key(&self) -> &DataKey {
         &self.data_key
+    }
+
+    /// How often it was looked up.
+    #[must_use]
+    pub fn uses(&self) -> u64 {
+        self.uses.get()
+    }
+
+    pub(super) fn count_use(&self) {
+        self.uses.set(self.uses.get() + 1);
     }
 
     /// Whether it may be used.
@@ -120,7 +132,9 @@ impl CachedKey {
         self.refreshing.set(false);
     }
 
-    fn age(&self, now: Instant) -> Duration {
+    /// How long ago the provider was asked the last time that it handed it out.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.confirmed.get())
     }
 }

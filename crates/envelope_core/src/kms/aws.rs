@@ -24,7 +24,7 @@ pub use call::AwsKms;
 use call::Target;
 
 /// The administrator's settings for AWS KMS. What is `None` comes from the SDK's standard chain.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Settings {
     /// Region for keys that are not named by ARN.
     pub region: Option<String>,
@@ -122,11 +122,11 @@ fn key_id_of(wrapped: &WrappedKey, operation: Operation) -> Result<KeyId, KmsErr
 fn answered_key(key_arn: Option<String>, named: &KeyId) -> Result<String, KmsErrorKind> {
     key_arn
         .filter(|key_arn| is_answer_for(named, key_arn))
-        .ok_or(KmsErrorKind::UnexpectedAnswer("it is from another key than the one that was named"))
+        .ok_or(KmsErrorKind::UnexpectedAnswer("it is from another key than the one that was named".into()))
 }
 
 fn wrapped_key(key_id: String, blob: Option<Blob>) -> Result<WrappedKey, KmsErrorKind> {
-    let wrapped_dek = blob.ok_or(KmsErrorKind::UnexpectedAnswer("it has no wrapped data key"))?.into_inner();
+    let wrapped_dek = blob.ok_or(KmsErrorKind::UnexpectedAnswer("it has no wrapped data key".into()))?.into_inner();
     Ok(WrappedKey { provider: Provider::AwsKms, key_id, wrapped_dek })
 }
 
@@ -150,7 +150,7 @@ fn is_answer_for(key_id: &KeyId, key_arn: &str) -> bool {
 
 fn take_dek(plaintext: Option<Blob>) -> Result<Dek, KmsErrorKind> {
     let mut bytes = Zeroizing::new(plaintext.map(Blob::into_inner).unwrap_or_default());
-    Dek::take_from(&mut bytes).ok_or(KmsErrorKind::UnexpectedAnswer("the data key is not 32 bytes long"))
+    Dek::take_from(&mut bytes).ok_or(KmsErrorKind::UnexpectedAnswer("the data key is not 32 bytes long".into()))
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! Why a key provider did not do what it was asked. Nothing secret in it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// What was asked, by the name of the KMS operation.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Operation {
     /// Make a data key.
     GenerateDataKey,
@@ -30,7 +32,7 @@ impl fmt::Display for Operation {
 }
 
 /// The class of an error: what a client or an administrator would do about it.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Error, PartialEq, Serialize)]
 pub enum KmsErrorKind {
     /// No answer, or the answer that the service has a fault: why.
     #[error("KMS is unreachable")]
@@ -61,7 +63,7 @@ pub enum KmsErrorKind {
     InvalidRequest(String),
     /// The answer is not what KMS promises, so it is not trusted: what is wrong.
     #[error("unexpected answer from KMS")]
-    UnexpectedAnswer(&'static str),
+    UnexpectedAnswer(Cow<'static, str>),
     /// No region is known for a key that is not named by ARN.
     #[error("no AWS region for the key")]
     NoRegion,
@@ -97,7 +99,7 @@ impl KmsErrorKind {
 }
 
 /// What KMS said about an error. Never about the data: KMS errors name keys and principals.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Answer {
     /// The error code, such as `AccessDeniedException`.
     pub code: Option<String>,
@@ -108,7 +110,7 @@ pub struct Answer {
 }
 
 /// A failed call to a key provider.
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Debug, Deserialize, Eq, Error, PartialEq, Serialize)]
 #[error("{kind}")]
 pub struct KmsError {
     /// The class.
@@ -139,6 +141,23 @@ impl KmsError {
             attempts: None,
             breaker_was_open: false,
             elapsed: None,
+        }
+    }
+
+    /// An answer that is not trusted.
+    #[must_use]
+    pub fn unexpected(reason: &'static str, operation: Operation, key_id: &str) -> Self {
+        Self::new(KmsErrorKind::UnexpectedAnswer(reason.into()), operation, key_id)
+    }
+
+    /// Whether the provider refuses the key itself, so that all its data keys must go, whatever the data key that was asked
+    /// for. Who may not make data keys may still be allowed to unwrap them.
+    #[must_use]
+    pub fn is_refusal_of_key(&self) -> bool {
+        match self.kind {
+            KmsErrorKind::AccessDenied => self.operation == Operation::Decrypt,
+            KmsErrorKind::KeyUnusable | KmsErrorKind::NotFound => self.operation != Operation::ReEncrypt,
+            _ => false,
         }
     }
 }

@@ -9,6 +9,7 @@ use aws_sdk_kms::error::BoxError;
 use parking_lot::Mutex;
 
 use super::failure::Failure;
+use crate::kms::KmsErrorKind;
 
 /// Watches the attempts at one call.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,7 @@ pub(super) struct Attempts(Arc<Watched>);
 #[derive(Debug, Default)]
 struct Watched {
     made: AtomicU32,
+    throttled: AtomicU32,
     breaker_was_open: AtomicBool,
     /// The error that KMS answered the last attempt with, until the next one begins.
     answer: Mutex<Option<Failure>>,
@@ -26,6 +28,11 @@ impl Attempts {
     /// How many were made.
     pub(super) fn made(&self) -> u32 {
         self.0.made.load(Ordering::Relaxed)
+    }
+
+    /// How many KMS answered with throttling.
+    pub(super) fn throttled(&self) -> u32 {
+        self.0.throttled.load(Ordering::Relaxed)
     }
 
     /// Notes that none may be made.
@@ -69,7 +76,11 @@ impl Intercept for Attempts {
         if let Some(response) = context.response() {
             let request_id = response.headers().get("x-amzn-requestid").map(str::to_owned);
             let body = response.body().bytes().unwrap_or_default();
-            *self.0.answer.lock() = Failure::of_response(response.status().as_u16(), request_id, body);
+            let outage = Failure::of_response(response.status().as_u16(), request_id, body);
+            if outage.as_ref().is_some_and(|failure| failure.kind == KmsErrorKind::Throttled) {
+                self.0.throttled.fetch_add(1, Ordering::Relaxed);
+            }
+            *self.0.answer.lock() = outage;
         }
         Ok(())
     }

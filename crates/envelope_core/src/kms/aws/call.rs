@@ -16,7 +16,7 @@ use super::failure::Failure;
 use crate::key_reference::KeyArn;
 use crate::keys::KeyId;
 use crate::kms::breaker::{Breaker, Permit};
-use crate::kms::{Event, Events, KmsError, KmsErrorKind, Operation};
+use crate::kms::{Event, Events, KmsError, KmsErrorKind, Operation, Statistics};
 
 /// KMS answers in a tenth of this. A call that was given up after so long, because the statement was cancelled, has failed.
 const GIVEN_UP_IN_VAIN: Duration = Duration::from_secs(1);
@@ -27,6 +27,7 @@ pub struct AwsKms {
     clients: Clients,
     breakers: Mutex<HashMap<Scope, Breaker<Failure>>>,
     events: Events,
+    statistics: Statistics,
 }
 
 /// What a breaker is for. A region of `None` is that of the settings.
@@ -55,10 +56,10 @@ pub(super) struct Attempt {
 }
 
 impl AwsKms {
-    /// Makes no connection yet. Adds to `events` what an administrator wants to see in the log.
+    /// Makes no connection yet. Adds to `events` what an administrator wants to see in the log, and counts its calls.
     #[must_use]
-    pub fn new(settings: Settings, events: Events) -> Self {
-        Self { clients: Clients::new(settings.clone()), breakers: Mutex::default(), settings, events }
+    pub fn new(settings: Settings, events: Events, statistics: Statistics) -> Self {
+        Self { clients: Clients::new(settings.clone()), breakers: Mutex::default(), settings, events, statistics }
     }
 
     /// Where to find a key: in its own region, and a multi-Region key in the fail-over regions too.
@@ -92,17 +93,23 @@ impl AwsKms {
         let started = Instant::now();
         let deadline = started + self.settings.timeout;
         let named = targets[0].key_id.to_string();
+        let counted = self.statistics.begin(operation, &named);
+        let (mut made, mut throttled) = (0, 0);
         let mut first_failure: Option<(Failure, Attempts)> = None;
         let mut targets_left = targets.len() as u32;
         for target in targets {
             let share = deadline.saturating_duration_since(Instant::now()) / targets_left;
             targets_left -= 1;
             let attempts = Attempts::default();
-            match self.call_target(&target, share, &call, &attempts).await {
+            let result = self.call_target(&target, share, &call, &attempts).await;
+            made += attempts.made();
+            throttled += attempts.throttled();
+            match result {
                 Ok(value) => {
+                    counted.end(made, throttled, None);
                     if first_failure.is_some() {
                         let region = target.region.unwrap_or_default();
-                        self.events.add(Event::FailedOver { key_id: named, region });
+                        self.events.add(Event::FailedOver { key_id: named.clone(), region });
                     }
                     return Ok(value);
                 }
@@ -116,15 +123,17 @@ impl AwsKms {
             }
         }
         let (Failure { kind, answer }, attempts) = first_failure.expect("a call has one target at least");
-        Err(KmsError {
+        let error = KmsError {
             kind,
             operation,
-            key_id: named,
+            key_id: named.clone(),
             answer: Box::new(answer),
             attempts: Some(attempts.made()),
             breaker_was_open: attempts.breaker_was_open(),
             elapsed: Some(started.elapsed()),
-        })
+        };
+        counted.end(made, throttled, Some(&error));
+        Err(error)
     }
 
     async fn call_target<T>(
@@ -280,7 +289,7 @@ mod tests {
             max_attempts: 1,
             failover_regions: Vec::new(),
         };
-        AwsKms::new(settings, Events::default())
+        AwsKms::new(settings, Events::default(), Statistics::new())
     }
 
     fn target(arn: &str) -> Target {

@@ -1,0 +1,228 @@
+//! The server's broker: one holder of data keys for all sessions, so that their number does not grow with the sessions, and
+//! a new session's first value costs no call to a key provider. Knows no PostgreSQL.
+//!
+//! It is asked over a Unix socket, a connection for each request. Sessions check `allowed_keys` and their grants themselves:
+//! whoever may connect is the server's own user, and could as well ask the providers.
+//!
+//! - [`protocol`]: the bytes on the socket
+//! - [`server`]: who may connect, and how a request is served
+//! - [`store`]: the data keys
+//! - [`flight`]: equal requests at the same time become one call
+
+pub mod flight;
+pub mod protocol;
+pub mod server;
+pub mod store;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::kms::request::{ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
+use crate::kms::{GeneratedKey, KeyProvider, KmsError, Operation, Reply, Request, Statistics, UnwrappedKey};
+use flight::{Flight, Flights};
+use store::{Current, DekName, Held, Place, Store};
+
+/// From this part of its time on, in tenths, the provider is asked again in the background.
+const REFRESH_FROM_TENTHS: u32 = 7;
+
+/// A data key that was made, and its plaintext.
+type Generated = (Rc<Current>, Rc<Held>);
+
+/// The broker. It runs on one thread, in a `LocalSet`.
+pub struct Broker<P> {
+    providers: RefCell<Rc<P>>,
+    store: RefCell<Store>,
+    unwrapping: Flights<DekName, Rc<Held>>,
+    generating: Flights<Place, Generated>,
+    /// Changes with each flush: what was asked for before is not kept.
+    epoch: Cell<u64>,
+    statistics: Statistics,
+}
+
+impl<P: KeyProvider + 'static> Broker<P> {
+    /// A broker without data keys. Counts in `statistics` what it serves stale.
+    #[must_use]
+    pub fn new(providers: P, statistics: Statistics) -> Rc<Self> {
+        Rc::new(Self {
+            providers: RefCell::new(Rc::new(providers)),
+            store: RefCell::default(),
+            unwrapping: Flights::new(),
+            generating: Flights::new(),
+            epoch: Cell::new(0),
+            statistics,
+        })
+    }
+
+    /// From now on other providers are asked.
+    pub fn set_providers(&self, providers: P) {
+        *self.providers.borrow_mut() = Rc::new(providers);
+    }
+
+    /// Drops all data keys; what is being asked for now is not kept.
+    pub fn flush(&self) {
+        self.epoch.set(self.epoch.get() + 1);
+        self.store.borrow_mut().clear();
+    }
+
+    /// Wipes the plaintext of data keys that the provider handed out longer ago than `useful_for`, and forgets current ones
+    /// that are older than `max_age`.
+    pub fn prune(&self, useful_for: Duration, max_age: Duration) {
+        self.store.borrow_mut().prune(useful_for, max_age);
+    }
+
+    /// How many data keys there are in plaintext, and how many pairs of a key and an encryption context have a current one.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        self.store.borrow().sizes()
+    }
+
+    /// Answers a session. Dropping the future gives the request up; a call that others wait for goes on.
+    ///
+    /// # Errors
+    /// What the provider said.
+    pub async fn answer(self: &Rc<Self>, request: Request) -> Result<Reply, KmsError> {
+        match request {
+            Request::SealingKey { key_id, context, terms, limits } => {
+                self.sealing_key(Place { key_id, context }, &terms, &limits).await.map(Reply::Sealing)
+            }
+            Request::RotateDek { key_id, context, all_contexts } => {
+                self.rotate(Place { key_id, context }, all_contexts).await.map(Reply::Sealing)
+            }
+            Request::OpeningKey { wrapped, context, terms } => {
+                self.opening_key(DekName { wrapped, context }, &terms).await.map(Reply::Opening)
+            }
+            Request::Rewrap { wrapped, context, to } => {
+                let providers = self.providers();
+                providers.rewrap_key(&wrapped, &context, &to).await.map(Reply::Rewrapped)
+            }
+        }
+    }
+
+    async fn opening_key(self: &Rc<Self>, name: DekName, terms: &Terms) -> Result<OpeningGrant, KmsError> {
+        let (held, consent) = self.usable(name, terms).await?;
+        Ok(OpeningGrant { dek: held.dek.copy(), key_id: held.key_id.clone(), consent })
+    }
+
+    async fn sealing_key(
+        self: &Rc<Self>,
+        place: Place,
+        terms: &Terms,
+        limits: &SealingLimits,
+    ) -> Result<SealingGrant, KmsError> {
+        let mut took_call = false;
+        loop {
+            let current = self.store.borrow_mut().current(&place);
+            if let Some(current) = &current
+                && let Some(lease) = current.lease(limits)
+            {
+                match self.usable(current.name.clone(), terms).await {
+                    Ok((held, mut consent)) => {
+                        if current.is_due(limits) {
+                            self.in_background(self.generate(&place));
+                        }
+                        consent.took_call |= took_call;
+                        return Ok(current.grant(&held, lease, consent));
+                    }
+                    // Not this data key any more. A new one may be had: where only kms:GenerateDataKey is allowed, or when
+                    // the alias points to another key by now.
+                    Err(error) if error.kind.is_refusal() => self.store.borrow_mut().remove_current(&place, current),
+                    Err(error) => return Err(error),
+                }
+            }
+            took_call = true;
+            // Those who waited with us may have used the new one up: then once more.
+            if let Err(error) = self.generate(&place).await {
+                let Some(current) = current.filter(|_| error.kind.is_outage()) else { return Err(error) };
+                let held = self.store.borrow_mut().held(&current.name);
+                let held = held.filter(|held| held.age() < terms.stale_for).ok_or(error)?;
+                self.statistics.served_stale(Operation::GenerateDataKey, &place.key_id.to_string());
+                // For one value: the provider may be back for the next.
+                return Ok(current.grant(&held, store::ONE_USE, held.consent(true, true)));
+            }
+        }
+    }
+
+    async fn rotate(self: &Rc<Self>, place: Place, all_contexts: bool) -> Result<SealingGrant, KmsError> {
+        // Certainly made after now: a call that is under way is not joined.
+        let (current, held) = self.generate_anew(place.clone()).await?;
+        if all_contexts {
+            self.store.borrow_mut().keep_only_current(&place, &current);
+        }
+        // For no value: whoever seals with it asks for a lease.
+        Ok(current.grant(&held, store::NO_USE, held.consent(false, true)))
+    }
+
+    /// A data key, if its provider consents to its use, or cannot be asked.
+    async fn usable(self: &Rc<Self>, name: DekName, terms: &Terms) -> Result<(Rc<Held>, ConsentAge), KmsError> {
+        let held = self.store.borrow_mut().held(&name);
+        if let Some(held) = held.as_ref().filter(|held| held.age() < terms.fresh_for) {
+            if held.age() >= terms.fresh_for * REFRESH_FROM_TENTHS / 10 && held.may_refresh() {
+                self.in_background(self.unwrap(&name));
+            }
+            return Ok((Rc::clone(held), held.consent(false, false)));
+        }
+        match self.unwrap(&name).await {
+            Ok(held) => Ok((Rc::clone(&held), held.consent(false, true))),
+            Err(error) => {
+                let held = held.filter(|held| error.kind.is_outage() && held.age() < terms.stale_for);
+                let took_call = !error.breaker_was_open;
+                let held = held.ok_or(error)?;
+                self.statistics.served_stale(Operation::Decrypt, &name.wrapped.key_id);
+                Ok((Rc::clone(&held), held.consent(true, took_call)))
+            }
+        }
+    }
+
+    /// Whoever needs the result asks again, and is told.
+    fn in_background<T: 'static>(&self, call: impl Future<Output = Result<T, KmsError>> + 'static) {
+        tokio::task::spawn_local(async move { drop(call.await) });
+    }
+
+    fn unwrap(self: &Rc<Self>, name: &DekName) -> Flight<Rc<Held>> {
+        let broker = Rc::clone(self);
+        self.unwrapping.join(name, |name| async move {
+            let (asked, epoch, providers) = (Instant::now(), broker.epoch.get(), broker.providers());
+            let result = providers.unwrap_key(&name.wrapped, &name.context).await;
+            let UnwrappedKey { dek, key_id } = result.inspect_err(|error| broker.heed_refusal(error))?;
+            let held = Rc::new(Held::new(dek, key_id, asked));
+            if epoch == broker.epoch.get() {
+                broker.store.borrow_mut().hold(name, &held);
+            }
+            Ok(held)
+        })
+    }
+
+    fn generate(self: &Rc<Self>, place: &Place) -> Flight<Generated> {
+        let broker = Rc::clone(self);
+        self.generating.join(place, |place| async move { broker.generate_anew(place).await })
+    }
+
+    async fn generate_anew(self: &Rc<Self>, place: Place) -> Result<Generated, KmsError> {
+        let (asked, epoch, providers) = (Instant::now(), self.epoch.get(), self.providers());
+        let result = providers.generate_data_key(&place.key_id, &place.context).await;
+        let GeneratedKey { dek, wrapped } = result.inspect_err(|error| self.heed_refusal(error))?;
+        let held = Rc::new(Held::new(dek, wrapped.key_id.clone(), asked));
+        let current = Rc::new(Current::new(DekName { wrapped, context: place.context.clone() }, asked));
+        if epoch == self.epoch.get() {
+            let mut store = self.store.borrow_mut();
+            store.hold(current.name.clone(), &held);
+            store.make_current(place, &current);
+        }
+        Ok((current, held))
+    }
+
+    fn heed_refusal(&self, error: &KmsError) {
+        if error.is_refusal_of_key() {
+            self.store.borrow_mut().remove_key(&error.key_id);
+        }
+    }
+
+    fn providers(&self) -> Rc<P> {
+        Rc::clone(&self.providers.borrow())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! Single flight: whoever asks the same while a call is under way waits for that one. A call that nobody waits for any more is
+//! dropped, which cancels it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::Hash;
+
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, Shared, WeakShared};
+
+use crate::kms::KmsError;
+
+/// A call that any number of sessions wait for.
+pub type Flight<T> = Shared<LocalBoxFuture<'static, Result<T, KmsError>>>;
+
+/// The calls under way, by what they ask.
+pub struct Flights<N, T: Clone>(RefCell<HashMap<N, WeakShared<LocalBoxFuture<'static, Result<T, KmsError>>>>>);
+
+impl<N: Clone + Eq + Hash, T: Clone + 'static> Flights<N, T> {
+    /// None under way.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(RefCell::default())
+    }
+
+    /// Joins the call of this name, or begins it.
+    pub fn join<F>(&self, name: &N, begin: impl FnOnce(N) -> F) -> Flight<T>
+    where
+        F: Future<Output = Result<T, KmsError>> + 'static,
+    {
+        // One that has ended has no output to share any more: it was handed over.
+        if let Some(flight) = self.0.borrow().get(name).and_then(WeakShared::upgrade)
+            && flight.peek().is_none()
+        {
+            return flight;
+        }
+        let flight = begin(name.clone()).boxed_local().shared();
+        let mut flights = self.0.borrow_mut();
+        flights.retain(|_, flight| flight.upgrade().is_some_and(|flight| flight.peek().is_none()));
+        flights.extend(flight.downgrade().map(|weak| (name.clone(), weak)));
+        flight
+    }
+}
+
+impl<N: Clone + Eq + Hash, T: Clone + 'static> Default for Flights<N, T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

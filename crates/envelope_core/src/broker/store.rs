@@ -1,0 +1,231 @@
+//! The data keys of the broker: bounded, the least recently used go first. Keys are wiped when the last user drops them.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use crate::cache::Lease;
+use crate::context::EncryptionContext;
+use crate::key_reference::is_same_key;
+use crate::keys::{Dek, KeyId, WrappedKey};
+use crate::kms::request::{ConsentAge, SealingGrant, SealingLimits};
+
+/// About 10 MB of data keys in all.
+const MAX_HELD: usize = 16_384;
+/// Pairs of a key and an encryption context that have a current data key.
+const MAX_CURRENT: usize = 4_096;
+/// One session gets this part of what a limit leaves, so that many can use the data key at the same time.
+const LEASE_SHARE: u64 = 16;
+/// After a failed refresh the next one waits for so long.
+const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+
+/// For one value.
+pub const ONE_USE: Lease = Lease { uses: Some(1), bytes: None };
+/// For none: whoever gets it asks again.
+pub const NO_USE: Lease = Lease { uses: Some(0), bytes: None };
+
+/// A wrapped data key and the encryption context that belongs to it: what a provider is asked with.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct DekName {
+    /// The data key as it travels in values.
+    pub wrapped: WrappedKey,
+    /// Its encryption context.
+    pub context: EncryptionContext,
+}
+
+/// What has a current data key: a key, as statements name it, and an encryption context.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Place {
+    /// The key.
+    pub key_id: KeyId,
+    /// The encryption context.
+    pub context: EncryptionContext,
+}
+
+/// The plaintext of a data key. Has no Debug.
+pub struct Held {
+    /// The plaintext.
+    pub dek: Dek,
+    /// The key that wraps it, as the provider confirmed it.
+    pub key_id: String,
+    /// When the provider was asked to hand it out.
+    asked: Instant,
+    refresh_started: Cell<Option<Instant>>,
+}
+
+impl Held {
+    /// A data key that a provider has handed out after it was asked at `asked`.
+    #[must_use]
+    pub fn new(dek: Dek, key_id: String, asked: Instant) -> Self {
+        Self { dek, key_id, asked, refresh_started: Cell::new(None) }
+    }
+
+    /// How long ago the provider was asked.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.asked.elapsed()
+    }
+
+    /// Whether to ask it again now: not while that may be under way.
+    #[must_use]
+    pub fn may_refresh(&self) -> bool {
+        let may = self.refresh_started.get().is_none_or(|started| started.elapsed() >= REFRESH_PAUSE);
+        if may {
+            self.refresh_started.set(Some(Instant::now()));
+        }
+        may
+    }
+
+    /// How the provider's consent stands.
+    #[must_use]
+    pub fn consent(&self, is_stale: bool, took_call: bool) -> ConsentAge {
+        ConsentAge { age: self.age(), is_stale, took_call }
+    }
+}
+
+/// A data key that seals new values: how much of its limits is used. Its plaintext is among the others.
+pub struct Current {
+    /// The data key.
+    pub name: DekName,
+    made: Instant,
+    uses: Cell<u64>,
+    bytes: Cell<u64>,
+    replacing: Cell<bool>,
+}
+
+impl Current {
+    /// A data key that was asked for at `made`.
+    #[must_use]
+    pub fn new(name: DekName, made: Instant) -> Self {
+        Self { name, made, uses: Cell::new(0), bytes: Cell::new(0), replacing: Cell::new(false) }
+    }
+
+    /// What a session may use of it, which is taken off the limits; `None` if it is spent.
+    #[must_use]
+    pub fn lease(&self, limits: &SealingLimits) -> Option<Lease> {
+        if self.made.elapsed() >= limits.max_age {
+            return None;
+        }
+        let uses = share(self.uses.get(), limits.max_uses, 1)?;
+        // A value that is larger than the limit gets a data key of its own.
+        let is_new = self.bytes.get() == 0;
+        let wanted = limits.wanted_bytes.min(if is_new { limits.max_bytes.unwrap_or(u64::MAX) } else { u64::MAX });
+        let bytes = share(self.bytes.get(), limits.max_bytes, wanted.max(1))?;
+        self.uses.set(self.uses.get().saturating_add(uses.unwrap_or(0)));
+        self.bytes.set(self.bytes.get().saturating_add(bytes.unwrap_or(0)));
+        Some(Lease { uses, bytes })
+    }
+
+    /// Whether now is the time to make the next one, while this one still serves. True once.
+    #[must_use]
+    pub fn is_due(&self, limits: &SealingLimits) -> bool {
+        let nearly = |used: u64, max: Option<u64>| max.is_some_and(|max| used >= max - max / LEASE_SHARE);
+        let is_due = self.made.elapsed() >= limits.max_age * 15 / 16
+            || nearly(self.uses.get(), limits.max_uses)
+            || nearly(self.bytes.get(), limits.max_bytes);
+        is_due && !self.replacing.replace(true)
+    }
+
+    /// For a session that seals values with it.
+    #[must_use]
+    pub fn grant(&self, held: &Held, lease: Lease, consent: ConsentAge) -> SealingGrant {
+        SealingGrant {
+            dek: held.dek.copy(),
+            wrapped: self.name.wrapped.clone(),
+            age: self.made.elapsed(),
+            lease,
+            consent,
+        }
+    }
+}
+
+/// One session's share of what is left of a limit, at least `wanted`. `None` if that is not left.
+#[allow(clippy::option_option, reason = "no limit is not the same as nothing left")]
+fn share(used: u64, max: Option<u64>, wanted: u64) -> Option<Option<u64>> {
+    let Some(max) = max else { return Some(None) };
+    let left = max.saturating_sub(used);
+    (left >= wanted).then(|| Some((max / LEASE_SHARE).clamp(wanted, left)))
+}
+
+/// All data keys.
+pub struct Store {
+    held: LruCache<DekName, Rc<Held>>,
+    current: LruCache<Place, Rc<Current>>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { held: LruCache::unbounded(), current: LruCache::unbounded() }
+    }
+}
+
+impl Store {
+    /// The data key of a name.
+    pub fn held(&mut self, name: &DekName) -> Option<Rc<Held>> {
+        self.held.get(name).cloned()
+    }
+
+    /// Adds the plaintext of a data key, or replaces it.
+    pub fn hold(&mut self, name: DekName, held: &Rc<Held>) {
+        self.held.put(name, Rc::clone(held));
+        if self.held.len() > MAX_HELD {
+            self.held.pop_lru();
+        }
+    }
+
+    /// The data key that seals new values.
+    pub fn current(&mut self, place: &Place) -> Option<Rc<Current>> {
+        self.current.get(place).cloned()
+    }
+
+    /// Seals new values with a data key from now on.
+    pub fn make_current(&mut self, place: Place, current: &Rc<Current>) {
+        self.current.put(place, Rc::clone(current));
+        if self.current.len() > MAX_CURRENT {
+            self.current.pop_lru();
+        }
+    }
+
+    /// Seals no more values with this data key; another one that took its place stays.
+    pub fn remove_current(&mut self, place: &Place, current: &Rc<Current>) {
+        if self.current.peek(place).is_some_and(|found| Rc::ptr_eq(found, current)) {
+            self.current.pop(place);
+        }
+    }
+
+    /// Seals no more values of any encryption context under the key of `current` with other data keys than that one.
+    pub fn keep_only_current(&mut self, place: &Place, current: &Rc<Current>) {
+        let key = &current.name.wrapped.key_id;
+        self.current.retain(|found, other| {
+            let is_of_key = found.key_id == place.key_id || is_same_key(&other.name.wrapped.key_id, key);
+            !is_of_key || Rc::ptr_eq(other, current)
+        });
+    }
+
+    /// Drops the data keys under a key.
+    pub fn remove_key(&mut self, key_id: &str) {
+        self.held.retain(|name, _| !is_same_key(&name.wrapped.key_id, key_id));
+        self.current.retain(|_, current| !is_same_key(&current.name.wrapped.key_id, key_id));
+    }
+
+    /// Drops what is of no more use: plaintext that the provider would have to hand out again in any case, and current data
+    /// keys that are too old.
+    pub fn prune(&mut self, useful_for: Duration, max_age: Duration) {
+        self.held.retain(|_, held| held.age() < useful_for);
+        self.current.retain(|_, current| current.made.elapsed() < max_age);
+    }
+
+    /// Drops all.
+    pub fn clear(&mut self) {
+        self.held.clear();
+        self.current.clear();
+    }
+
+    /// How many data keys there are, and how many of them seal new values.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.held.len(), self.current.len())
+    }
+}

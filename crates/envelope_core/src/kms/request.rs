@@ -1,0 +1,174 @@
+//! What a session asks about data keys, in one type for both ways to ask: a thread of its own, or the server's broker.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{GeneratedKey, KeyProvider, KmsError, Providers, UnwrappedKey};
+use crate::cache::Lease;
+use crate::context::EncryptionContext;
+use crate::keys::{Dek, KeyId, WrappedKey};
+
+/// What a session asks.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Request {
+    /// The data key that seals new values under a key and an encryption context.
+    SealingKey {
+        /// The key, as the statement names it.
+        key_id: KeyId,
+        /// The encryption context.
+        context: EncryptionContext,
+        /// How old the provider's consent may be.
+        terms: Terms,
+        /// How long and how much one data key seals.
+        limits: SealingLimits,
+    },
+    /// A new data key in the place of the current one.
+    RotateDek {
+        /// The key, as the statement names it.
+        key_id: KeyId,
+        /// The encryption context.
+        context: EncryptionContext,
+        /// The current data keys of all other encryption contexts go too.
+        all_contexts: bool,
+    },
+    /// The plaintext of a data key that a value carries.
+    OpeningKey {
+        /// The data key.
+        wrapped: WrappedKey,
+        /// The encryption context that belongs to it.
+        context: EncryptionContext,
+        /// How old the provider's consent may be.
+        terms: Terms,
+    },
+    /// A data key wrapped under another key of its provider.
+    Rewrap {
+        /// The data key.
+        wrapped: WrappedKey,
+        /// The encryption context that belongs to it.
+        context: EncryptionContext,
+        /// The other key.
+        to: KeyId,
+    },
+}
+
+/// How long ago the provider may have handed a data key out: its consent to the use.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Terms {
+    /// In the ordinary case.
+    pub fresh_for: Duration,
+    /// While the provider is unreachable or throttles.
+    pub stale_for: Duration,
+}
+
+/// How long and how much one data key seals new values.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SealingLimits {
+    /// Time since it was made.
+    pub max_age: Duration,
+    /// Values; `None`: any number.
+    pub max_uses: Option<u64>,
+    /// Plaintext bytes; `None`: any number.
+    pub max_bytes: Option<u64>,
+    /// Plaintext bytes of the value that needs it now.
+    pub wanted_bytes: u64,
+}
+
+/// The answer to a [`Request`].
+pub enum Reply {
+    /// To [`Request::SealingKey`] and [`Request::RotateDek`].
+    Sealing(SealingGrant),
+    /// To [`Request::OpeningKey`].
+    Opening(OpeningGrant),
+    /// To [`Request::Rewrap`].
+    Rewrapped(WrappedKey),
+}
+
+impl Reply {
+    /// Whether it took a call to a provider.
+    #[must_use]
+    pub fn took_call(&self) -> bool {
+        match self {
+            Self::Sealing(grant) => grant.consent.took_call,
+            Self::Opening(grant) => grant.consent.took_call,
+            Self::Rewrapped(_) => true,
+        }
+    }
+}
+
+/// A data key that seals new values.
+pub struct SealingGrant {
+    /// The plaintext.
+    pub dek: Dek,
+    /// The same, wrapped.
+    pub wrapped: WrappedKey,
+    /// How long ago it was made.
+    pub age: Duration,
+    /// What the session may use of its limits before it has to ask again.
+    pub lease: Lease,
+    /// Since when it may be used.
+    pub consent: ConsentAge,
+}
+
+/// A data key that opens values.
+pub struct OpeningGrant {
+    /// The plaintext.
+    pub dek: Dek,
+    /// The key that wrapped it, as the provider confirmed it.
+    pub key_id: String,
+    /// Since when it may be used.
+    pub consent: ConsentAge,
+}
+
+/// How the provider's consent stands.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConsentAge {
+    /// How long ago the provider was asked.
+    pub age: Duration,
+    /// It could not be asked again just now.
+    pub is_stale: bool,
+    /// Whether the answer took a call to the provider.
+    pub took_call: bool,
+}
+
+impl ConsentAge {
+    /// The provider has just answered, after `age`.
+    #[must_use]
+    pub fn just_given(age: Duration) -> Self {
+        Self { age, is_stale: false, took_call: true }
+    }
+
+    /// When the consent was given, for a session that has asked at `asked`: never later than it was. The answer may have been
+    /// there for long when the session takes it up.
+    #[must_use]
+    pub fn given_at(&self, asked: Instant) -> Instant {
+        match self.took_call && !self.is_stale {
+            true => asked,
+            false => asked.checked_sub(self.age).unwrap_or(asked),
+        }
+    }
+}
+
+impl Providers {
+    /// Asks the provider whatever the request says.
+    ///
+    /// # Errors
+    /// Why the provider did not do it.
+    pub async fn answer(&self, request: Request) -> Result<Reply, KmsError> {
+        let asked = Instant::now();
+        match request {
+            Request::SealingKey { key_id, context, .. } | Request::RotateDek { key_id, context, .. } => {
+                let GeneratedKey { dek, wrapped } = self.generate_data_key(&key_id, &context).await?;
+                let consent = ConsentAge::just_given(asked.elapsed());
+                Ok(Reply::Sealing(SealingGrant { dek, wrapped, age: Duration::ZERO, lease: Lease::default(), consent }))
+            }
+            Request::OpeningKey { wrapped, context, .. } => {
+                let UnwrappedKey { dek, key_id } = self.unwrap_key(&wrapped, &context).await?;
+                Ok(Reply::Opening(OpeningGrant { dek, key_id, consent: ConsentAge::just_given(asked.elapsed()) }))
+            }
+            Request::Rewrap { wrapped, context, to } => {
+                Ok(Reply::Rewrapped(self.rewrap_key(&wrapped, &context, &to).await?))
+            }
+        }
+    }
+}

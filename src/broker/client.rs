@@ -1,0 +1,160 @@
+//! One call to the broker: a connection of its own, so that nothing of a cancelled call is left for the next.
+
+use std::time::{Duration, Instant};
+
+use envelope_core::broker::protocol::{self, ALIVE, ANSWER, Answer, Call, LENGTH_BYTES, MAX_ANSWER_BYTES};
+use envelope_core::kms::{KmsError, Reply};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{connect as connect_socket, recv, send, socket_with, sockopt};
+use zeroize::Zeroizing;
+
+use super::SOCKET;
+use crate::waiting;
+
+/// The broker shows four times a second that it lives.
+const SILENCE: Duration = Duration::from_secs(2);
+/// The broker keeps the time limit of KMS calls; this much later it must have answered.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Why the broker was of no help.
+#[derive(Debug)]
+pub struct Lost {
+    /// It has ended, so that another one may be started.
+    pub has_ended: bool,
+    /// For the log.
+    pub reason: String,
+}
+
+impl Lost {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
+        Self { has_ended: false, reason: reason.into() }
+    }
+}
+
+/// A call that is under way. Dropping it tells the broker that it was cancelled.
+pub struct Exchange {
+    socket: OwnedFd,
+    received: Received,
+    silent_after: Instant,
+    must_end: Instant,
+}
+
+/// How far the answer has come.
+enum Received {
+    /// Nothing but signs of life.
+    Nothing,
+    /// The beginning of its length.
+    Length([u8; LENGTH_BYTES], usize),
+    /// The beginning of its body.
+    Body(Zeroizing<Vec<u8>>, usize),
+}
+
+/// Connects to the broker.
+pub(super) fn connect() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect_socket(&socket, &SocketAddrUnix::new(SOCKET.as_str())?)?;
+    // The directory is the server's own; that nobody else listens there is checked all the same.
+    match sockopt::socket_peercred(&socket)?.uid == rustix::process::geteuid() {
+        true => Ok(socket),
+        false => Err(Errno::ACCESS),
+    }
+}
+
+impl Exchange {
+    /// Sends a call that may take as long as a KMS call.
+    pub(super) fn start(socket: OwnedFd, call: &Call, kms_timeout: Duration) -> Result<Self, Lost> {
+        let bytes = protocol::encode_call(call);
+        waiting::watch(socket.as_fd()).map_err(|error| Lost::new(format!("its socket cannot be watched: {error}")))?;
+        // A socket that was just made has room for all.
+        match send(&socket, &bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) if sent == bytes.len() => {}
+            Ok(_) => return Err(Lost::new("it took only a part of the request")),
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(ended()),
+            Err(error) => return Err(Lost::new(format!("the request could not be sent: {error}"))),
+        }
+        let now = Instant::now();
+        Ok(Self {
+            socket,
+            received: Received::Nothing,
+            silent_after: now + SILENCE,
+            must_end: now + kms_timeout + GRACE,
+        })
+    }
+
+    /// When to look again even if nothing has come.
+    pub fn deadline(&self) -> Instant {
+        self.silent_after.min(self.must_end)
+    }
+
+    /// The reply, if it is there. Reads all that has come.
+    pub fn try_take(&mut self) -> Result<Option<Result<Reply, KmsError>>, Lost> {
+        match self.try_take_answer()? {
+            None => Ok(None),
+            Some(Answer::Reply(reply)) => Ok(Some(reply)),
+            Some(_) => Err(malformed()),
+        }
+    }
+
+    /// The answer, if it is there. Reads all that has come.
+    pub(super) fn try_take_answer(&mut self) -> Result<Option<Answer>, Lost> {
+        loop {
+            let mut one = [0];
+            let buffer = match &mut self.received {
+                Received::Nothing => &mut one[..],
+                Received::Length(bytes, got) => &mut bytes[*got..],
+                Received::Body(bytes, got) => &mut bytes[*got..],
+            };
+            let count = match recv(&self.socket, buffer, RecvFlags::empty()) {
+                Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(ended()),
+                Ok((_, count)) => count,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return self.nothing_yet(),
+                Err(error) => return Err(Lost::new(format!("the answer could not be received: {error}"))),
+            };
+            self.silent_after = Instant::now() + SILENCE;
+            match &mut self.received {
+                Received::Nothing if one[0] == ALIVE => {}
+                Received::Nothing if one[0] == ANSWER => self.received = Received::Length([0; LENGTH_BYTES], 0),
+                Received::Nothing => return Err(malformed()),
+                Received::Length(bytes, got) => {
+                    *got += count;
+                    if *got == LENGTH_BYTES {
+                        let length = u32::from_be_bytes(*bytes) as usize;
+                        if !(1..=MAX_ANSWER_BYTES).contains(&length) {
+                            return Err(malformed());
+                        }
+                        self.received = Received::Body(Zeroizing::new(vec![0; length]), 0);
+                    }
+                }
+                Received::Body(bytes, got) => {
+                    *got += count;
+                    if *got == bytes.len() {
+                        return protocol::decode_answer(bytes).map(Some).map_err(|_| malformed());
+                    }
+                }
+            }
+        }
+    }
+
+    fn nothing_yet(&self) -> Result<Option<Answer>, Lost> {
+        let now = Instant::now();
+        if now >= self.silent_after {
+            return Err(Lost::new("it shows no sign of life"));
+        }
+        if now >= self.must_end {
+            return Err(Lost::new("it does not answer"));
+        }
+        Ok(None)
+    }
+}
+
+fn ended() -> Lost {
+    Lost { has_ended: true, reason: "it has ended".into() }
+}
+
+fn malformed() -> Lost {
+    Lost::new("its answer is malformed")
+}

@@ -1,0 +1,119 @@
+//! The background worker: its main thread listens to PostgreSQL, another one serves the sessions.
+
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use envelope_core::broker::server::{self, Config, Host};
+use envelope_core::kms::Events;
+use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
+use pgrx::prelude::*;
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, OFlags, chmod, flock, open};
+use rustix::process::{DumpableBehavior, Resource, geteuid, getrlimit, set_dumpable_behavior};
+use tokio::sync::watch;
+
+use super::{LIFE_LOCK, SOCKET, client};
+use crate::error::log;
+use crate::threads::Thread;
+use crate::{journal, settings, shared, waiting};
+
+/// How often the main thread looks whether there is something to log, and whether the other thread has ended.
+const ROUND: Duration = Duration::from_millis(500);
+/// How long a new broker waits for one that is ending.
+const PREDECESSOR_TIME: Duration = Duration::from_secs(1);
+/// How often it looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long the worker waits for the other thread when it ends.
+const EXIT_WAIT: Duration = Duration::from_millis(200);
+/// Descriptors that are not for sessions: connections to KMS, files of the server.
+const OTHER_DESCRIPTORS: u64 = 128;
+/// More connections than PostgreSQL has sessions are never needed.
+const MAX_CONNECTIONS: u64 = 8_192;
+
+/// PostgreSQL calls this in a new process.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn envelope_pg_broker_main(_argument: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    // No core dump and no debugger of another user: this process has the keys of all sessions.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    match take_lock().and_then(|lock| lock.map(|lock| Ok((lock, listen()?))).transpose()) {
+        Ok(Some((lock, listener))) => {
+            shared::trust_broker();
+            serve(listener);
+            // Under the lock: the socket is still ours.
+            let _ = fs::remove_file(SOCKET.as_str());
+            drop(lock);
+        }
+        // There is another broker.
+        Ok(None) => {}
+        Err(error) => log(&format!("envelope_pg broker cannot listen: {error}")),
+    }
+}
+
+/// The lock of the one broker; `None` if there is another one. One that is ending is waited for.
+fn take_lock() -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let lock = open(LIFE_LOCK.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+    let deadline = Instant::now() + PREDECESSOR_TIME;
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if client::connect().is_ok() || Instant::now() >= deadline || BackgroundWorker::sigterm_received() {
+            return Ok(None);
+        }
+        waiting::wait(LOOK_AGAIN);
+    }
+    Ok(Some(lock))
+}
+
+/// The socket: for the holder of the lock only.
+fn listen() -> io::Result<UnixListener> {
+    match fs::remove_file(SOCKET.as_str()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(SOCKET.as_str())?;
+    chmod(SOCKET.as_str(), Mode::RUSR | Mode::WUSR)?;
+    Ok(listener)
+}
+
+/// Serves until PostgreSQL wants the worker to end, or it was idle for long.
+fn serve(listener: UnixListener) {
+    let (events, (config, watched)) = (Events::default(), watch::channel(settings::broker_config()));
+    let for_thread = events.clone();
+    let thread = match Thread::start("envelope_pg broker", move || run(listener, watched, for_thread)) {
+        Ok(thread) => thread,
+        Err(error) => return log(&format!("envelope_pg broker has no thread: {error}")),
+    };
+    while !thread.has_ended() && !BackgroundWorker::sigterm_received() {
+        waiting::wait(ROUND);
+        journal::write(&events);
+        if BackgroundWorker::sighup_received() {
+            // SAFETY: on the main thread of a background worker, outside any transaction.
+            unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+            config.send_replace(settings::broker_config());
+        }
+    }
+    // The thread ends when nobody can change its settings any more.
+    drop(config);
+    thread.wait_for_end(EXIT_WAIT);
+    journal::write(&events);
+}
+
+/// The thread that serves the sessions.
+fn run(listener: UnixListener, config: watch::Receiver<Config>, events: Events) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return;
+    };
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(MAX_CONNECTIONS);
+    let host = Host {
+        uid: geteuid().as_raw(),
+        max_connections: descriptors.saturating_sub(OTHER_DESCRIPTORS).clamp(16, MAX_CONNECTIONS) as usize,
+        flushes: Box::new(|| shared::seen().flushes),
+        events,
+    };
+    // An error says that the socket is of no use: the sessions find out.
+    let _ = tokio::task::LocalSet::new().block_on(&runtime, server::serve(listener, config, host));
+    // A name look-up in the system's resolver cannot be interrupted, so it is not waited for.
+    runtime.shutdown_background();
+}

@@ -1,0 +1,94 @@
+//! Requests about data keys: through the server's broker, or else through this backend's own thread. Nothing fails for want of
+//! the broker.
+
+use std::time::{Duration, Instant};
+
+use envelope_core::kms::{KmsError, Reply, Request};
+
+use crate::broker::{self, Exchange};
+use crate::error::Error;
+use crate::{bridge, settings, waiting};
+
+/// A request that is under way. Dropping it cancels the request.
+pub struct Pending {
+    request: Request,
+    way: Way,
+}
+
+enum Way {
+    Broker { exchange: Exchange, is_second: bool },
+    Thread(bridge::Pending<Result<Reply, KmsError>>),
+}
+
+impl Pending {
+    /// The reply, if there is one yet.
+    pub fn try_take(&mut self) -> Option<Result<Reply, Error>> {
+        loop {
+            match &mut self.way {
+                Way::Thread(pending) => return pending.try_take().map(|reply| Ok(reply??)),
+                Way::Broker { exchange, is_second } => match exchange.try_take() {
+                    Ok(reply) => return reply.map(|reply| reply.map_err(Error::from)),
+                    Err(lost) => {
+                        // A broker that has just ended, as an idle one does, is followed by another one.
+                        let again = if lost.has_ended && !*is_second { broker::ask(&self.request) } else { None };
+                        self.way = match again {
+                            Some(exchange) => Way::Broker { exchange, is_second: true },
+                            None => {
+                                broker::go_on_without(&lost.reason);
+                                match ask_thread(&self.request) {
+                                    Ok(way) => way,
+                                    Err(error) => return Some(Err(error)),
+                                }
+                            }
+                        };
+                    }
+                },
+            }
+        }
+    }
+
+    /// When to look again even if nothing has come.
+    fn deadline(&self) -> Instant {
+        match &self.way {
+            Way::Broker { exchange, .. } => exchange.deadline(),
+            Way::Thread(pending) => pending.deadline(),
+        }
+    }
+}
+
+/// Starts a request.
+///
+/// # Errors
+/// [`Error::Bridge`].
+pub fn start(request: Request) -> Result<Pending, Error> {
+    let way = match broker::ask(&request) {
+        Some(exchange) => Way::Broker { exchange, is_second: false },
+        None => ask_thread(&request)?,
+    };
+    Ok(Pending { request, way })
+}
+
+/// Waits for a request.
+///
+/// # Errors
+/// Why it failed. An interrupt is raised by PostgreSQL itself: the request is then dropped.
+pub fn wait(mut pending: Pending) -> Result<Reply, Error> {
+    loop {
+        if let Some(reply) = pending.try_take() {
+            return reply;
+        }
+        waiting::wait(pending.deadline().saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Waits until something has come for one of some requests, or one of them is to be looked at; for `at_most` at most.
+pub fn wait_for_any<'a>(pending: impl Iterator<Item = &'a Pending>, at_most: Duration) {
+    let deadline = pending.map(Pending::deadline).min();
+    let until_deadline = deadline.map_or(at_most, |deadline| deadline.saturating_duration_since(Instant::now()));
+    waiting::wait(until_deadline.min(at_most));
+}
+
+fn ask_thread(request: &Request) -> Result<Way, Error> {
+    let request = request.clone();
+    bridge::start(settings::kms(), move |providers| async move { providers.answer(request).await }).map(Way::Thread)
+}

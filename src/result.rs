@@ -1,0 +1,43 @@
+//! Results of SQL functions that are more than bytes.
+
+use std::ffi::CString;
+
+use envelope_core::error::ValueError;
+use pgrx::pg_sys::Datum;
+use pgrx::prelude::*;
+
+use crate::call::{Call, Varlena, jsonb_from_text};
+use crate::encoding::from_utf8;
+use crate::error::Error;
+
+/// A text.
+///
+/// # Errors
+/// If the database's encoding lacks a character of it.
+pub fn text_datum(text: &str) -> Result<Datum, Error> {
+    Varlena::copy_of(&from_utf8(text.as_bytes())?)
+}
+
+/// A jsonb.
+///
+/// # Errors
+/// If it is not JSON, or the database's encoding lacks a character of it.
+pub fn jsonb_datum(json: &str) -> Result<Datum, Error> {
+    let text = from_utf8(json.as_bytes())?;
+    let text = CString::new(text).map_err(|_| ValueError::Malformed("JSON"))?;
+    Ok(jsonb_from_text(&text)?)
+}
+
+/// A row of the function's declared result type, no column of it NULL.
+pub fn row_datum(call: &Call, columns: &[Datum]) -> Datum {
+    let nulls = vec![false; columns.len()];
+    // SAFETY: the result type is the record that sql/ declares, with as many columns, of these types in this order.
+    unsafe {
+        let mut descriptor = std::ptr::null_mut();
+        let class = pg_sys::get_call_result_type(call.fcinfo(), std::ptr::null_mut(), &mut descriptor);
+        assert!(class == pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE && (*descriptor).natts as usize == columns.len());
+        let descriptor = pg_sys::BlessTupleDesc(descriptor);
+        let tuple = pg_sys::heap_form_tuple(descriptor, columns.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
+        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+    }
+}

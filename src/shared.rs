@@ -1,0 +1,125 @@
+//! Counters that all processes of the server see: a small file that each of them maps. It stands beside the broker's socket
+//! and holds nothing that matters after a restart, and nothing secret.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use once_cell::unsync::OnceCell;
+use rustix::fs::{Mode, OFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// In the data directory's directory for temporary statistics, which only the server's user can write and which base backups
+/// leave out. Processes of PostgreSQL have the data directory as their working directory.
+const PATH: &str = "pg_stat_tmp/envelope_pg.1.shared";
+const BYTES: usize = 4096;
+/// The same line about the broker is not written again for so long, by whichever session.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// A broker that failed a session is left alone by all for so long.
+const AVOIDANCE: Duration = Duration::from_secs(30);
+
+/// What the file begins with. Zero is where everything starts.
+#[repr(C)]
+struct Counters {
+    /// Flushes of all data keys.
+    flushes: AtomicU64,
+    /// Replacements of current data keys.
+    rotations: AtomicU64,
+    /// Until when the broker is avoided, in milliseconds since 1970.
+    avoided_until: AtomicU64,
+    /// When a session last wrote to the log that it goes on without the broker, likewise.
+    logged: AtomicU64,
+}
+
+thread_local! {
+    static COUNTERS: RefCell<OnceCell<&'static Counters>> = const { RefCell::new(OnceCell::new()) };
+}
+
+/// What a process has seen of the flushes and of the replacements of data keys.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Seen {
+    /// Flushes.
+    pub flushes: u64,
+    /// Replacements.
+    pub rotations: u64,
+}
+
+/// What has been seen up to now. Without the file, which is logged where it is needed, nothing ever is.
+pub fn seen() -> Seen {
+    with_counters(|counters| Seen {
+        flushes: counters.flushes.load(Ordering::SeqCst),
+        rotations: counters.rotations.load(Ordering::SeqCst),
+    })
+    .unwrap_or_default()
+}
+
+/// Has all processes drop their data keys before they serve another value.
+///
+/// # Errors
+/// If they cannot be told.
+pub fn flush() -> io::Result<()> {
+    with_counters(|counters| counters.flushes.fetch_add(1, Ordering::SeqCst)).map(drop)
+}
+
+/// Has all processes ask for the current data key before they seal another value.
+///
+/// # Errors
+/// If they cannot be told.
+pub fn rotate() -> io::Result<()> {
+    with_counters(|counters| counters.rotations.fetch_add(1, Ordering::SeqCst)).map(drop)
+}
+
+/// Whether to go on without the broker for now.
+pub fn is_broker_avoided() -> bool {
+    let now = now_ms();
+    // The clock may have been set back meanwhile.
+    with_counters(|counters| counters.avoided_until.load(Ordering::Relaxed))
+        .is_ok_and(|until| (now..=now + AVOIDANCE.as_millis() as u64).contains(&until))
+}
+
+/// Has all sessions go on without the broker for a while.
+pub fn avoid_broker() {
+    let until = now_ms() + AVOIDANCE.as_millis() as u64;
+    let _ = with_counters(|counters| counters.avoided_until.store(until, Ordering::Relaxed));
+}
+
+/// Has all sessions use the broker again.
+pub fn trust_broker() {
+    let _ = with_counters(|counters| counters.avoided_until.store(0, Ordering::Relaxed));
+}
+
+/// Whether to write now that a session goes on without the broker: true for one session at a time.
+pub fn may_log() -> bool {
+    let now = now_ms();
+    with_counters(|counters| {
+        let last = counters.logged.load(Ordering::Relaxed);
+        let is_due = now.abs_diff(last) >= LOG_INTERVAL.as_millis() as u64;
+        is_due && counters.logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    })
+    .unwrap_or(true)
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+fn with_counters<T>(use_counters: impl FnOnce(&Counters) -> T) -> io::Result<T> {
+    COUNTERS.with_borrow(|counters| counters.get_or_try_init(map).map(|counters| use_counters(counters)))
+}
+
+fn map() -> io::Result<&'static Counters> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::open(PATH, flags, Mode::RUSR | Mode::WUSR)?;
+    // Only ever longer: whoever has mapped it keeps what he sees.
+    if rustix::fs::fstat(&file)?.st_size < BYTES as i64 {
+        rustix::fs::ftruncate(&file, BYTES as u64)?;
+    }
+    // SAFETY: a new mapping of a file that has all its bytes, page-aligned, larger than Counters, never unmapped. Its
+    // fields are atomic and valid whatever their bits.
+    unsafe {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let address = rustix::mm::mmap(std::ptr::null_mut(), BYTES, protection, MapFlags::SHARED, &file, 0)?;
+        Ok(&*address.cast::<Counters>())
+    }
+}

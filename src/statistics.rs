@@ -1,0 +1,130 @@
+//! The SQL functions that show what happens: as JSON, of which sql/ makes views. Never key material.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use envelope_core::broker::protocol::{Answer, Call as BrokerCall, Status};
+use envelope_core::cache::{CachedKey, Consent};
+use envelope_core::kms::statistics::{BUCKETS_MS, CallStatistics, StatisticsSnapshot};
+use pgrx::pg_sys::Datum;
+use serde_json::{Value, json};
+
+use crate::call::{Call, sql_functions};
+use crate::error::Error;
+use crate::result::{jsonb_datum, row_datum};
+use crate::{bridge, broker, session, settings, statement};
+
+sql_functions! {
+    env_stat_kms_json, pg_finfo_env_stat_kms_json => stat_kms;
+    env_stat_cache_json, pg_finfo_env_stat_cache_json => stat_cache;
+    env_stat_broker_json, pg_finfo_env_stat_broker_json => stat_broker;
+    env_stat_reset, pg_finfo_env_stat_reset => stat_reset;
+    env_kms_calls, pg_finfo_env_kms_calls => kms_calls;
+}
+
+/// An array of rows for the view `env_stat_kms`: the broker's counts, and those of this session's own calls.
+fn stat_kms(_call: &Call) -> Result<Option<Datum>, Error> {
+    let mut rows = Vec::new();
+    if let Some(Answer::Statistics(snapshot)) = broker::call_running(&BrokerCall::Statistics)? {
+        add_rows(&mut rows, "broker", snapshot);
+    }
+    if let Some(statistics) = bridge::statistics() {
+        add_rows(&mut rows, "session", statistics.snapshot());
+    }
+    jsonb_datum(&Value::Array(rows).to_string()).map(Some)
+}
+
+fn add_rows(rows: &mut Vec<Value>, source: &str, StatisticsSnapshot { since, rows: counts }: StatisticsSnapshot) {
+    rows.extend(counts.into_iter().map(|CallStatistics { operation, key_id, counts }| {
+        json!({
+            "source": source,
+            "operation": operation.to_string(),
+            "key_id": key_id,
+            "calls": counts.calls,
+            "errors": counts.errors.total(),
+            "errors_unreachable": counts.errors.unreachable,
+            "errors_timed_out": counts.errors.timed_out,
+            "errors_throttled": counts.errors.throttled,
+            "errors_no_credentials": counts.errors.no_credentials,
+            "errors_access_denied": counts.errors.access_denied,
+            "errors_key_unusable": counts.errors.key_unusable,
+            "errors_not_found": counts.errors.not_found,
+            "errors_other": counts.errors.other,
+            "cancelled": counts.cancelled,
+            "not_tried": counts.not_tried,
+            "retries": counts.retries,
+            "throttled_attempts": counts.throttled_attempts,
+            "stale_serves": counts.stale_serves,
+            "latency_ms": counts.latency_sum.as_secs_f64() * 1e3,
+            "max_latency_ms": counts.latency_max.as_secs_f64() * 1e3,
+            "latency_bounds_ms": BUCKETS_MS,
+            "latency_buckets": counts.latency_buckets,
+            "stats_reset": epoch_seconds(since),
+        })
+    }));
+}
+
+/// An array of rows for the view `env_stat_cache`.
+fn stat_cache(_call: &Call) -> Result<Option<Datum>, Error> {
+    let (now, limits) = (Instant::now(), settings::limits());
+    let mut rows = Vec::new();
+    session::for_each_cached(|named, cached: &CachedKey| {
+        let data_key = cached.data_key();
+        rows.push(json!({
+            "purpose": if named.is_some() { "encrypt" } else { "decrypt" },
+            "named_key_id": named,
+            "key_id": data_key.key_id(),
+            "dek_id": format!("\\x{}", hex(&data_key.commitment().0)),
+            "encryption_context": data_key.context().pairs().collect::<std::collections::BTreeMap<_, _>>(),
+            "uses": cached.uses(),
+            "age_seconds": cached.age(now).as_secs_f64(),
+            "ttl_seconds": limits.ttl.saturating_sub(cached.age(now)).as_secs_f64(),
+            "state": match cached.consent(now, &limits) {
+                Consent::Fresh | Consent::RefreshDue => "fresh",
+                Consent::Stale | Consent::StaleRefreshDue => "stale",
+                Consent::Expired => "expired",
+            },
+        }));
+    });
+    jsonb_datum(&Value::Array(rows).to_string()).map(Some)
+}
+
+/// An array with one row for the view `env_stat_broker`, or none if no broker runs.
+fn stat_broker(_call: &Call) -> Result<Option<Datum>, Error> {
+    let row = |status: Status| {
+        json!({
+            "pid": status.pid,
+            "started": epoch_seconds(status.started),
+            "requests": status.requests,
+            "answered_from_memory": status.answered_from_memory,
+            "connections": status.connections,
+            "data_keys": status.data_keys,
+            "current_data_keys": status.current_data_keys,
+        })
+    };
+    let rows = match broker::call_running(&BrokerCall::Status)? {
+        Some(Answer::Status(status)) => vec![row(status)],
+        _ => Vec::new(),
+    };
+    jsonb_datum(&Value::Array(rows).to_string()).map(Some)
+}
+
+fn stat_reset(_call: &Call) -> Result<Option<Datum>, Error> {
+    broker::call_running(&BrokerCall::ResetStatistics)?;
+    if let Some(statistics) = bridge::statistics() {
+        statistics.reset();
+    }
+    Ok(Some(Datum::null()))
+}
+
+fn kms_calls(call: &Call) -> Result<Option<Datum>, Error> {
+    let columns = statement::kms_calls().map(|calls| Datum::from(calls as i64));
+    Ok(Some(row_datum(call, &columns)))
+}
+
+fn epoch_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

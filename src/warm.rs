@@ -1,0 +1,171 @@
+//! `env_warm`, the aggregate: has the data keys of a query's values unwrapped while the query runs, many at a time.
+
+use std::cell::Cell;
+use std::collections::{HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use envelope_core::error::ValueError;
+use envelope_core::format::{Head, HeadError};
+use pgrx::pg_sys::Datum;
+
+use crate::call::{Call, sql_functions, with_head};
+use crate::error::{Error, notice};
+use crate::kms;
+use crate::result::row_datum;
+use crate::session::{self, Unwrapping};
+
+/// Requests at a time: KMS answers each in some milliseconds, and its quota is for all clients of the account.
+const MAX_PENDING: usize = 16;
+/// Time between two signs of progress.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
+
+sql_functions! {
+    env_warm_transition, pg_finfo_env_warm_transition => transition;
+    env_warm_final, pg_finfo_env_warm_final => finish;
+}
+
+/// The state of one aggregation.
+struct Warm {
+    /// The data keys that were met.
+    identities: HashSet<Box<[u8]>>,
+    waiting: VecDeque<Cold>,
+    pending: Vec<(Cold, Unwrapping)>,
+    counts: Counts,
+    next_notice: Instant,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    cold: u64,
+    warm: u64,
+    failed: u64,
+    unwrapped: u64,
+}
+
+/// The head of a value whose data key the session does not have.
+struct Cold {
+    head: Box<[u8]>,
+    value_bytes: usize,
+}
+
+impl Cold {
+    fn with_head<T>(&self, read: impl FnOnce(&Head<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        match Head::parse(&self.head, self.value_bytes) {
+            Ok(head) => read(&head),
+            Err(HeadError::Invalid(error)) => Err(error.into()),
+            Err(HeadError::NeedBytes(_)) => Err(ValueError::Truncated.into()),
+        }
+    }
+}
+
+impl Warm {
+    fn new() -> Self {
+        Self {
+            identities: HashSet::new(),
+            waiting: VecDeque::new(),
+            pending: Vec::new(),
+            counts: Counts::default(),
+            next_notice: Instant::now() + NOTICE_INTERVAL,
+        }
+    }
+
+    /// Takes up a value that was not met before.
+    fn add(&mut self, head: &Head<'_>) {
+        if session::is_warm(head) {
+            self.counts.warm += 1;
+        } else {
+            self.counts.cold += 1;
+            self.waiting.push_back(Cold { head: head.as_bytes().into(), value_bytes: head.value_bytes() });
+        }
+        self.identities.insert(head.dek_identity().into());
+    }
+
+    /// Takes up what has been answered, and asks for more.
+    fn proceed(&mut self) -> Result<(), Error> {
+        let mut at = 0;
+        while at < self.pending.len() {
+            match self.pending[at].1.pending.try_take() {
+                None => at += 1,
+                Some(reply) => {
+                    let (cold, unwrapping) = self.pending.swap_remove(at);
+                    let kept = cold.with_head(|head| unwrapping.finish(head, reply));
+                    self.count(kept);
+                }
+            }
+        }
+        while self.pending.len() < MAX_PENDING {
+            let Some(cold) = self.waiting.pop_front() else { break };
+            match cold.with_head(Unwrapping::start) {
+                Ok(unwrapping) => self.pending.push((cold, unwrapping)),
+                // Not of this data key: the statement may make no more calls.
+                Err(error @ Error::TooManyKmsCalls(_)) => return Err(error),
+                Err(error) => self.count(Err(error)),
+            }
+        }
+        let now = Instant::now();
+        if now >= self.next_notice {
+            self.next_notice = now + NOTICE_INTERVAL;
+            let Counts { cold, failed, unwrapped, .. } = self.counts;
+            notice(&format!("env_warm: {unwrapped} of {cold} data keys so far, {failed} failed"));
+        }
+        Ok(())
+    }
+
+    /// Why a data key cannot be unwrapped is told to whoever decrypts with it.
+    fn count(&mut self, kept: Result<(), Error>) {
+        match kept {
+            Ok(()) => self.counts.unwrapped += 1,
+            Err(_) => self.counts.failed += 1,
+        }
+    }
+
+    /// Waits for the rest.
+    fn finish(&mut self) -> Result<Counts, Error> {
+        loop {
+            self.proceed()?;
+            if self.pending.is_empty() {
+                return Ok(self.counts);
+            }
+            kms::wait_for_any(self.pending.iter().map(|(_, unwrapping)| &unwrapping.pending), NOTICE_INTERVAL);
+        }
+    }
+}
+
+/// `env_warm_transition(internal, value bytea) -> internal`
+fn transition(call: &Call) -> Result<Option<Datum>, Error> {
+    let state = match call.datum(0) {
+        Some(state) => state,
+        None => call.aggregate_state(Cell::new(Some(Warm::new()))),
+    };
+    if let Some(value) = call.datum(1) {
+        with_state(state, |warm| {
+            let is_new = with_head(value, |head| {
+                let is_new = !warm.identities.contains(head.dek_identity());
+                if is_new {
+                    warm.add(head);
+                }
+                Ok(is_new)
+            });
+            // What is no encrypted value has no data key.
+            if is_new == Ok(true) { warm.proceed() } else { Ok(()) }
+        })?;
+    }
+    Ok(Some(state))
+}
+
+/// `env_warm_final(internal) -> (cold, warm, failed)`
+fn finish(call: &Call) -> Result<Option<Datum>, Error> {
+    let counts = call.datum(0).map(|state| with_state(state, Warm::finish)).transpose()?.unwrap_or_default();
+    let columns = [counts.cold, counts.warm, counts.failed].map(|count| Datum::from(count as i64));
+    Ok(Some(row_datum(call, &columns)))
+}
+
+/// The state is taken out while it is used: an error that PostgreSQL raises meanwhile drops it, and its requests with it.
+fn with_state<T>(state: Datum, use_state: impl FnOnce(&mut Warm) -> Result<T, Error>) -> Result<T, Error> {
+    // SAFETY: only `transition` makes states, and the aggregate's memory context keeps them until it ends.
+    let state = unsafe { &*state.cast_mut_ptr::<Cell<Option<Warm>>>() };
+    let mut warm = state.take().expect("the aggregate is called from one place at a time, and ends with an error");
+    let result = use_state(&mut warm);
+    state.set(Some(warm));
+    result
+}
