@@ -176,6 +176,7 @@ fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -
         if session.seen == asked.seen {
             let new = NewCurrent { cached: Rc::clone(&cached), made, lease, plaintext_bytes };
             session.sealing.insert(key_id, context, new, now, &limits);
+            cached.count_use();
         }
     });
     Ok(cached)
@@ -240,7 +241,10 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
     let mut first_error = None;
     for wrapped in head.wrapped_keys()? {
         match unwrap(head, wrapped, &context) {
-            Ok(cached) => return Ok(cached),
+            Ok(cached) => {
+                cached.count_use();
+                return Ok(cached);
+            }
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }

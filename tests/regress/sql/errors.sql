@@ -86,7 +86,7 @@ SELECT env_decrypt(:'value'::bytea || '\x00');
 SELECT env_decrypt_bytea(set_byte(:'value', 4, 0));
 \echo :SQLSTATE
 -- the wrapped data key of another data key (same length, so it can be pasted)
-SELECT env_cache_flush() > 0 AS flushed;
+SELECT env_cache_flush(true) > 0 AS flushed;
 SELECT env_encrypt('secret', 'local:errors') AS other \gset
 SELECT env_dek_id(:'value') <> env_dek_id(:'other') AS other_dek,
        octet_length(:'value'::bytea) = octet_length(:'other'::bytea) AS same_length;

@@ -30,7 +30,7 @@ SELECT * FROM try($$ env_local_rotate_key('nobody') $$);
 
 -- others can read the file
 \! chmod 644 "$PGHOST/keyring/keys.json"
-SELECT env_cache_flush() > 0 AS flushed;
+SELECT env_cache_flush(true) > 0 AS flushed;
 SELECT * FROM try(:'decrypt');
 SELECT * FROM try($$ env_encrypt('x', 'local:keyring') $$);
 SELECT * FROM try($$ env_local_create_key('another') $$);
@@ -39,7 +39,7 @@ SELECT * FROM try(:'decrypt');
 
 -- the file is corrupt; it is not overwritten
 \! cp -p "$PGHOST/keyring/keys.json" "$PGHOST/keyring/saved" && echo '{' > "$PGHOST/keyring/keys.json"
-SELECT env_cache_flush() > 0 AS flushed;
+SELECT env_cache_flush(true) > 0 AS flushed;
 SELECT * FROM try(:'decrypt');
 SELECT * FROM try($$ env_local_create_key('another') $$);
 \! cat "$PGHOST/keyring/keys.json"; mv "$PGHOST/keyring/saved" "$PGHOST/keyring/keys.json"
@@ -47,7 +47,7 @@ SELECT * FROM try(:'decrypt');
 
 -- the file is not there
 \! mv "$PGHOST/keyring/keys.json" "$PGHOST/keyring/saved"
-SELECT env_cache_flush() > 0 AS flushed;
+SELECT env_cache_flush(true) > 0 AS flushed;
 SELECT * FROM try(:'decrypt');
 
 -- another file, with a key of the same name: the value belongs to the first one
@@ -59,6 +59,7 @@ SELECT * FROM try(:'decrypt');
 -- the provider is off
 ALTER SYSTEM SET envelope_pg.local_keyring = '';
 SELECT pg_reload_conf();
+SELECT env_cache_flush(true) > 0 AS flushed;
 \c
 SELECT * FROM try($$ env_encrypt('x', 'local:keyring') $$);
 SELECT * FROM try(:'decrypt');

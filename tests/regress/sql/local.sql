@@ -55,7 +55,7 @@ DROP TABLE sizes;
 -- A rotated local key has a new version for new values. Old values still open.
 SELECT env_encrypt('before', 'local:regress') AS old_value \gset
 SELECT env_local_rotate_key('regress');
-SELECT env_cache_flush() > 0 AS flushed;
+SELECT env_cache_flush(true) > 0 AS flushed;
 SELECT env_encrypt('after', 'local:regress') AS new_value \gset
 SELECT env_decrypt(:'old_value'), env_decrypt(:'new_value'),
        env_dek_id(:'old_value') = env_dek_id(:'new_value') AS same_dek;

@@ -67,13 +67,14 @@ impl CachedKey {
         &self.data_key
     }
 
-    /// How often it was looked up.
+    /// For how many values it was taken.
     #[must_use]
     pub fn uses(&self) -> u64 {
         self.uses.get()
     }
 
-    pub(super) fn count_use(&self) {
+    /// It is taken for a value.
+    pub fn count_use(&self) {
         self.uses.set(self.uses.get() + 1);
     }
 
