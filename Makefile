@@ -1,7 +1,8 @@
 # envelope_pg: thin targets over scripts/. PG_CONFIG=... chooses another PostgreSQL.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server soak audit clean
+.PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server soak bench-instructions \
+	audit clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +48,10 @@ test-server: install ## tests in Rust against a PostgreSQL server and a KMS emul
 soak: install ## sessions under every KMS fault for 3 minutes (SOAK_SECONDS=180)
 	@scripts/setup.sh test
 	SOAK_SECONDS=$${SOAK_SECONDS:-180} cargo test -p server_tests --test soak -- --nocapture
+
+bench-instructions: install ## instructions that a value costs, counted with callgrind (BYTES=16)
+	@scripts/setup.sh bench
+	@scripts/instructions.sh $(BYTES)
 
 audit: ## licences, sources and advisories of the dependencies (needs cargo-deny)
 	@scripts/audit.sh

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs what building (and with "test": testing) needs, on Debian and Ubuntu; does nothing if it is there already.
+# Installs what building (and with "test": testing, with "bench": measuring) needs, on Debian and Ubuntu; does nothing if it
+# is there already.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -20,6 +21,14 @@ fi
 if [ "${1:-}" = test ] && [ ! -x "$target_dir/venv/bin/moto_server" ] \
     && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     packages+=(python3-venv)
+fi
+
+if [ "${1:-}" = bench ]; then
+    if ! command -v valgrind >/dev/null; then packages+=(valgrind); fi
+    # pgcrypto is what we are measured against. Debian and Ubuntu have it in the server's own package.
+    if [ -n "$pg_config" ] && [ ! -f "$("$pg_config" --sharedir)/extension/pgcrypto.control" ]; then
+        packages+=(postgresql-contrib)
+    fi
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then
