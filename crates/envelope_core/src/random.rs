@@ -4,7 +4,7 @@
 //! there is none. The buffer holds bytes of the kernel's generator as they came, each is handed out once and wiped, and
 //! whoever owns the buffer makes it after the fork.
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, optimization_barrier};
 
 use crate::format::NONCE_BYTES;
 
@@ -36,7 +36,9 @@ impl Nonces {
         let unused = self.buffer[self.used..].first_chunk_mut::<NONCE_BYTES>();
         let nonce = unused.expect("the buffer is a multiple of a nonce");
         let taken = *nonce;
-        nonce.zeroize();
+        // In a store or two: Zeroize writes byte by byte.
+        *nonce = [0; NONCE_BYTES];
+        optimization_barrier(nonce);
         self.used += NONCE_BYTES;
         Ok(taken)
     }

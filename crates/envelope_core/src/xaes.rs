@@ -12,7 +12,7 @@
 use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroize, Zeroizing, optimization_barrier};
 
 use crate::error::ValueError;
 use crate::format::{NONCE_BYTES, TAG_BYTES};
@@ -27,7 +27,8 @@ const DERIVATION_NONCE_BYTES: usize = 12;
 /// XAES-256-GCM under one key. The key schedule is wiped when dropped; has no Debug.
 pub struct Xaes256Gcm {
     cipher: Aes256,
-    k1: Zeroizing<[u8; BLOCK_BYTES]>,
+    /// M1 xor K1 and M2 xor K1, where the nonce is still 0.
+    inputs: Zeroizing<[u128; 2]>,
 }
 
 impl Xaes256Gcm {
@@ -40,8 +41,13 @@ impl Xaes256Gcm {
         let l = Zeroizing::new(u128::from_be_bytes(block.into()));
         block.zeroize();
         // Doubling without a branch on the secret top bit.
-        let k1 = (*l << 1) ^ ((*l >> 127) * 0x87);
-        Self { cipher, k1: Zeroizing::new(k1.to_be_bytes()) }
+        let k1 = Zeroizing::new((*l << 1) ^ ((*l >> 127) * 0x87));
+        let input = |counter| {
+            let mut block = [0; BLOCK_BYTES];
+            block[..BLOCK_BYTES - DERIVATION_NONCE_BYTES].copy_from_slice(&[0, counter, b'X', 0]);
+            u128::from_be_bytes(block) ^ *k1
+        };
+        Self { cipher, inputs: Zeroizing::new([input(1), input(2)]) }
     }
 
     /// Encrypts and authenticates `plaintext` into `ciphertext`, which is as long, and `tag`.
@@ -82,20 +88,16 @@ impl Xaes256Gcm {
 
     fn derive_gcm(&self, nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
         let (derivation_nonce, gcm_nonce) = nonce.split_at(DERIVATION_NONCE_BYTES);
-        let mut blocks = [aes::Block::default(); 2];
-        for (counter, block) in (1..).zip(&mut blocks) {
-            block[..4].copy_from_slice(&[0, counter, b'X', 0]);
-            block[4..].copy_from_slice(derivation_nonce);
-            block.iter_mut().zip(self.k1.iter()).for_each(|(byte, k1)| *byte ^= k1);
-        }
-        self.cipher.encrypt_blocks(&mut blocks);
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        for (half, block) in key.chunks_exact_mut(BLOCK_BYTES).zip(&mut blocks) {
-            half.copy_from_slice(block);
-            block.zeroize();
-        }
-        let key = UnboundKey::new(&AES_256_GCM, &key[..]).expect("an AES-256 key is 32 bytes");
+        let mut nonce_block = [0; BLOCK_BYTES];
+        nonce_block[BLOCK_BYTES - DERIVATION_NONCE_BYTES..].copy_from_slice(derivation_nonce);
+        let nonce_block = u128::from_be_bytes(nonce_block);
+        let mut key = self.inputs.map(|input| (input ^ nonce_block).to_be_bytes());
+        self.cipher.encrypt_blocks(aes::Block::cast_slice_from_core_mut(&mut key));
+        let gcm_key = UnboundKey::new(&AES_256_GCM, key.as_flattened());
+        // In one store: Zeroize writes byte by byte, which costs as much as the AES before it.
+        key = [[0; BLOCK_BYTES]; 2];
+        optimization_barrier(&key);
         let nonce = Nonce::try_assume_unique_for_key(gcm_nonce).expect("half of 24 bytes is a GCM nonce");
-        (LessSafeKey::new(key), nonce)
+        (LessSafeKey::new(gcm_key.expect("an AES-256 key is 32 bytes")), nonce)
     }
 }
