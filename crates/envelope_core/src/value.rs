@@ -1,12 +1,13 @@
 //! Whole values: the format and the suite together.
 
-use std::borrow::Cow;
-
 use crate::context::EncryptionContext;
 use crate::error::ValueError;
 use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, ValueType};
 use crate::keys::{Commitment, Dek, WrappedKey};
 use crate::suite::SealingKey;
+
+/// Associated data of up to so many bytes is put together without an allocation.
+const SHORT_ASSOCIATED_DATA_BYTES: usize = 256;
 
 /// A data key ready for use: what seals and opens its values, and what they begin with. Has no Debug.
 pub struct DataKey {
@@ -88,8 +89,9 @@ impl DataKey {
     ) {
         let flags = Flags { aad: aad.is_some(), padded: false };
         let parts = self.preamble.write(value_type, flags, nonce, value);
-        let associated_data = associated_data(parts.header, aad);
-        self.sealing_key.cipher().seal(nonce, &associated_data, plaintext, parts.ciphertext, parts.tag);
+        with_associated_data(parts.header, aad, |associated_data| {
+            self.sealing_key.cipher().seal(nonce, associated_data, plaintext, parts.ciphertext, parts.tag);
+        });
     }
 
     /// Opens a value into `plaintext`, which has `ciphertext_bytes`, and returns how many of them are plaintext.
@@ -98,15 +100,11 @@ impl DataKey {
     /// [`ValueError::AuthenticationFailed`], with `plaintext` wiped.
     pub fn open(&self, envelope: &Envelope<'_>, aad: Option<&[u8]>, plaintext: &mut [u8]) -> Result<usize, ValueError> {
         check_aad(&envelope.head, aad)?;
-        let associated_data = associated_data(envelope.head.header(), aad);
-        self.sealing_key.cipher().open(
-            envelope.head.nonce,
-            &associated_data,
-            envelope.ciphertext,
-            envelope.tag,
-            plaintext,
-        )?;
-        if envelope.head.flags.padded { unpadded_bytes(plaintext) } else { Ok(plaintext.len()) }
+        let Envelope { head, ciphertext, tag } = envelope;
+        with_associated_data(head.header(), aad, |associated_data| {
+            self.sealing_key.cipher().open(head.nonce, associated_data, ciphertext, tag, plaintext)
+        })?;
+        if head.flags.padded { unpadded_bytes(plaintext) } else { Ok(plaintext.len()) }
     }
 }
 
@@ -118,10 +116,19 @@ pub fn check_aad(head: &Head<'_>, aad: Option<&[u8]>) -> Result<(), ValueError> 
     if head.flags.aad == aad.is_some() { Ok(()) } else { Err(ValueError::AuthenticationFailed) }
 }
 
-fn associated_data<'a>(header: &'a [u8], aad: Option<&[u8]>) -> Cow<'a, [u8]> {
-    match aad {
-        None => Cow::Borrowed(header),
-        Some(aad) => Cow::Owned([header, aad].concat()),
+/// Calls `cipher` with the header and the aad as one slice, which is what the AEAD takes.
+fn with_associated_data<T>(header: &[u8], aad: Option<&[u8]>, cipher: impl FnOnce(&[u8]) -> T) -> T {
+    let Some(aad) = aad else {
+        return cipher(header);
+    };
+    let mut short = [0; SHORT_ASSOCIATED_DATA_BYTES];
+    match short.get_mut(..header.len() + aad.len()) {
+        Some(short) => {
+            short[..header.len()].copy_from_slice(header);
+            short[header.len()..].copy_from_slice(aad);
+            cipher(short)
+        }
+        None => cipher(&[header, aad].concat()),
     }
 }
 
@@ -129,4 +136,20 @@ fn associated_data<'a>(header: &'a [u8], aad: Option<&[u8]>) -> Cow<'a, [u8]> {
 fn unpadded_bytes(padded: &[u8]) -> Result<usize, ValueError> {
     let marker = padded.iter().rposition(|byte| *byte != 0);
     marker.filter(|marker| padded[*marker] == 0x80).ok_or(ValueError::Malformed("padding"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn associated_data_is_the_header_and_the_aad() {
+        let header: Vec<u8> = (0..40).collect();
+        for aad_bytes in [0, 1, 215, 216, 217, 1_000] {
+            let aad = vec![0xaa; aad_bytes];
+            let joined = with_associated_data(&header, Some(&aad), <[u8]>::to_vec);
+            assert_eq!(joined, [&header[..], &aad].concat());
+        }
+        assert_eq!(with_associated_data(&header, None, <[u8]>::to_vec), header);
+    }
 }
