@@ -1,6 +1,6 @@
 //! Arguments and results of SQL functions: PostgreSQL's datums as Rust slices, without copies.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int, c_void};
 
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, HeadError};
@@ -14,6 +14,13 @@ use crate::error::Error;
 const MAX_ALLOC_BYTES: usize = 0x3fff_ffff;
 /// Bytes of a value's head that are read first: enough for all but large encryption contexts.
 const FIRST_SLICE_BYTES: usize = 512;
+
+unsafe extern "C" {
+    /// pgrx's own declaration catches errors by sigsetjmp. With a valid size and MCXT_ALLOC_NO_OOM this one raises none, and
+    /// it is called for each value.
+    fn palloc_extended(size: usize, flags: c_int) -> *mut c_void;
+}
+const MCXT_ALLOC_NO_OOM: c_int = pg_sys::MCXT_ALLOC_NO_OOM as c_int;
 
 /// Exports a SQL function: `fn body(&Call) -> Result<Option<Datum>, Error>`, where `None` is NULL.
 macro_rules! sql_functions {
@@ -70,9 +77,14 @@ impl Call {
     /// The bytes of a text or bytea argument, unless it is NULL.
     pub fn bytes(&self, index: usize) -> Option<&[u8]> {
         let datum = self.datum(index)?;
-        // SAFETY: all callers pass the index of a text or bytea argument. The detoasted copy is in a memory context that
-        // PostgreSQL resets after this call, which `self` does not outlive.
-        Some(unsafe { varlena_bytes(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) })
+        // SAFETY: all callers pass the index of an argument of a varlena type. The detoasted copy is in a memory context
+        // that PostgreSQL resets after this call, which `self` does not outlive.
+        Some(unsafe {
+            varlena_bytes(match inline(datum) {
+                Some(varlena) => varlena,
+                None => pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()),
+            })
+        })
     }
 
     /// Keeps the state of an aggregate until the aggregation ends, in whatever way.
@@ -92,6 +104,18 @@ impl Call {
     }
 }
 
+/// The value itself if it is neither compressed nor in a TOAST table. PostgreSQL's functions check that too, but a call into
+/// PostgreSQL that can fail has to be guarded by sigsetjmp.
+///
+/// # Safety
+/// `datum` is a live value of a varlena type.
+unsafe fn inline(datum: Datum) -> Option<*const pg_sys::varlena> {
+    let varlena = datum.cast_mut_ptr::<pg_sys::varlena>().cast_const();
+    // SAFETY: reads the header of a live value.
+    let is_toasted = unsafe { pgrx::varlena::varatt_is_4b_c(varlena) || pgrx::varlena::varatt_is_1b_e(varlena) };
+    (!is_toasted).then_some(varlena)
+}
+
 /// # Safety
 /// `varlena` is a live, detoasted value (its header may be short), and stays so for `'a`.
 unsafe fn varlena_bytes<'a>(varlena: *const pg_sys::varlena) -> &'a [u8] {
@@ -109,7 +133,15 @@ unsafe fn varlena_bytes<'a>(varlena: *const pg_sys::varlena) -> &'a [u8] {
 /// # Errors
 /// What is wrong with the value, or what `read` returns.
 pub fn with_head<T>(value: Datum, read: impl FnOnce(&Head<'_>) -> Result<T, ValueError>) -> Result<T, ValueError> {
-    // SAFETY: `value` is a bytea argument that is not NULL.
+    // SAFETY: `value` is a bytea argument that is not NULL, and lives as long as this call.
+    if let Some(whole) = unsafe { inline(value).map(|varlena| varlena_bytes(varlena)) } {
+        return match Head::parse(whole, whole.len()) {
+            Ok(head) => read(&head),
+            Err(HeadError::Invalid(error)) => Err(error),
+            Err(HeadError::NeedBytes(_)) => Err(ValueError::Truncated),
+        };
+    }
+    // SAFETY: as above.
     let value_bytes = unsafe { pg_sys::toast_raw_datum_size(value) } - pg_sys::VARHDRSZ;
     let mut slice_bytes = FIRST_SLICE_BYTES;
     loop {
@@ -137,21 +169,21 @@ impl Varlena {
     /// Room for `bytes` bytes, which the caller writes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] above PostgreSQL's limit.
+    /// [`Error::TooLarge`] above PostgreSQL's limit, [`Error::OutOfMemory`].
     pub fn with_room(bytes: usize) -> Result<Self, Error> {
         let total = bytes.saturating_add(pg_sys::VARHDRSZ);
         if total > MAX_ALLOC_BYTES {
             return Err(Error::TooLarge(bytes));
         }
-        // SAFETY: palloc returns that much memory or raises an error.
-        let pointer = unsafe { pg_sys::palloc(total).cast() };
-        Ok(Self { pointer, capacity: bytes })
+        // SAFETY: the size is valid, which is all that it asks for.
+        let pointer: *mut pg_sys::varlena = unsafe { palloc_extended(total, MCXT_ALLOC_NO_OOM).cast() };
+        if pointer.is_null() { Err(Error::OutOfMemory(total)) } else { Ok(Self { pointer, capacity: bytes }) }
     }
 
     /// A copy of some bytes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] above PostgreSQL's limit.
+    /// As [`Self::with_room`].
     pub fn copy_of(bytes: &[u8]) -> Result<Datum, Error> {
         let mut copy = Self::with_room(bytes.len())?;
         copy.as_mut_slice().copy_from_slice(bytes);

@@ -46,8 +46,11 @@ pub fn from_utf8(text: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
 }
 
 fn database_encoding() -> i32 {
-    // SAFETY: reads a variable of the backend.
-    unsafe { pg_sys::GetDatabaseEncoding() }
+    unsafe extern "C" {
+        // pgrx's own declaration catches errors by sigsetjmp. Here is none to catch, and this is called for each value.
+        safe fn GetDatabaseEncoding() -> std::ffi::c_int;
+    }
+    GetDatabaseEncoding()
 }
 
 fn convert(text: &[u8], from: i32, to: i32) -> Result<Vec<u8>, Error> {

@@ -27,6 +27,9 @@ pub enum Error {
     /// 54000: bytes that were asked for.
     #[error("value is too large")]
     TooLarge(usize),
+    /// 53200: bytes that were asked for.
+    #[error("out of memory")]
+    OutOfMemory(usize),
     /// 22P05: the encoding of the database.
     #[error("decrypted text has a character that the database encoding does not have")]
     Untranslatable(String),
@@ -102,6 +105,9 @@ impl Error {
                 Some(format!("The result would have {bytes} bytes; PostgreSQL's limit is 1 GB.")),
                 Some("Split the value over several rows."),
             ),
+            Self::OutOfMemory(bytes) => {
+                report(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, Some(format!("Failed on request of size {bytes}.")), None)
+            }
             Self::Untranslatable(encoding) => report(
                 PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER,
                 Some(format!("The database encoding is {encoding}; text is encrypted as UTF-8.")),
