@@ -23,6 +23,7 @@ const PIECE_BYTES: usize = 1 << 20;
 pub fn to_utf8(text: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
     match database_encoding() {
         UTF8 => Ok(Cow::Borrowed(text)),
+        _ if is_ascii_text(text) => Ok(Cow::Borrowed(text)),
         SQL_ASCII => match std::str::from_utf8(text) {
             Ok(_) => Ok(Cow::Borrowed(text)),
             Err(_) => Err(Error::NotInEncoding("UTF8".into())),
@@ -36,6 +37,9 @@ pub fn to_utf8(text: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
 /// # Errors
 /// [`Error::NotInEncoding`] for what no text is: other bytes than UTF-8, or a zero byte; [`Error::Untranslatable`].
 pub fn from_utf8(text: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
+    if is_ascii_text(text) {
+        return Ok(Cow::Borrowed(text));
+    }
     if std::str::from_utf8(text).is_err() || text.contains(&0) {
         return Err(Error::NotInEncoding("UTF8".into()));
     }
@@ -43,6 +47,12 @@ pub fn from_utf8(text: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
         UTF8 | SQL_ASCII => Ok(Cow::Borrowed(text)),
         encoding => convert(text, UTF8, encoding).map(Cow::Owned),
     }
+}
+
+/// Whether it is ASCII without a zero byte: the same bytes in every encoding that a database can have. Pieces, so that
+/// other text is found out soon, without a branch inside, so that the compiler makes vectors of them.
+fn is_ascii_text(text: &[u8]) -> bool {
+    text.chunks(256).all(|piece| piece.iter().fold(true, |is_ascii, byte| is_ascii & (1..0x80).contains(byte)))
 }
 
 fn database_encoding() -> i32 {
