@@ -1,6 +1,8 @@
 //! Arguments and results of SQL functions: PostgreSQL's datums as Rust slices, without copies.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, c_int, c_void};
+use std::rc::Rc;
 
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, HeadError};
@@ -94,6 +96,44 @@ impl Call {
         let kind = unsafe { pg_sys::AggCheckCallContext(self.fcinfo, &mut context) };
         assert!(kind != 0, "sql/ uses the function in an aggregate only");
         Datum::from(PgMemoryContexts::For(context).leak_and_drop_on_delete(state))
+    }
+
+    /// What was made of the arguments in an earlier call from the same place of a statement, if it `fits` those of this call;
+    /// else what `make` makes of them. A place that is called once keeps nothing.
+    ///
+    /// All calls of one SQL function keep the same type.
+    ///
+    /// # Errors
+    /// What `make` returns.
+    pub fn keep<T: 'static>(
+        &self,
+        fits: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<Rc<T>, Error> {
+        /// What `fn_extra` points to after the first call.
+        static CALLED_ONCE: u8 = 0;
+        let called_once: *mut c_void = (&raw const CALLED_ONCE).cast_mut().cast();
+        // SAFETY: `new` was given a live fcinfo; its flinfo is NULL, or describes this place, and nobody else has it now.
+        let Some(place) = (unsafe { (*self.fcinfo).flinfo.as_mut() }) else {
+            return make().map(Rc::new);
+        };
+        if place.fn_extra.is_null() {
+            place.fn_extra = called_once;
+            return make().map(Rc::new);
+        }
+        if place.fn_extra == called_once {
+            let kept: RefCell<Option<Rc<T>>> = RefCell::new(None);
+            // It is dropped together with `fn_extra`, as both are in this memory context.
+            place.fn_extra = PgMemoryContexts::For(place.fn_mcxt).leak_and_drop_on_delete(kept).cast();
+        }
+        // SAFETY: this function alone sets `fn_extra`, and always for the same SQL function and type.
+        let kept: &RefCell<Option<Rc<T>>> = unsafe { &*place.fn_extra.cast() };
+        if let Some(earlier) = kept.borrow().as_ref().filter(|earlier| fits(earlier)) {
+            return Ok(Rc::clone(earlier));
+        }
+        let made = Rc::new(make()?);
+        kept.replace(Some(Rc::clone(&made)));
+        Ok(made)
     }
 
     /// The result, or NULL.

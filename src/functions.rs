@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::CString;
+use std::rc::Rc;
 
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
@@ -38,18 +39,46 @@ fn encrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
     call.datum(0).map(|jsonb| encrypt(ValueType::Jsonb, &to_utf8(jsonb_text(jsonb).to_bytes())?, &options)).transpose()
 }
 
-/// The arguments behind the plaintext: key id, encryption context, aad.
+/// The arguments behind the plaintext.
 struct EncryptOptions<'a> {
-    key_id: Cow<'a, str>,
-    context: EncryptionContext,
+    target: Rc<Target>,
     aad: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> EncryptOptions<'a> {
     fn of(call: &'a Call) -> Result<Self, Error> {
-        let key_id = utf8_argument(call, 1, "key_id")?;
-        let context = context_argument(call, 2)?.unwrap_or_default();
-        Ok(Self { key_id, context, aad: aad_argument(call, 3)? })
+        Ok(Self { target: Target::of(call)?, aad: aad_argument(call, 3)? })
+    }
+}
+
+/// What to encrypt under, and the arguments that say so, as they came. Mostly they are the same for each row, and a context
+/// costs more to parse than a short value to encrypt.
+struct Target {
+    key_id: String,
+    context: EncryptionContext,
+    key_id_argument: Box<[u8]>,
+    context_argument: Option<Box<[u8]>>,
+}
+
+impl Target {
+    fn of(call: &Call) -> Result<Rc<Self>, Error> {
+        let key_id = call.bytes(1).ok_or(Error::NullArgument("key_id"))?;
+        let has_context = call.arguments() > 2;
+        let context =
+            has_context.then(|| call.bytes(2).ok_or(Error::NullArgument("encryption_context"))).transpose()?;
+        // The bytes are compared and not whether PostgreSQL calls the arguments stable: the variables of a PL/pgSQL function
+        // are parameters to it, and change between the calls of one call site.
+        call.keep(
+            |target: &Self| *target.key_id_argument == *key_id && target.context_argument.as_deref() == context,
+            || {
+                Ok(Self {
+                    key_id: utf8_argument(call, 1, "key_id")?.into_owned(),
+                    context: context_argument(call, 2)?.unwrap_or_default(),
+                    key_id_argument: key_id.into(),
+                    context_argument: context.map(Into::into),
+                })
+            },
+        )
     }
 }
 
@@ -82,7 +111,8 @@ fn aad_argument(call: &Call, index: usize) -> Result<Option<Cow<'_, [u8]>>, Erro
 }
 
 fn encrypt(value_type: ValueType, plaintext: &[u8], options: &EncryptOptions<'_>) -> Result<Datum, Error> {
-    let cached = session::sealing_key(&options.key_id, &options.context, plaintext.len())?;
+    let Target { key_id, context, .. } = &*options.target;
+    let cached = session::sealing_key(key_id, context, plaintext.len())?;
     let data_key = cached.data_key();
     let nonce = session::nonce()?;
     let value_bytes = data_key.value_bytes(plaintext.len());
