@@ -37,13 +37,23 @@ pub fn lock(shared: &'static SharedFixture) -> MutexGuard<'static, Fixture> {
 }
 
 impl Fixture {
-    /// A key of the KMS emulator, behind the proxy.
+    /// A key of the KMS emulator, behind the proxy. Each session calls KMS itself.
     pub fn kms() -> Self {
         Self::kms_with(Cluster::builder())
     }
 
     /// As [`Fixture::kms`], with more settings of the server.
     pub fn kms_with(builder: ClusterBuilder) -> Self {
+        Self::with_broker_and(builder.setting("envelope_pg.broker", "off"))
+    }
+
+    /// A key of the KMS emulator, behind the proxy. The sessions share data keys through the broker.
+    pub fn with_broker() -> Self {
+        Self::with_broker_and(Cluster::builder())
+    }
+
+    /// As [`Fixture::with_broker`], with more settings of the server.
+    pub fn with_broker_and(builder: ClusterBuilder) -> Self {
         let emulator = Emulator::shared();
         let proxy = FaultProxy::start(emulator.address());
         let cluster = builder
@@ -56,7 +66,7 @@ impl Fixture {
         fixture
     }
 
-    /// A key of the local provider.
+    /// A key of the local provider. Each session reads the key file itself.
     pub fn local() -> Self {
         Self::local_with(Cluster::builder())
     }
@@ -64,6 +74,7 @@ impl Fixture {
     /// As [`Fixture::local`], with more settings of the server.
     pub fn local_with(builder: ClusterBuilder) -> Self {
         let proxy = FaultProxy::start(([127, 0, 0, 1], 9).into());
+        let builder = builder.setting("envelope_pg.broker", "off");
         let cluster = builder.path_setting("envelope_pg.local_keyring", KEYRING).start();
         let fixture = Self { cluster, proxy, key_id: "local:dev".into() };
         fixture.create_extension();
