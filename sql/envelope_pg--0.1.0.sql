@@ -225,10 +225,10 @@ FROM pg_catalog.jsonb_to_recordset(env_stat_cache_json()) AS row_(
 CREATE VIEW env_stat_broker AS
 SELECT
     pid, pg_catalog.to_timestamp(started) AS started, requests, answered_from_memory, connections, data_keys,
-    current_data_keys
+    current_data_keys, unwrapped_ahead
 FROM pg_catalog.jsonb_to_recordset(env_stat_broker_json()) AS row_(
     pid integer, started double precision, requests bigint, answered_from_memory bigint, connections bigint,
-    data_keys bigint, current_data_keys bigint
+    data_keys bigint, current_data_keys bigint, unwrapped_ahead bigint
 );
 
 -- The local provider's key file.

@@ -99,6 +99,7 @@ fn stat_broker(_call: &Call) -> Result<Option<Datum>, Error> {
             "connections": status.connections,
             "data_keys": status.data_keys,
             "current_data_keys": status.current_data_keys,
+            "unwrapped_ahead": status.unwrapped_ahead,
         })
     };
     let rows = match broker::call_running(&BrokerCall::Status)? {

@@ -8,8 +8,10 @@
 //! - [`server`]: who may connect, and how a request is served
 //! - [`store`]: the data keys
 //! - [`flight`]: equal requests at the same time become one call
+//! - [`look_ahead`]: which data keys a scan is about to ask for
 
 pub mod flight;
+pub mod look_ahead;
 pub mod protocol;
 pub mod server;
 pub mod store;
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 use crate::kms::request::{ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
 use crate::kms::{GeneratedKey, KeyProvider, KmsError, Operation, Reply, Request, Statistics, UnwrappedKey};
 use flight::{Flight, Flights};
+use look_ahead::LookAhead;
 use store::{Current, DekName, Held, Place, Store};
 
 /// From this part of its time on, in tenths, the provider is asked again in the background.
@@ -36,6 +39,8 @@ pub struct Broker<P> {
     store: RefCell<Store>,
     unwrapping: Flights<DekName, Rc<Held>>,
     generating: Flights<Place, Generated>,
+    look_ahead: RefCell<LookAhead>,
+    unwrapped_ahead: Cell<u64>,
     /// Changes with each flush: what was asked for before is not kept.
     epoch: Cell<u64>,
     statistics: Statistics,
@@ -50,6 +55,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
             store: RefCell::default(),
             unwrapping: Flights::new(),
             generating: Flights::new(),
+            look_ahead: RefCell::default(),
+            unwrapped_ahead: Cell::new(0),
             epoch: Cell::new(0),
             statistics,
         })
@@ -66,6 +73,12 @@ impl<P: KeyProvider + 'static> Broker<P> {
         self.store.borrow_mut().clear();
     }
 
+    /// How many data keys were asked for ahead of a scan.
+    #[must_use]
+    pub fn unwrapped_ahead(&self) -> u64 {
+        self.unwrapped_ahead.get()
+    }
+
     /// Wipes the plaintext of data keys that the provider handed out longer ago than `useful_for`, and forgets current ones
     /// that are older than `max_age`.
     pub fn prune(&self, useful_for: Duration, max_age: Duration) {
@@ -78,11 +91,11 @@ impl<P: KeyProvider + 'static> Broker<P> {
         self.store.borrow().sizes()
     }
 
-    /// Answers a session. Dropping the future gives the request up; a call that others wait for goes on.
+    /// Answers a session, which is known by its process id. Dropping the future gives the request up; a call that others wait for goes on.
     ///
     /// # Errors
     /// What the provider said.
-    pub async fn answer(self: &Rc<Self>, request: Request) -> Result<Reply, KmsError> {
+    pub async fn answer(self: &Rc<Self>, session: i32, request: Request) -> Result<Reply, KmsError> {
         match request {
             Request::SealingKey { key_id, context, terms, limits } => {
                 self.sealing_key(Place { key_id, context }, &terms, &limits).await.map(Reply::Sealing)
@@ -91,11 +104,24 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 self.rotate(Place { key_id, context }, all_contexts).await.map(Reply::Sealing)
             }
             Request::OpeningKey { wrapped, context, terms } => {
-                self.opening_key(DekName { wrapped, context }, &terms).await.map(Reply::Opening)
+                let name = DekName { wrapped, context };
+                self.unwrap_ahead(session, &name, &terms);
+                self.opening_key(name, &terms).await.map(Reply::Opening)
             }
             Request::Rewrap { wrapped, context, to } => {
                 let providers = self.providers();
                 providers.rewrap_key(&wrapped, &context, &to).await.map(Reply::Rewrapped)
+            }
+        }
+    }
+
+    /// Asks for what a scan is about to ask for.
+    fn unwrap_ahead(self: &Rc<Self>, session: i32, name: &DekName, terms: &Terms) {
+        for name in self.look_ahead.borrow_mut().asked(session, name) {
+            let is_held = self.store.borrow_mut().held(&name).is_some_and(|held| held.age() < terms.fresh_for);
+            if !is_held && !self.unwrapping.is_under_way(&name) {
+                self.unwrapped_ahead.set(self.unwrapped_ahead.get() + 1);
+                self.in_background(self.unwrap(&name));
             }
         }
     }

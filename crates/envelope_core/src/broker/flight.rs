@@ -24,15 +24,18 @@ impl<N: Clone + Eq + Hash, T: Clone + 'static> Flights<N, T> {
         Self(RefCell::default())
     }
 
+    /// Whether there is a call of this name.
+    #[must_use]
+    pub fn is_under_way(&self, name: &N) -> bool {
+        self.flight(name).is_some()
+    }
+
     /// Joins the call of this name, or begins it.
     pub fn join<F>(&self, name: &N, begin: impl FnOnce(N) -> F) -> Flight<T>
     where
         F: Future<Output = Result<T, KmsError>> + 'static,
     {
-        // One that has ended has no output to share any more: it was handed over.
-        if let Some(flight) = self.0.borrow().get(name).and_then(WeakShared::upgrade)
-            && flight.peek().is_none()
-        {
+        if let Some(flight) = self.flight(name) {
             return flight;
         }
         let flight = begin(name.clone()).boxed_local().shared();
@@ -40,6 +43,11 @@ impl<N: Clone + Eq + Hash, T: Clone + 'static> Flights<N, T> {
         flights.retain(|_, flight| flight.upgrade().is_some_and(|flight| flight.peek().is_none()));
         flights.extend(flight.downgrade().map(|weak| (name.clone(), weak)));
         flight
+    }
+
+    /// One that has ended is not joined: whoever asks now wants to know how it is now.
+    fn flight(&self, name: &N) -> Option<Flight<T>> {
+        self.0.borrow().get(name).and_then(WeakShared::upgrade).filter(|flight| flight.peek().is_none())
     }
 }
 

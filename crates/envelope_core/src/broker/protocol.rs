@@ -88,6 +88,8 @@ pub struct Status {
     pub data_keys: u64,
     /// Pairs of a key and an encryption context that have a current data key.
     pub current_data_keys: u64,
+    /// Data keys that were asked for ahead of a scan.
+    pub unwrapped_ahead: u64,
 }
 
 /// Bytes that are no call or no answer.

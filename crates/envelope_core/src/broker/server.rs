@@ -152,14 +152,15 @@ impl Server {
 
     /// Serves one connection.
     async fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
-        if stream.peer_cred()?.uid() != self.host.uid {
+        let session = stream.peer_cred()?;
+        if session.uid() != self.host.uid {
             return Ok(());
         }
         stream.write_all(&[ALIVE]).await?;
         let call = timeout(CALL_TIME, read_call(&mut stream)).await??;
         let is_stop = call == Call::Stop;
         let (reader, mut writer) = stream.split();
-        let answer = self.answer(call);
+        let answer = self.answer(session.pid().unwrap_or_default(), call);
         tokio::pin!(answer);
         let mut signs_of_life = interval(ALIVE_INTERVAL);
         // The first tick is at once, and that sign was given.
@@ -179,7 +180,7 @@ impl Server {
         Ok(())
     }
 
-    async fn answer(&self, call: Call) -> Answer {
+    async fn answer(&self, session: i32, call: Call) -> Answer {
         match call {
             Call::Ask { request, settings } => {
                 self.last_request.set(Instant::now());
@@ -187,7 +188,7 @@ impl Server {
                 self.await_settings(settings).await;
                 self.follow_settings();
                 self.heed_flush();
-                Answer::Reply(self.ask(request).await)
+                Answer::Reply(self.ask(session, request).await)
             }
             Call::Status => Answer::Status(self.status()),
             Call::Statistics => Answer::Statistics(self.statistics.snapshot()),
@@ -200,8 +201,8 @@ impl Server {
         }
     }
 
-    async fn ask(&self, request: Request) -> Result<Reply, KmsError> {
-        let reply = self.broker.answer(request).await?;
+    async fn ask(&self, session: i32, request: Request) -> Result<Reply, KmsError> {
+        let reply = self.broker.answer(session, request).await?;
         self.from_memory.set(self.from_memory.get() + u64::from(!reply.took_call()));
         Ok(reply)
     }
@@ -243,6 +244,7 @@ impl Server {
             connections: self.connections.get(),
             data_keys: data_keys as u64,
             current_data_keys: current_data_keys as u64,
+            unwrapped_ahead: self.broker.unwrapped_ahead(),
         }
     }
 }
