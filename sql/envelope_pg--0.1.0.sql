@@ -98,8 +98,18 @@ CREATE FUNCTION env_decrypt_jsonb(value bytea, aad text) RETURNS jsonb
 CREATE FUNCTION env_is_envelope(value bytea) RETURNS boolean
     LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_is_envelope';
 
+-- Not STRICT, as with env_encrypt: a NULL key is an error, and never a CHECK that lets everything through.
+CREATE FUNCTION env_is_envelope(value bytea, key_id text) RETURNS boolean
+    LANGUAGE C IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_is_envelope_of_key';
+
 CREATE FUNCTION env_key_id(value bytea) RETURNS text
     LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_key_id';
+
+CREATE FUNCTION env_key_ids(value bytea) RETURNS text[]
+    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_key_ids';
+
+CREATE FUNCTION env_is_same_key(key_id text, other_key_id text) RETURNS boolean
+    LANGUAGE C IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_is_same_key';
 
 CREATE FUNCTION env_dek_id(value bytea) RETURNS bytea
     LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_dek_id';
@@ -374,6 +384,12 @@ COMMENT ON FUNCTION env_decrypt_jsonb(bytea, text) IS
     'decrypt a value that was encrypted from jsonb with an aad';
 COMMENT ON FUNCTION env_is_envelope(bytea) IS
     'whether a bytea has the form of an encrypted value (nothing is decrypted)';
+COMMENT ON FUNCTION env_is_envelope(bytea, text) IS
+    'whether a bytea has the form of a value encrypted under this key, or a replica of it (nothing is decrypted)';
+COMMENT ON FUNCTION env_key_ids(bytea) IS
+    'all KMS keys that wrap the data key of an encrypted value; each of them can open it';
+COMMENT ON FUNCTION env_is_same_key(text, text) IS
+    'whether two key ARNs, or local:name, are the same key or replicas of the same multi-Region key';
 COMMENT ON FUNCTION env_key_id(bytea) IS
     'the KMS key that wraps the data key of an encrypted value: a key ARN, or local:name';
 COMMENT ON FUNCTION env_dek_id(bytea) IS

@@ -191,6 +191,9 @@ fn argument_hint(error: &ArgumentError) -> &'static str {
             "An encryption context is a flat JSON object of strings, such as {\"table\": \"customers\"}."
         }
         ArgumentError::AllowedKeys(_) => "Separate key ids with commas.",
+        ArgumentError::NotAKeyArn(_) => {
+            "Write the key ARN, or local:name, as env_key_id(value) shows it; only KMS can tell which key an alias stands for."
+        }
     }
 }
 

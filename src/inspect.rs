@@ -2,16 +2,21 @@
 
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, SUITE, VERSION};
+use envelope_core::key_reference::{check_resolved, is_same_key};
 use envelope_core::keys::WrappedKey;
 use pgrx::pg_sys::Datum;
 
 use crate::call::{Call, Varlena, sql_functions, with_head};
+use crate::encoding::to_utf8;
 use crate::error::Error;
 use crate::result::{jsonb_datum, row_datum, text_datum};
 
 sql_functions! {
-    env_is_envelope, pg_finfo_env_is_envelope => is_envelope;
+    env_is_envelope, pg_finfo_env_is_envelope => sql_is_envelope;
+    env_is_envelope_of_key, pg_finfo_env_is_envelope_of_key => is_envelope_of_key;
+    env_is_same_key, pg_finfo_env_is_same_key => same_key;
     env_key_id, pg_finfo_env_key_id => key_id;
+    env_key_ids, pg_finfo_env_key_ids => key_ids;
     env_dek_id, pg_finfo_env_dek_id => dek_id;
     env_encryption_context, pg_finfo_env_encryption_context => encryption_context;
     env_inspect, pg_finfo_env_inspect => inspect;
@@ -21,17 +26,62 @@ fn value(call: &Call) -> Datum {
     call.datum(0).expect("sql/ declares the function STRICT")
 }
 
-fn is_envelope(call: &Call) -> Result<Option<Datum>, Error> {
-    let valid = with_head(value(call), |head| {
+fn sql_is_envelope(call: &Call) -> Result<Option<Datum>, Error> {
+    Ok(Some(Datum::from(is_envelope(value(call)))))
+}
+
+/// Whether a bytea has the form of a value.
+pub fn is_envelope(value: Datum) -> bool {
+    wrapped_keys_of_envelope(value).is_ok()
+}
+
+/// What has the form of a value has all of this.
+fn wrapped_keys_of_envelope(value: Datum) -> Result<Vec<WrappedKey>, ValueError> {
+    with_head(value, |head| {
         head.encryption_context()?;
         head.wrapped_keys()
-    });
-    Ok(Some(Datum::from(valid.is_ok())))
+    })
+}
+
+/// Not STRICT: a NULL key would turn a CHECK constraint off.
+fn is_envelope_of_key(call: &Call) -> Result<Option<Datum>, Error> {
+    let key_id = resolved_key_id(call, 1, "key_id")?;
+    let Some(value) = call.datum(0) else {
+        return Ok(None);
+    };
+    let is_of_key = wrapped_keys_of_envelope(value).is_ok_and(|keys| is_same_key(&keys[0].key_id, &key_id));
+    Ok(Some(Datum::from(is_of_key)))
+}
+
+/// Not STRICT: a NULL key must not pass for one that nothing uses.
+fn same_key(call: &Call) -> Result<Option<Datum>, Error> {
+    let (one, other) = (resolved_key_id(call, 0, "key_id")?, resolved_key_id(call, 1, "other_key_id")?);
+    Ok(Some(Datum::from(is_same_key(&one, &other))))
+}
+
+fn resolved_key_id(call: &Call, index: usize, name: &'static str) -> Result<String, Error> {
+    let key_id = to_utf8(call.bytes(index).ok_or(Error::NullArgument(name))?)?;
+    // to_utf8 gives UTF-8: nothing is lost.
+    let key_id = String::from_utf8_lossy(&key_id).into_owned();
+    check_resolved(&key_id)?;
+    Ok(key_id)
 }
 
 fn key_id(call: &Call) -> Result<Option<Datum>, Error> {
     let wrapped_keys = with_head(value(call), |head| head.wrapped_keys())?;
     text_datum(&wrapped_keys[0].key_id).map(Some)
+}
+
+fn key_ids(call: &Call) -> Result<Option<Datum>, Error> {
+    let wrapped_keys = with_head(value(call), |head| head.wrapped_keys())?;
+    let mut key_ids = wrapped_keys.iter().map(|key| text_datum(&key.key_id)).collect::<Result<Vec<_>, _>>()?;
+    // SAFETY: the elements are text datums: of variable length, passed by reference, and aligned as integers. PostgreSQL
+    // copies them into the array.
+    let array = unsafe {
+        let (count, alignment) = (key_ids.len() as i32, pg_sys::TYPALIGN_INT as _);
+        pg_sys::construct_array(key_ids.as_mut_ptr(), count, pg_sys::TEXTOID, -1, false, alignment)
+    };
+    Ok(Some(Datum::from(array)))
 }
 
 fn dek_id(call: &Call) -> Result<Option<Datum>, Error> {

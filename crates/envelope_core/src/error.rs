@@ -56,4 +56,7 @@ pub enum ArgumentError {
     /// A name that is not in `allowed_keys` and could not be.
     #[error("invalid list of allowed keys: \"{0}\" is not a key id")]
     AllowedKeys(String),
+    /// Names no single key without asking KMS: an alias, or a key id without its region and account.
+    #[error("\"{0}\" is not a key ARN")]
+    NotAKeyArn(String),
 }

@@ -6,8 +6,8 @@
 //! ```
 //! An ARN that fits the compact form always takes it, so that a key has one encoding only.
 
-use crate::error::ValueError;
-use crate::keys::{LocalKeyName, Provider, is_alias, is_key_resource};
+use crate::error::{ArgumentError, ValueError};
+use crate::keys::{KeyId, LocalKeyName, Provider, is_alias, is_key_resource};
 
 const TEXT: u8 = 1;
 const COMPACT: u8 = 2;
@@ -101,6 +101,18 @@ pub fn is_same_key(one: &str, other: &str) -> bool {
         })
 }
 
+/// Checks that a key id is in the form that values have: a key ARN, or `local:name`.
+///
+/// # Errors
+/// [`ArgumentError::NotAKeyArn`] for an alias and other ids that only KMS can resolve, [`ArgumentError::KeyId`] for the rest.
+pub fn check_resolved(key_id: &str) -> Result<(), ArgumentError> {
+    match KeyId::parse(key_id)? {
+        KeyId::Local(_) => Ok(()),
+        KeyId::AwsArn { arn, .. } if KeyArn::parse(&arn).is_some_and(|arn| arn.key().is_some()) => Ok(()),
+        KeyId::AwsArn { .. } | KeyId::AwsName(_) => Err(ArgumentError::NotAKeyArn(key_id.to_owned())),
+    }
+}
+
 /// Whether a text can be the name of a region.
 #[must_use]
 pub fn is_region(text: &str) -> bool {
@@ -127,35 +139,50 @@ pub fn write(key_id: &str) -> Option<Vec<u8>> {
 /// [`ValueError::Malformed`] for any other bytes than those that [`write`] makes.
 pub fn parse(provider: Provider, reference: &[u8]) -> Result<String, ValueError> {
     const MALFORMED: ValueError = ValueError::Malformed("key reference");
-    let key_id = match reference.split_first().ok_or(MALFORMED)? {
-        (&TEXT, text) => std::str::from_utf8(text).map_err(|_| MALFORMED)?.to_owned(),
-        (&COMPACT, _) => expand(reference).ok_or(MALFORMED)?,
+    let (key_id, is_canonical) = match reference.split_first().ok_or(MALFORMED)? {
+        (&TEXT, text) => {
+            let key_id = std::str::from_utf8(text).map_err(|_| MALFORMED)?.to_owned();
+            let is_canonical = write(&key_id).as_deref() == Some(reference);
+            (key_id, is_canonical)
+        }
+        // Other bytes expand to another ARN, if to any.
+        (&COMPACT, _) => (expand(reference).ok_or(MALFORMED)?, true),
         _ => return Err(MALFORMED),
     };
     let is_key_of_provider = match provider {
         Provider::AwsKms => KeyArn::parse(&key_id).is_some_and(|arn| arn.key().is_some()),
         Provider::Local => key_id.strip_prefix("local:").is_some_and(|name| LocalKeyName::parse(name).is_ok()),
     };
-    if is_key_of_provider && write(&key_id).as_deref() == Some(reference) { Ok(key_id) } else { Err(MALFORMED) }
+    if is_canonical && is_key_of_provider { Ok(key_id) } else { Err(MALFORMED) }
 }
 
+/// The ARN of a compact reference. This runs for every row with a CHECK on its header, so it builds one string.
 fn expand(reference: &[u8]) -> Option<String> {
     let (fixed, region) = reference.split_first_chunk::<COMPACT_FIXED_BYTES>()?;
     let flags = fixed[1];
     let partition = PARTITIONS.get(usize::from(flags & PARTITION_BITS))?;
     let account = fixed[2..8].iter().fold(0, |account, byte| (account << 8) | u64::from(*byte));
-    let digits: String = fixed[8..].iter().map(|byte| format!("{byte:02x}")).collect();
     let region = std::str::from_utf8(region).ok()?;
     if flags & !(PARTITION_BITS | MULTI_REGION) != 0 || account >= ACCOUNT_END {
         return None;
     }
-    let key = if flags & MULTI_REGION != 0 {
-        format!("mrk-{digits}")
-    } else {
-        let (a, b, c, d, e) = (&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]);
-        format!("{a}-{b}-{c}-{d}-{e}")
-    };
-    Some(format!("arn:{partition}:kms:{region}:{account:012}:key/{key}"))
+    let is_multi_region = flags & MULTI_REGION != 0;
+    let mut arn = String::with_capacity(128);
+    for part in ["arn:", partition, ":kms:", region, ":"] {
+        arn.push_str(part);
+    }
+    let digit = |place: u32| char::from(b'0' + (account / 10_u64.pow(place) % 10) as u8);
+    arn.extend((0..12).rev().map(digit));
+    arn.push_str(if is_multi_region { ":key/mrk-" } else { ":key/" });
+    for (index, byte) in fixed[8..].iter().enumerate() {
+        if !is_multi_region && matches!(index, 4 | 6 | 8 | 10) {
+            arn.push('-');
+        }
+        for nibble in [byte >> 4, byte & 0xf] {
+            arn.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+        }
+    }
+    Some(arn)
 }
 
 #[cfg(test)]
@@ -196,6 +223,19 @@ mod tests {
         let single = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
         assert!(is_same_key(single, single));
         assert!(!is_same_key(single, &single.replace("us-west-2", "us-east-1")));
+    }
+
+    #[test]
+    fn only_a_key_arn_or_a_local_key_is_resolved() {
+        const UUID: &str = "715c0818-5825-4245-a755-138a6d9a11e6";
+        assert_eq!(check_resolved("local:dev"), Ok(()));
+        assert_eq!(check_resolved(&format!("arn:aws:kms:us-west-2:111122223333:key/{UUID}")), Ok(()));
+        let mrk = "mrk-1234abcd12ab34cd56ef1234567890ab";
+        assert_eq!(check_resolved(&format!("arn:aws:kms:us-west-2:111122223333:key/{mrk}")), Ok(()));
+        for key_id in ["alias/app", "arn:aws:kms:us-west-2:111122223333:alias/app", UUID, mrk] {
+            assert_eq!(check_resolved(key_id), Err(ArgumentError::NotAKeyArn(key_id.to_owned())));
+        }
+        assert_eq!(check_resolved("dev"), Err(ArgumentError::KeyId("dev".to_owned())));
     }
 
     #[test]
