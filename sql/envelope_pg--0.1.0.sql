@@ -73,6 +73,18 @@ CREATE FUNCTION env_encrypt_generated(plaintext jsonb, key_id text, encryption_c
 CREATE FUNCTION env_encrypt_generated(plaintext jsonb, key_id text, encryption_context jsonb, aad text) RETURNS bytea
     LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
 
+-- Encrypt in a trigger. The arguments are those of CREATE TRIGGER: a JSON object for each column.
+
+CREATE FUNCTION env_encrypt_trigger() RETURNS trigger
+    LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_trigger';
+
+-- PostgreSQL checks this when the trigger is made, not when it fires.
+REVOKE ALL ON FUNCTION env_encrypt_trigger() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION env_encrypt_trigger() TO envelope_encrypt;
+
+COMMENT ON FUNCTION env_encrypt_trigger() IS
+    'trigger BEFORE INSERT OR UPDATE FOR EACH ROW that encrypts columns: {"source": ..., "target": ..., "key_id": ...}';
+
 -- Decrypt. STABLE and never IMMUTABLE: an index must not hold plaintext.
 
 CREATE FUNCTION env_decrypt(value bytea) RETURNS text

@@ -78,15 +78,7 @@ impl Call {
 
     /// The bytes of a text or bytea argument, unless it is NULL.
     pub fn bytes(&self, index: usize) -> Option<&[u8]> {
-        let datum = self.datum(index)?;
-        // SAFETY: all callers pass the index of an argument of a varlena type. The detoasted copy is in a memory context
-        // that PostgreSQL resets after this call, which `self` does not outlive.
-        Some(unsafe {
-            varlena_bytes(match inline(datum) {
-                Some(varlena) => varlena,
-                None => pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()),
-            })
-        })
+        self.datum(index).map(bytes_of)
     }
 
     /// Keeps the state of an aggregate until the aggregation ends, in whatever way.
@@ -154,6 +146,32 @@ unsafe fn inline(datum: Datum) -> Option<*const pg_sys::varlena> {
     // SAFETY: reads the header of a live value.
     let is_toasted = unsafe { pgrx::varlena::varatt_is_4b_c(varlena) || pgrx::varlena::varatt_is_1b_e(varlena) };
     (!is_toasted).then_some(varlena)
+}
+
+/// The bytes of a text or bytea.
+pub fn bytes_of<'a>(value: Datum) -> &'a [u8] {
+    // SAFETY: callers pass a datum of a varlena type that is not NULL. It, or its detoasted copy, is in a memory context
+    // that PostgreSQL resets after the SQL function's call.
+    unsafe {
+        varlena_bytes(match inline(value) {
+            Some(varlena) => varlena,
+            None => pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr()),
+        })
+    }
+}
+
+/// Whether two values of a variable-length type are the same, bit for bit. Only values of the same size that are stored in
+/// different places are detoasted to find out.
+pub fn is_same_value(one: Datum, other: Datum) -> bool {
+    let image = |value: Datum| {
+        let varlena = value.cast_mut_ptr::<pg_sys::varlena>();
+        // SAFETY: callers pass datums of a variable-length type that are not NULL, so the size is that of the live value,
+        // or of the pointer to its TOAST table.
+        unsafe { std::slice::from_raw_parts(varlena.cast::<u8>(), pgrx::varlena::varsize_any(varlena)) }
+    };
+    // SAFETY: as above.
+    let raw_size = |value| unsafe { pg_sys::toast_raw_datum_size(value) };
+    image(one) == image(other) || (raw_size(one) == raw_size(other) && bytes_of(one) == bytes_of(other))
 }
 
 /// # Safety

@@ -6,6 +6,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use thiserror::Error;
 
+use crate::trigger::{Fault, TriggerError};
+
 /// Whatever stops a SQL function.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -15,6 +17,9 @@ pub enum Error {
     /// 22023.
     #[error(transparent)]
     Argument(#[from] ArgumentError),
+    /// By its fault: see [`Fault`].
+    #[error(transparent)]
+    Trigger(Box<TriggerError>),
     /// By its kind: see [`kms_sqlstate`].
     #[error(transparent)]
     Kms(#[from] KmsError),
@@ -53,6 +58,12 @@ pub enum Error {
     NoRandomness,
 }
 
+impl From<TriggerError> for Error {
+    fn from(error: TriggerError) -> Self {
+        Self::Trigger(Box::new(error))
+    }
+}
+
 struct Report {
     sqlstate: PgSqlErrorCode,
     message: String,
@@ -89,6 +100,11 @@ impl Error {
             Self::Kms(error) => {
                 let (sqlstate, hint) = kms_sqlstate(error);
                 report(sqlstate, Some(kms_detail(error)), hint)
+            }
+            Self::Trigger(error) => {
+                let (sqlstate, hint) = error.fault.sqlstate_and_hint();
+                let hint = if let Fault::Argument(error) = &error.fault { argument_hint(error) } else { hint };
+                report(sqlstate, error.place.clone(), Some(hint))
             }
             Self::KeyNotAllowed(key_id) => report(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -193,6 +209,10 @@ fn argument_hint(error: &ArgumentError) -> &'static str {
         ArgumentError::AllowedKeys(_) => "Separate key ids with commas.",
         ArgumentError::NotAKeyArn(_) => {
             "Write the key ARN, or local:name, as env_key_id(value) shows it; only KMS can tell which key an alias stands for."
+        }
+        ArgumentError::ColumnRule(_) => {
+            "Write a JSON object such as {\"source\": \"ssn\", \"target\": \"ssn_enc\", \"key_id\": \"alias/app\", \"aad\": \"person.ssn:{id}\"}; \
+             \"aad\" and \"encryption_context\" may be left out."
         }
     }
 }

@@ -112,12 +112,26 @@ fn aad_argument(call: &Call, index: usize) -> Result<Option<Cow<'_, [u8]>>, Erro
 
 fn encrypt(value_type: ValueType, plaintext: &[u8], options: &EncryptOptions<'_>) -> Result<Datum, Error> {
     let Target { key_id, context, .. } = &*options.target;
+    seal(value_type, plaintext, key_id, context, options.aad.as_deref())
+}
+
+/// Encrypts a plaintext, text and JSON in UTF-8, into a bytea.
+///
+/// # Errors
+/// Whatever keeps the data key from being had, and [`Error::TooLarge`].
+pub fn seal(
+    value_type: ValueType,
+    plaintext: &[u8],
+    key_id: &str,
+    context: &EncryptionContext,
+    aad: Option<&[u8]>,
+) -> Result<Datum, Error> {
     let cached = session::sealing_key(key_id, context, plaintext.len())?;
     let data_key = cached.data_key();
     let nonce = session::nonce()?;
     let value_bytes = data_key.value_bytes(plaintext.len());
     let mut value = Varlena::with_room(value_bytes)?;
-    data_key.seal(value_type, &nonce, options.aad.as_deref(), plaintext, value.as_mut_slice());
+    data_key.seal(value_type, &nonce, aad, plaintext, value.as_mut_slice());
     Ok(value.finish(value_bytes))
 }
 

@@ -4,7 +4,7 @@ use envelope_core::error::ValueError;
 use envelope_core::format::{Head, SUITE, VERSION};
 use envelope_core::key_reference::{check_resolved, is_same_key};
 use envelope_core::keys::WrappedKey;
-use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::{self, Datum};
 
 use crate::call::{Call, Varlena, sql_functions, with_head};
 use crate::encoding::to_utf8;

@@ -5,6 +5,7 @@
 //!
 //! - `functions`: the SQL functions that encrypt and decrypt
 //! - `inspect`: the SQL functions that read headers
+//! - `trigger`: the trigger function that encrypts columns
 //! - `admin`: the SQL functions for the cache and the local key file
 //! - `statistics`: the SQL functions that show what happens
 //! - `warm`: the aggregate that unwraps many data keys at once
@@ -45,6 +46,7 @@ mod shared;
 mod statement;
 mod statistics;
 mod threads;
+mod trigger;
 mod waiting;
 mod warm;
 

@@ -59,4 +59,7 @@ pub enum ArgumentError {
     /// Names no single key without asking KMS: an alias, or a key id without its region and account.
     #[error("\"{0}\" is not a key ARN")]
     NotAKeyArn(String),
+    /// Not a JSON object that says how to encrypt a column: what is wrong.
+    #[error("invalid rule for a column: {0}")]
+    ColumnRule(String),
 }

@@ -12,6 +12,7 @@
 //! - [`allowed_keys`]: strict mode
 //! - [`broker`]: one holder of data keys for all sessions of a server
 //! - [`kms`]: the key providers behind one trait
+//! - [`column_rule`]: what an encrypting trigger is told about a column
 //! - [`error`]: what can go wrong with a value
 
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@
 pub mod allowed_keys;
 pub mod broker;
 pub mod cache;
+pub mod column_rule;
 pub mod context;
 pub mod error;
 pub mod format;

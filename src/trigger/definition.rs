@@ -1,0 +1,247 @@
+//! What a trigger is told in its arguments, resolved to the columns of its table, and kept until either changes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+use envelope_core::column_rule::{AadPart, ColumnRule};
+use envelope_core::context::EncryptionContext;
+use envelope_core::format::{NONCE_BYTES, ValueType};
+use pgrx::pg_sys::{self, Datum};
+use pgrx::prelude::*;
+use pgrx::tupdesc::PgTupleDesc;
+
+use crate::encoding::{from_utf8, to_utf8};
+use crate::error::Error;
+use crate::trigger::error::Fault;
+use crate::trigger::firing::Firing;
+
+/// A trigger's arguments.
+pub struct Definition {
+    relation: pg_sys::Oid,
+    /// One for each argument.
+    pub rules: Vec<Rule>,
+}
+
+/// How one column is encrypted.
+pub struct Rule {
+    /// What plaintext is written to.
+    pub source: Column,
+    /// What the encrypted value is stored in.
+    pub target: Column,
+    /// The type of the source.
+    pub value_type: ValueType,
+    /// The key.
+    pub key_id: String,
+    /// The encryption context.
+    pub context: EncryptionContext,
+    /// What values are bound to.
+    pub aad: Option<Vec<Part>>,
+    /// The last value that an INSERT made, if it is bound: EXCLUDED, if an UPDATE is next.
+    pub last_insert: RefCell<Option<LastInsert>>,
+}
+
+impl Rule {
+    /// Whether source and target are one column.
+    pub fn is_in_place(&self) -> bool {
+        self.source.number == self.target.number
+    }
+}
+
+/// A column of the table.
+pub struct Column {
+    /// Its number.
+    pub number: i32,
+    /// Its name, for errors.
+    pub name: String,
+    /// Its type, if that is a domain.
+    pub domain: Option<pg_sys::Oid>,
+}
+
+/// A part of an aad.
+pub enum Part {
+    /// Text in UTF-8.
+    Text(String),
+    /// The text of a column, from its type's output function.
+    Column(Column, pg_sys::Oid),
+}
+
+/// A bound value that was made for a row, and what it is bound to.
+pub struct LastInsert {
+    /// Tells it from all others.
+    pub nonce: [u8; NONCE_BYTES],
+    /// What it is bound to.
+    pub aad: Vec<u8>,
+}
+
+thread_local! {
+    /// By the trigger's object identifier. `None` until PostgreSQL has been told to report changes of tables.
+    static DEFINITIONS: RefCell<Option<HashMap<pg_sys::Oid, Rc<Definition>>>> = const { RefCell::new(None) };
+}
+
+/// The definition of a trigger.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn of(firing: &Firing<'_>) -> Result<Rc<Definition>, Error> {
+    let known = DEFINITIONS.with_borrow(|kept| kept.as_ref()?.get(&firing.trigger_oid()).cloned());
+    if let Some(definition) = known {
+        return Ok(definition);
+    }
+    if DEFINITIONS.with_borrow(Option::is_none) {
+        // SAFETY: the callback stays in memory as long as the process.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), Datum::null()) };
+        DEFINITIONS.set(Some(HashMap::new()));
+    }
+    let definition = Rc::new(Definition::resolve(firing)?);
+    DEFINITIONS.with_borrow_mut(|kept| {
+        kept.get_or_insert_default().insert(firing.trigger_oid(), Rc::clone(&definition));
+    });
+    Ok(definition)
+}
+
+/// PostgreSQL calls this when a table, its columns or its triggers have changed; with 0 for all tables. The map is never
+/// borrowed while PostgreSQL runs.
+#[pg_guard]
+unsafe extern "C-unwind" fn forget(_argument: Datum, relation: pg_sys::Oid) {
+    DEFINITIONS.with_borrow_mut(|kept| {
+        if let Some(kept) = kept {
+            kept.retain(|_, definition| relation != pg_sys::InvalidOid && definition.relation != relation);
+        }
+    });
+}
+
+impl Definition {
+    fn resolve(firing: &Firing<'_>) -> Result<Self, Error> {
+        let arguments = firing.arguments();
+        if arguments.is_empty() {
+            return Err(firing.error(Fault::NoArguments, None).into());
+        }
+        let columns = firing.columns();
+        let mut rules = Vec::with_capacity(arguments.len());
+        for (index, argument) in arguments.into_iter().enumerate() {
+            let json = to_utf8(argument.to_bytes())?;
+            let rule = ColumnRule::from_json(&String::from_utf8_lossy(&json))
+                .map_err(Fault::Argument)
+                .and_then(|rule| Rule::resolve(rule, &columns))
+                .map_err(|fault| firing.error(fault, Some(index + 1)))?;
+            rules.push(rule);
+        }
+        check_used_once(&rules).map_err(|fault| firing.error(fault, None))?;
+        Ok(Self { relation: firing.relation_oid(), rules })
+    }
+}
+
+impl Rule {
+    fn resolve(rule: ColumnRule, columns: &PgTupleDesc<'_>) -> Result<Self, Fault> {
+        let is_in_place = rule.source == rule.target;
+        let (source, attribute) = Column::find(rule.source, columns)?;
+        let value_type = match base_type(attribute) {
+            pg_sys::BYTEAOID => ValueType::Bytea,
+            pg_sys::TEXTOID | pg_sys::VARCHAROID if !is_in_place => ValueType::Text,
+            pg_sys::JSONBOID if !is_in_place => ValueType::Jsonb,
+            _ => return Err(Fault::SourceType(source.name, type_name(attribute))),
+        };
+        if attribute.attnotnull && !is_in_place {
+            return Err(Fault::SourceNotNull(source.name));
+        }
+        let (target, attribute) = Column::find(rule.target, columns)?;
+        if base_type(attribute) != pg_sys::BYTEAOID {
+            return Err(Fault::TargetType(target.name, type_name(attribute)));
+        }
+        let resolve_part = |part: &AadPart| match part {
+            AadPart::Text(text) => Ok(Part::Text(text.clone())),
+            AadPart::Column(name) => Part::of_column(name.clone(), columns),
+        };
+        let aad = rule.aad.map(|aad| aad.parts().iter().map(resolve_part).collect::<Result<_, _>>()).transpose()?;
+        Ok(Self {
+            source,
+            target,
+            value_type,
+            key_id: rule.key_id,
+            context: rule.encryption_context,
+            aad,
+            last_insert: RefCell::new(None),
+        })
+    }
+}
+
+impl Part {
+    /// A column whose text is the same in every session.
+    fn of_column(name: String, columns: &PgTupleDesc<'_>) -> Result<Self, Fault> {
+        let (column, attribute) = Column::find(name, columns)?;
+        match base_type(attribute) {
+            pg_sys::INT2OID
+            | pg_sys::INT4OID
+            | pg_sys::INT8OID
+            | pg_sys::NUMERICOID
+            | pg_sys::UUIDOID
+            | pg_sys::TEXTOID
+            | pg_sys::VARCHAROID => {}
+            _ => return Err(Fault::AadType(column.name, type_name(attribute))),
+        }
+        let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
+        // SAFETY: looks a type of the catalog up.
+        unsafe { pg_sys::getTypeOutputInfo(attribute.atttypid, &mut output, &mut is_varlena) };
+        Ok(Self::Column(column, output))
+    }
+}
+
+impl Column {
+    /// A column by its name, which is in UTF-8.
+    fn find<'a>(
+        name: String,
+        columns: &'a PgTupleDesc<'_>,
+    ) -> Result<(Self, &'a pg_sys::FormData_pg_attribute), Fault> {
+        // A name that the database's encoding does not have is the name of no column.
+        let found = from_utf8(name.as_bytes()).ok().and_then(|wanted| {
+            columns.iter().find(|attribute| {
+                // SAFETY: a name of the catalog is a C string.
+                let attribute_name = unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) };
+                !attribute.attisdropped && attribute_name.to_bytes() == &*wanted
+            })
+        });
+        let Some(attribute) = found else {
+            return Err(Fault::NoColumn(name));
+        };
+        if attribute.attgenerated != 0 {
+            return Err(Fault::Generated(name));
+        }
+        let domain = (base_type(attribute) != attribute.atttypid).then_some(attribute.atttypid);
+        Ok((Self { number: attribute.attnum.into(), name, domain }, attribute))
+    }
+}
+
+/// A trigger that reads what another argument writes would depend on their order.
+fn check_used_once(rules: &[Rule]) -> Result<(), Fault> {
+    let mut written = Vec::new();
+    for rule in rules {
+        let target = (!rule.is_in_place()).then_some(&rule.target);
+        for column in [&rule.source].into_iter().chain(target) {
+            if written.contains(&column.number) {
+                return Err(Fault::UsedTwice(column.name.clone()));
+            }
+            written.push(column.number);
+        }
+    }
+    let parts = rules.iter().flat_map(|rule| rule.aad.iter().flatten());
+    for part in parts {
+        if let Part::Column(column, _) = part
+            && written.contains(&column.number)
+        {
+            return Err(Fault::UsedTwice(column.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn base_type(attribute: &pg_sys::FormData_pg_attribute) -> pg_sys::Oid {
+    // SAFETY: looks a type of the catalog up.
+    unsafe { pg_sys::getBaseType(attribute.atttypid) }
+}
+
+fn type_name(attribute: &pg_sys::FormData_pg_attribute) -> String {
+    // SAFETY: returns a C string for every type.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be(attribute.atttypid)) }.to_string_lossy().into_owned()
+}
