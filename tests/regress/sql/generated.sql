@@ -18,7 +18,31 @@ SELECT env_decrypt(email_enc, 'account:' || id) FROM account WHERE id = 1;
 -- env_encrypt itself is refused there: it is VOLATILE.
 CREATE TABLE refused (email text, email_enc bytea GENERATED ALWAYS AS (env_encrypt(email, 'local:generated')) STORED);
 \echo :SQLSTATE
+-- The plaintext is still there.
+SELECT id, email FROM account WHERE id = 1;
 DROP TABLE account;
+
+-- Columns that are computed from an encrypted one: they name its key without reading it, follow each change, and can be
+-- indexed, granted and referenced by themselves.
+CREATE TABLE keyed (
+    id int PRIMARY KEY,
+    secret bytea,
+    key_id text GENERATED ALWAYS AS (env_key_id(secret)) STORED,
+    dek_id bytea GENERATED ALWAYS AS (env_dek_id(secret)) STORED
+);
+CREATE INDEX keyed_key ON keyed (key_id);
+SELECT env_local_create_key('generated_2');
+INSERT INTO keyed SELECT i, env_encrypt('secret ' || i, 'local:generated') FROM generate_series(1, 3) AS i;
+INSERT INTO keyed VALUES (4, NULL);
+UPDATE keyed SET secret = env_encrypt('moved', 'local:generated_2') WHERE id = 2;
+SELECT id, key_id, dek_id IS NOT DISTINCT FROM env_dek_id(secret) AS same_dek FROM keyed ORDER BY id;
+SET enable_seqscan = off;
+EXPLAIN (COSTS OFF) SELECT id FROM keyed WHERE key_id = 'local:generated_2';
+RESET enable_seqscan;
+-- They make the column take nothing but encrypted values: there is no key to compute.
+INSERT INTO keyed VALUES (5, 'plain');
+\echo :SQLSTATE
+DROP TABLE keyed;
 
 -- The label's cost: constant arguments are evaluated once, and both rows get the same value.
 SELECT count(DISTINCT v) FROM (SELECT env_encrypt_generated('x'::text, 'local:generated') AS v FROM generate_series(1, 2)) AS s;
