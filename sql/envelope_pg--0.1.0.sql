@@ -452,3 +452,183 @@ COMMENT ON FUNCTION env_local_create_key(text) IS
     'create a key of the local provider in the file envelope_pg.local_keyring; returns its key id';
 COMMENT ON FUNCTION env_local_rotate_key(text) IS
     'add a version to a key of the local provider; older values still open; returns the version';
+
+-- Inventory: where encrypted values are, and under which keys. Headers only: no KMS call, and no right to decrypt needed.
+-- SECURITY INVOKER, so that nobody learns of tables he may not read; what could not be read is said.
+
+CREATE FUNCTION env_inventory_columns(schema name DEFAULT NULL)
+    RETURNS TABLE (relation regclass, column_name name, obstacle text)
+    LANGUAGE plpgsql STABLE PARALLEL UNSAFE CALLED ON NULL INPUT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF schema IS NOT NULL THEN
+        PERFORM quote_ident(schema)::regnamespace;
+    END IF;
+    RETURN QUERY
+        WITH RECURSIVE holder (type, is_bytea) AS (
+            -- Types with bytea in them: domains, arrays, composites.
+            SELECT 'bytea'::regtype::oid, true
+            UNION
+            SELECT t.oid, h.is_bytea AND t.typtype = 'd'
+            FROM holder AS h
+            JOIN pg_type AS t
+                ON t.typbasetype = h.type
+                OR t.typelem = h.type
+                OR (t.typtype = 'c' AND EXISTS (
+                    SELECT FROM pg_attribute AS part
+                    WHERE part.attrelid = t.typrelid AND part.atttypid = h.type AND part.attnum > 0 AND NOT part.attisdropped))
+        )
+        SELECT c.oid::regclass, a.attname,
+               CASE
+                   WHEN c.relkind = 'f' THEN 'foreign table'
+                   WHEN NOT h.is_bytea THEN 'type ' || format_type(a.atttypid, a.atttypmod)
+                   WHEN pg_is_other_temp_schema(n.oid) THEN 'temporary table of another session'
+                   WHEN c.relpersistence = 'u' AND pg_is_in_recovery() THEN 'unlogged table on a standby'
+                   WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN 'no USAGE on the schema'
+                   WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN 'no SELECT on the table'
+                   WHEN row_security_active(c.oid) THEN 'row-level security hides rows'
+               END
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        JOIN holder AS h ON h.type = a.atttypid
+        WHERE (c.relkind IN ('r', 'f') OR (c.relkind = 'm' AND c.relispopulated))
+          AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+          AND (schema IS NULL OR n.nspname = schema)
+        ORDER BY n.nspname, c.relname, a.attnum;
+END
+$$;
+
+CREATE FUNCTION env_inventory(schema name DEFAULT NULL)
+    RETURNS TABLE (
+        relation regclass,
+        column_name name,
+        content text,
+        key_id text,
+        rows bigint,
+        deks bigint,
+        first_block bigint,
+        last_block bigint,
+        detail text
+    )
+    LANGUAGE plpgsql STABLE PARALLEL UNSAFE CALLED ON NULL INPUT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    target record;
+BEGIN
+    FOR target IN
+        SELECT c.relation, array_agg(c.column_name) AS columns, array_agg(c.obstacle) AS obstacles,
+               string_agg(format('(%L::name, t.%I::bytea)', c.column_name, c.column_name), ', ')
+                   FILTER (WHERE c.obstacle IS NULL) AS values_list
+        FROM (SELECT * FROM @extschema@.env_inventory_columns(schema) WITH ORDINALITY) AS c
+        GROUP BY c.relation
+        ORDER BY min(c.ordinality)
+    LOOP
+        IF target.values_list IS NOT NULL THEN
+            BEGIN
+                -- One pass over the table for all of its columns, grouped so that parallel workers can share it.
+                RETURN QUERY EXECUTE format($query$
+                    WITH head AS (
+                        SELECT v.column_name, h.content,
+                               CASE h.content WHEN 'envelope' THEN @extschema@.env_key_ids(v.value) END AS key_ids,
+                               CASE h.content WHEN 'envelope' THEN @extschema@.env_dek_id(v.value) END AS dek_id,
+                               count(*) AS rows, min(t.ctid) AS first_row, max(t.ctid) AS last_row
+                        FROM ONLY %1$s AS t
+                        CROSS JOIN LATERAL (VALUES %2$s) AS v (column_name, value)
+                        CROSS JOIN LATERAL (SELECT CASE
+                            WHEN v.value IS NULL THEN 'null'
+                            WHEN @extschema@.env_is_envelope(v.value) THEN 'envelope'
+                            -- Damaged, or of a later release. Other data begins so once in a million values.
+                            WHEN substr(v.value, 1, 3) BETWEEN '\xf64501' AND '\xf6450f' THEN 'unreadable'
+                            ELSE 'no envelope'
+                        END) AS h (content)
+                        GROUP BY 1, 2, 3, 4
+                    ), listed AS (
+                        SELECT *, bool_or(head.content IN ('envelope', 'unreadable')) OVER (PARTITION BY head.column_name) AS is_listed
+                        FROM head
+                    )
+                    SELECT %3$L::regclass, l.column_name, l.content, k.key_id, sum(l.rows)::bigint,
+                           CASE l.content WHEN 'envelope' THEN count(DISTINCT l.dek_id) END,
+                           (min(l.first_row)::text::point)[0]::bigint, (max(l.last_row)::text::point)[0]::bigint, NULL::text
+                    FROM listed AS l
+                    LEFT JOIN LATERAL (SELECT DISTINCT unnest(l.key_ids)) AS k (key_id) ON true
+                    WHERE l.is_listed
+                    GROUP BY l.column_name, l.content, k.key_id
+                    ORDER BY array_position(%4$L::name[], l.column_name), l.content, k.key_id
+                    $query$, target.relation, target.values_list, target.relation::oid, target.columns);
+            EXCEPTION
+                -- Such as a damaged page. A cancel is not caught.
+                WHEN OTHERS THEN
+                    target.obstacles := (SELECT array_agg(coalesce(o, SQLERRM)) FROM unnest(target.obstacles) AS o);
+            END;
+        END IF;
+        RETURN QUERY
+            SELECT target.relation, o.column_name, 'not examined', NULL::text, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, o.obstacle
+            FROM unnest(target.columns, target.obstacles) AS o (column_name, obstacle)
+            WHERE o.obstacle IS NOT NULL;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION env_key_usage(key_id text)
+    RETURNS TABLE (
+        relation regclass,
+        column_name name,
+        state text,
+        stored_key_id text,
+        rows bigint,
+        deks bigint,
+        detail text
+    )
+    LANGUAGE plpgsql STABLE PARALLEL UNSAFE CALLED ON NULL INPUT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    wanted_key_id CONSTANT text := key_id;
+BEGIN
+    -- An alias or a null is an error, also where there is no value to compare with.
+    PERFORM @extschema@.env_is_same_key(wanted_key_id, wanted_key_id);
+    RETURN QUERY
+        WITH examined AS MATERIALIZED (
+            SELECT * FROM @extschema@.env_inventory()
+        ), finding AS MATERIALIZED (
+            SELECT e.relation, e.column_name, e.key_id, e.rows, e.deks, e.detail,
+                   CASE e.content WHEN 'envelope' THEN 'in use' ELSE e.content END AS state
+            FROM examined AS e
+            WHERE e.content IN ('not examined', 'unreadable')
+               OR (e.content = 'envelope' AND @extschema@.env_is_same_key(e.key_id, wanted_key_id))
+        ), total AS (
+            SELECT count(*) AS columns, count(DISTINCT c.relation) AS relations
+            FROM @extschema@.env_inventory_columns() AS c
+        )
+        SELECT NULL::regclass, NULL::name,
+               CASE
+                   WHEN bool_or(f.state = 'in use') THEN 'in use'
+                   WHEN bool_or(f.state IS NOT NULL) THEN 'incomplete'
+                   ELSE 'not in use'
+               END,
+               wanted_key_id, coalesce(sum(f.rows) FILTER (WHERE f.state = 'in use'), 0)::bigint, NULL::bigint,
+               format('database %s: %s of %s bytea columns in %s relations examined', current_database(),
+                      total.columns - count(*) FILTER (WHERE f.state = 'not examined'), total.columns, total.relations)
+        FROM total LEFT JOIN finding AS f ON true
+        GROUP BY total.columns, total.relations
+        UNION ALL
+        SELECT f.relation, f.column_name, f.state, f.key_id, f.rows, f.deks, f.detail FROM finding AS f;
+END
+$$;
+
+REVOKE ALL ON FUNCTION env_inventory_columns(name), env_inventory(name), env_key_usage(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION env_inventory_columns(name), env_inventory(name), env_key_usage(text)
+    TO envelope_rotate, envelope_admin;
+
+COMMENT ON FUNCTION env_inventory_columns(name) IS
+    'columns that can hold encrypted values, and what keeps env_inventory from examining them';
+COMMENT ON FUNCTION env_inventory(name) IS
+    'bytea columns that hold encrypted values: rows, data keys and blocks for each key, from the headers of all rows';
+COMMENT ON FUNCTION env_key_usage(text) IS
+    'whether any value of this database needs a key; the first row is the answer, the others are the proof';
