@@ -3,8 +3,10 @@
 //! Keys are handed out as `Rc`: they are wiped when the cache has dropped them and the call that uses them ends.
 //!
 //! - [`CachedKey`]: a data key, and whether its provider consents to its use
+//! - [`RewrappedKeys`]: what rotation has had rewrapped, which is not secret
 
 mod cached_key;
+mod rewrapped_keys;
 
 use std::cell::Cell;
 use std::num::NonZeroUsize;
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::EncryptionContext;
 use crate::value::DataKey;
 pub use cached_key::{CachedKey, Consent};
+pub use rewrapped_keys::{Rewrapped, RewrappedKeys};
 
 /// How long and how much a data key may be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,6 +4,10 @@
 //! F6 45 | version | suite | type | flags | commitment 32 | u16 length, encryption context     the header
 //! u16 length, wrapped keys | nonce 24 | ciphertext | tag 16
 //! ```
+//!
+//! - [`rotation`]: the same value under other wrapped keys
+
+pub mod rotation;
 
 use std::fmt;
 
@@ -11,6 +15,7 @@ use crate::context::EncryptionContext;
 use crate::error::ValueError;
 use crate::key_reference;
 use crate::keys::{Commitment, Provider, WrappedKey};
+use rotation::{STANZA_FIXED_BYTES, WrappedKeys};
 
 /// The first two bytes. F6 never occurs in UTF-8.
 pub const MAGIC: [u8; 2] = [0xf6, 0x45];
@@ -27,8 +32,6 @@ const TYPE_OFFSET: usize = 4;
 const FLAGS_OFFSET: usize = 5;
 const COMMITMENT_OFFSET: usize = 6;
 const CONTEXT_LENGTH_OFFSET: usize = 38;
-/// A provider byte and a length in front of each wrapped key.
-const STANZA_FIXED_BYTES: usize = 3;
 
 /// The SQL type that a value was encrypted from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -295,18 +298,7 @@ impl Preamble {
         bytes.extend(u16::try_from(context.as_bytes().len()).ok()?.to_be_bytes());
         bytes.extend(context.as_bytes());
         let header_end = bytes.len();
-        let mut stanzas = Vec::new();
-        for wrapped in wrapped_keys {
-            let reference = key_reference::write(&wrapped.key_id)?;
-            let stanza_bytes = 1 + reference.len() + wrapped.wrapped_dek.len();
-            stanzas.push(wrapped.provider as u8);
-            stanzas.extend(u16::try_from(stanza_bytes).ok()?.to_be_bytes());
-            stanzas.push(u8::try_from(reference.len()).ok()?);
-            stanzas.extend(&reference);
-            stanzas.extend(&wrapped.wrapped_dek);
-        }
-        bytes.extend(u16::try_from(stanzas.len()).ok()?.to_be_bytes());
-        bytes.extend(stanzas);
+        bytes.extend(WrappedKeys::write(wrapped_keys)?.as_bytes());
         Some(Self { bytes: bytes.into(), header_end })
     }
 

@@ -1,5 +1,7 @@
 //! Whole values: the format and the suite together.
 
+use zeroize::Zeroizing;
+
 use crate::context::EncryptionContext;
 use crate::error::ValueError;
 use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, ValueType};
@@ -106,6 +108,39 @@ impl DataKey {
         })?;
         if head.flags.padded { unpadded_bytes(plaintext) } else { Ok(plaintext.len()) }
     }
+
+    /// Whether a value opens to exactly this plaintext.
+    #[must_use]
+    pub fn opens_to(&self, envelope: &Envelope<'_>, aad: Option<&[u8]>, plaintext: &[u8]) -> bool {
+        let mut opened = Zeroizing::new(vec![0; envelope.ciphertext.len()]);
+        self.open(envelope, aad, &mut opened).is_ok_and(|bytes| opened[..bytes] == *plaintext)
+    }
+
+    /// Opens a value with the data key `opener` and seals it with this one into `value`: type, flags and aad stay. The
+    /// plaintext does not leave this function.
+    ///
+    /// # Errors
+    /// [`ValueError::AuthenticationFailed`]; nothing is then written.
+    ///
+    /// # Panics
+    /// Unless `value` has [`Self::value_bytes`] of the ciphertext.
+    pub fn reseal(
+        &self,
+        opener: &DataKey,
+        envelope: &Envelope<'_>,
+        nonce: &[u8; NONCE_BYTES],
+        aad: Option<&[u8]>,
+        value: &mut [u8],
+    ) -> Result<(), ValueError> {
+        // With its padding, if it has one.
+        let mut plaintext = Zeroizing::new(vec![0; envelope.ciphertext.len()]);
+        opener.open(envelope, aad, &mut plaintext)?;
+        let parts = self.preamble.write(envelope.head.value_type, envelope.head.flags, nonce, value);
+        with_associated_data(parts.header, aad, |associated_data| {
+            self.sealing_key.cipher().seal(nonce, associated_data, &plaintext, parts.ciphertext, parts.tag);
+        });
+        Ok(())
+    }
 }
 
 /// Checks that an aad is given exactly if the value was sealed with one: known before any key is.
@@ -141,6 +176,60 @@ fn unpadded_bytes(padded: &[u8]) -> Result<usize, ValueError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Provider;
+
+    fn data_key(byte: u8) -> DataKey {
+        let wrapped = WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek: vec![byte; 65] };
+        let dek = Dek::take_from(&mut [byte; 32]).expect("32 bytes");
+        DataKey::generated(dek, wrapped, &EncryptionContext::default()).expect("it fits")
+    }
+
+    /// A value with a padded plaintext, which no function writes yet.
+    fn padded(key: &DataKey, padded_plaintext: &[u8]) -> Vec<u8> {
+        let mut value = vec![0; key.value_bytes(padded_plaintext.len())];
+        let parts =
+            key.preamble.write(ValueType::Jsonb, Flags { aad: true, padded: true }, &[1; NONCE_BYTES], &mut value);
+        let cipher = key.sealing_key.cipher();
+        with_associated_data(parts.header, Some(b"row"), |associated_data| {
+            cipher.seal(&[1; NONCE_BYTES], associated_data, padded_plaintext, parts.ciphertext, parts.tag);
+        });
+        value
+    }
+
+    #[test]
+    fn resealing_keeps_type_flags_aad_and_padding() {
+        let (old, new) = (data_key(1), data_key(2));
+        let value = padded(&old, b"text\x80\0\0");
+        let envelope = Envelope::parse(&value).expect("a value");
+        let mut resealed = vec![0; new.value_bytes(envelope.ciphertext.len())];
+        new.reseal(&old, &envelope, &[2; NONCE_BYTES], Some(b"row"), &mut resealed).expect("it opens");
+        let resealed = Envelope::parse(&resealed).expect("a value");
+        assert_eq!(resealed.head.value_type, ValueType::Jsonb);
+        assert_eq!(resealed.head.flags, envelope.head.flags);
+        assert_eq!(resealed.head.dek_identity(), new.identity());
+        let mut plaintext = [0; 7];
+        assert_eq!(new.open(&resealed, Some(b"row"), &mut plaintext), Ok(4));
+        assert_eq!(plaintext, *b"text\x80\0\0");
+        assert!(old.open(&resealed, Some(b"row"), &mut plaintext).is_err());
+        assert!(new.open(&resealed, Some(b"another"), &mut plaintext).is_err());
+        assert!(new.opens_to(&resealed, Some(b"row"), b"text"));
+        assert!(!new.opens_to(&resealed, Some(b"row"), b"text\x80\0\0"));
+        assert!(!new.opens_to(&resealed, Some(b"row"), b""));
+        assert!(!new.opens_to(&resealed, Some(b"another"), b"text"));
+    }
+
+    #[test]
+    fn what_does_not_open_is_not_resealed() {
+        let (old, new) = (data_key(1), data_key(2));
+        let value = padded(&old, b"text\x80");
+        let envelope = Envelope::parse(&value).expect("a value");
+        let mut resealed = vec![0x55; new.value_bytes(envelope.ciphertext.len())];
+        for (opener, aad) in [(&new, Some(&b"row"[..])), (&old, Some(b"another")), (&old, None)] {
+            let result = new.reseal(opener, &envelope, &[2; NONCE_BYTES], aad, &mut resealed);
+            assert_eq!(result, Err(ValueError::AuthenticationFailed));
+            assert!(resealed.iter().all(|byte| *byte == 0x55));
+        }
+    }
 
     #[test]
     fn associated_data_is_the_header_and_the_aad() {
