@@ -632,3 +632,1144 @@ COMMENT ON FUNCTION env_inventory(name) IS
     'bytea columns that hold encrypted values: rows, data keys and blocks for each key, from the headers of all rows';
 COMMENT ON FUNCTION env_key_usage(text) IS
     'whether any value of this database needs a key; the first row is the answer, the others are the proof';
+
+-- Rotation. Values of one key, or of one data key, are brought under another.
+
+CREATE FUNCTION env_rewrap(value bytea, to_key text) RETURNS bytea
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rewrap';
+
+CREATE FUNCTION env_reencrypt(value bytea, to_key text) RETURNS bytea
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_reencrypt';
+
+CREATE FUNCTION env_reencrypt(value bytea, to_key text, aad text) RETURNS bytea
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_reencrypt';
+
+CREATE FUNCTION env_opens_to(value bytea, plaintext text) RETURNS boolean
+    LANGUAGE C STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_opens_to_text';
+
+CREATE FUNCTION env_opens_to(value bytea, plaintext text, aad text) RETURNS boolean
+    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_opens_to_text';
+
+CREATE FUNCTION env_opens_to(value bytea, plaintext bytea) RETURNS boolean
+    LANGUAGE C STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_opens_to_bytea';
+
+CREATE FUNCTION env_opens_to(value bytea, plaintext bytea, aad text) RETURNS boolean
+    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_opens_to_bytea';
+
+CREATE FUNCTION env_opens_to(value bytea, plaintext jsonb) RETURNS boolean
+    LANGUAGE C STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_opens_to_jsonb';
+
+CREATE FUNCTION env_opens_to(value bytea, plaintext jsonb, aad text) RETURNS boolean
+    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_opens_to_jsonb';
+
+CREATE FUNCTION env_dek_stub(value bytea) RETURNS bytea
+    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_dek_stub';
+
+-- What env_rotate is made of. NULL as to_key of env_reencrypt_warm: the values will be opened only.
+
+CREATE FUNCTION env_rewrap_warm(values_or_stubs bytea[], to_key text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rewrap_warm';
+
+CREATE FUNCTION env_reencrypt_warm(values_or_stubs bytea[], to_key text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_reencrypt_warm';
+
+CREATE FUNCTION env_rewrap_target(to_key text) RETURNS text
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rewrap_target';
+
+CREATE FUNCTION env_rotation_lock(lock_key bigint) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'env_rotation_lock';
+
+CREATE FUNCTION env_rotation_unlock(lock_key bigint) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'env_rotation_unlock';
+
+CREATE FUNCTION env_rotation_kms_calls() RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'env_rotation_kms_calls';
+
+-- The runs, and how far each has come: changed in the transaction of each batch, so that a run resumes exactly. Not
+-- dumped: block numbers mean nothing elsewhere. Members of envelope_rotate can write here, so nothing in these tables is
+-- ever run as SQL or decides which key is used; that comes from the arguments of each CALL.
+
+CREATE TABLE env_rotation_run (
+    run_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation       oid NOT NULL,
+    column_number  smallint NOT NULL,
+    relation_name  text NOT NULL,
+    column_name    name NOT NULL,
+    method         text NOT NULL CHECK (method IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt')),
+    parameters     jsonb NOT NULL,
+    lock_key       bigint NOT NULL,
+    status         text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'done', 'abandoned')),
+    pass           integer NOT NULL DEFAULT 0,
+    leaf           oid NOT NULL DEFAULT 0,
+    leaf_blocks    bigint NOT NULL DEFAULT 0,
+    next_block     bigint NOT NULL DEFAULT 0,
+    blocks_done    bigint NOT NULL DEFAULT 0,
+    blocks_total   bigint NOT NULL DEFAULT 0,
+    pass_changed   bigint NOT NULL DEFAULT 0,
+    pass_left      bigint NOT NULL DEFAULT 0,
+    not_envelopes  bigint NOT NULL DEFAULT 0,
+    failures       bigint NOT NULL DEFAULT 0,
+    rows_done      bigint NOT NULL DEFAULT 0,
+    rows_estimated bigint NOT NULL DEFAULT 0,
+    kms_calls      bigint NOT NULL DEFAULT 0,
+    seconds        double precision NOT NULL DEFAULT 0,
+    started_by     name NOT NULL DEFAULT CURRENT_USER,
+    started        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    updated        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    finished       timestamptz
+) WITH (fillfactor = 50);
+
+CREATE UNIQUE INDEX env_rotation_run_open ON env_rotation_run (relation, column_number) WHERE status = 'open';
+
+-- Data keys that a reencrypting run has met: those that it replaces, and those that it seals with.
+CREATE TABLE env_rotation_dek (
+    run_id bigint NOT NULL REFERENCES env_rotation_run ON DELETE CASCADE,
+    dek_id bytea NOT NULL,
+    is_new boolean NOT NULL,
+    PRIMARY KEY (run_id, dek_id)
+);
+
+-- Rows of the current or last pass that were left alone, at most 1000 a run. With tid NULL: all of a data key.
+CREATE TABLE env_rotation_failure (
+    failure_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id     bigint NOT NULL REFERENCES env_rotation_run ON DELETE CASCADE,
+    relation   oid NOT NULL,
+    tid        tid,
+    dek_id     bytea,
+    row_count  bigint NOT NULL,
+    sqlstate   text NOT NULL,
+    message    text NOT NULL
+);
+
+CREATE INDEX env_rotation_failure_run ON env_rotation_failure (run_id);
+
+CREATE FUNCTION env_rotation_lock_key(relation oid, column_number smallint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+    RETURN pg_catalog.hashtextextended(pg_catalog.format('envelope_pg rotation of %s.%s', relation, column_number), 0);
+
+CREATE FUNCTION env_rotation_leaves(relation oid) RETURNS TABLE (leaf oid, kind "char")
+    LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE tree (member) AS (
+        SELECT $1
+        UNION
+        SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = member
+    )
+    SELECT oid, relkind FROM tree JOIN pg_class ON oid = member WHERE relkind IN ('r', 'f') ORDER BY oid
+$$;
+
+-- What an error of a batch or of a row means for the run: 'row' is left alone, 'later' is tried in the next pass, 'stop'
+-- ends the CALL, which then resumes.
+CREATE FUNCTION env_rotation_triage(error_code text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE
+        WHEN error_code IN ('40001', '40P01', '55P03') THEN 'later'
+        WHEN left(error_code, 2) IN ('22', '23', '44')
+            OR error_code IN ('0A000', '42501', '42704', '42804', '55000', 'P0001') THEN 'row'
+        ELSE 'stop'
+    END
+$$;
+
+CREATE FUNCTION env_rotation_fail(
+    run bigint, leaf oid, row_tid tid, stub bytea, row_count bigint, error_code text, message text
+) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO @extschema@.env_rotation_failure (run_id, relation, tid, dek_id, row_count, sqlstate, message)
+    SELECT $1, $2, $3, @extschema@.env_dek_id($4), $5, $6,
+           -- Messages of this extension have no data in them; what triggers and casts say may.
+           CASE WHEN $6 IN ('22000', '22P03', '0A000', '42804', '22004', '22023', '42501', '55000', '42704', '22P05',
+                            '22001', '23514', '23502') THEN $7 ELSE '(left out, as it may quote data)' END
+    WHERE (SELECT count(*) FROM @extschema@.env_rotation_failure AS f WHERE f.run_id = $1) < 1000;
+    UPDATE @extschema@.env_rotation_run AS r SET failures = r.failures + $5 WHERE r.run_id = $1;
+END
+$$;
+
+-- Checks everything that can be known at the start, takes the run's lock, and finds the run that this CALL resumes or
+-- makes a new one.
+CREATE FUNCTION env_rotation_begin(p jsonb) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    root oid := (p ->> 'relation')::oid;
+    rotated name := p ->> 'column';
+    wanted jsonb := p - ARRAY['batch_blocks', 'on_locked', 'max_rows_per_second', 'max_passes', 'max_failures'];
+    method text := p ->> 'method';
+    class pg_class;
+    attribute pg_attribute;
+    member record;
+    is_distributed boolean := false;
+    run @extschema@.env_rotation_run;
+    lock_key bigint;
+    foreign_leaves bigint;
+    named name;
+BEGIN
+    SELECT * INTO class FROM pg_class WHERE oid = root;
+    IF NOT FOUND THEN
+        RAISE 'relation must be a table' USING ERRCODE = 'undefined_table';
+    END IF;
+    IF class.relkind NOT IN ('r', 'p') THEN
+        RAISE '% is not a table', root::regclass USING ERRCODE = 'wrong_object_type',
+            HINT = 'Name the table itself, not a view or a foreign table.';
+    END IF;
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL THEN
+        EXECUTE 'SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = $1::regclass)'
+            INTO is_distributed USING root;
+        IF is_distributed THEN
+            RAISE '% is a distributed table', root::regclass USING ERRCODE = 'feature_not_supported',
+                HINT = 'Rotate its shards on the workers, or use UPDATE ... SET c = (SELECT env_rewrap(c, key)).';
+        END IF;
+    END IF;
+    IF method NOT IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt') OR method IS NULL THEN
+        RAISE 'unknown method "%"', method USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'The methods are rewrap and reencrypt.';
+    END IF;
+    IF (p ->> 'on_locked') IS NULL OR (p ->> 'on_locked') NOT IN ('skip', 'wait') THEN
+        RAISE 'unknown value "%" of on_locked', p ->> 'on_locked' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'The values are skip and wait.';
+    END IF;
+    IF (p ->> 'batch_blocks')::bigint < 1 OR (p ->> 'max_rows_per_second')::numeric <= 0
+        OR coalesce((p ->> 'max_passes')::bigint < 1, true) OR coalesce((p ->> 'max_failures')::bigint < 0, true) THEN
+        RAISE 'limits of a run must be positive' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF method <> 'decrypt' THEN
+        -- Says what is wrong with a key id, and asks nobody.
+        PERFORM @extschema@.env_rewrap_target(p ->> 'to_key');
+    END IF;
+    IF (p ->> 'from_key') !~ '^(local:|arn:[^:]+:kms:[^:]+:[0-9]+:key/)' THEN
+        RAISE 'invalid from_key "%"', p ->> 'from_key' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Give it as env_key_id shows it: a key ARN or local:name, not an alias.';
+    END IF;
+    IF p ? 'aad_column' AND p ? 'aad_expression' THEN
+        RAISE 'aad_column and aad_expression exclude each other' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH named IN ARRAY array_remove(ARRAY[rotated, p ->> 'source', p ->> 'target', p ->> 'aad_column']::name[], NULL)
+    LOOP
+        SELECT * INTO attribute FROM pg_attribute
+        WHERE attrelid = root AND attname = named AND attnum > 0 AND NOT attisdropped;
+        IF NOT FOUND THEN
+            RAISE 'column "%" of relation % does not exist', named, root::regclass USING ERRCODE = 'undefined_column';
+        END IF;
+    END LOOP;
+    SELECT * INTO STRICT attribute FROM pg_attribute WHERE attrelid = root AND attname = rotated AND NOT attisdropped;
+    IF @extschema@.env_rotation_type(root, coalesce(p ->> 'source', rotated)::name) IS NULL
+        OR @extschema@.env_rotation_type(root, coalesce(p ->> 'target', rotated)::name) IS NULL
+        OR @extschema@.env_rotation_type(root,
+            CASE method WHEN 'decrypt' THEN p ->> 'source' ELSE rotated END::name) <> 'bytea' THEN
+        RAISE 'column of relation % has the wrong type', root::regclass USING ERRCODE = 'datatype_mismatch',
+            HINT = 'Encrypted values are bytea; plaintext is text, varchar, bytea or jsonb.';
+    END IF;
+    IF attribute.attgenerated <> '' THEN
+        RAISE 'column "%" of relation % is generated', rotated, root::regclass USING ERRCODE = 'generated_always',
+            HINT = 'UPDATE the table: that computes the column again, under a new data key if env_cache_flush() was called.';
+    END IF;
+    IF (p ->> 'clear_source')::boolean AND EXISTS (SELECT FROM pg_attribute
+        WHERE attrelid = root AND attname = p ->> 'source' AND (attnotnull OR attgenerated <> '')) THEN
+        RAISE 'column "%" of relation % cannot be cleared', p ->> 'source', root::regclass
+            USING ERRCODE = 'not_null_violation', HINT = 'ALTER TABLE ... ALTER COLUMN ... DROP NOT NULL first.';
+    END IF;
+    FOR member IN SELECT leaf FROM @extschema@.env_rotation_leaves(root) WHERE kind = 'r' LOOP
+        IF row_security_active(member.leaf) THEN
+            RAISE 'row-level security hides rows of % from role %', member.leaf::regclass, current_user
+                USING ERRCODE = 'insufficient_privilege', HINT = 'Use a role with BYPASSRLS, or the owner of the table.';
+        END IF;
+        IF NOT has_table_privilege(member.leaf, 'SELECT')
+            OR NOT has_column_privilege(member.leaf, rotated::text, 'UPDATE') THEN
+            RAISE 'role % needs SELECT and UPDATE on %', current_user, member.leaf::regclass
+                USING ERRCODE = 'insufficient_privilege',
+                HINT = 'Batches go to each partition itself, so a grant on the partitioned table is not enough.';
+        END IF;
+    END LOOP;
+    lock_key := @extschema@.env_rotation_lock_key(root, attribute.attnum);
+    IF NOT @extschema@.env_rotation_lock(lock_key) THEN
+        RAISE 'another run works on column "%" of relation %', rotated, root::regclass
+            USING ERRCODE = 'object_in_use', HINT = 'See SELECT * FROM env_rotation.';
+    END IF;
+    SELECT * INTO run FROM @extschema@.env_rotation_run AS r
+    WHERE r.relation = root AND r.column_number = attribute.attnum AND r.status = 'open' FOR UPDATE;
+    IF FOUND AND (run.method <> method OR run.parameters <> wanted) THEN
+        RAISE 'run % of this column is not finished, and is another one', run.run_id
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+            DETAIL = format('Its parameters: %s.', run.parameters),
+            HINT = format('Give the same parameters to resume it, or SELECT env_rotation_abandon(%s).', run.run_id);
+    ELSIF FOUND THEN
+        RAISE NOTICE 'run % resumes: pass %, % of % blocks, % rows done',
+            run.run_id, run.pass, run.blocks_done, run.blocks_total, run.rows_done;
+        RETURN run.run_id;
+    END IF;
+    SELECT count(*) INTO foreign_leaves FROM @extschema@.env_rotation_leaves(root) WHERE kind = 'f';
+    IF foreign_leaves > 0 THEN
+        RAISE WARNING '% foreign partitions of % are left alone', foreign_leaves, root::regclass
+            USING HINT = 'Rotate them on their own servers.';
+    END IF;
+    INSERT INTO @extschema@.env_rotation_run
+        (relation, column_number, relation_name, column_name, method, parameters, lock_key, rows_estimated)
+    SELECT root, attribute.attnum, root::regclass::text, rotated, method, wanted, lock_key,
+           coalesce(sum(CASE WHEN reltuples >= 0 THEN reltuples ELSE pg_stat_get_live_tuples(leaf) END), 0)
+    FROM @extschema@.env_rotation_leaves(root) JOIN pg_class ON pg_class.oid = leaf WHERE kind = 'r'
+    RETURNING * INTO run;
+    IF method = 'reencrypt' THEN
+        PERFORM @extschema@.env_rotation_fresh_deks();
+    END IF;
+    RAISE NOTICE 'run % begins: % of column "%" of %', run.run_id, method, rotated, root::regclass;
+    RETURN run.run_id;
+END
+$$;
+
+-- From now on values are sealed under data keys that were made after this.
+CREATE FUNCTION env_rotation_fresh_deks() RETURNS void LANGUAGE sql VOLATILE
+    BEGIN ATOMIC SELECT env_cache_flush(); END;
+
+-- The type that a column's plaintext or values are of; NULL for others than text, bytea and jsonb.
+CREATE FUNCTION env_rotation_type(relation oid, column_name name) RETURNS text
+    LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE base (type) AS (
+        SELECT atttypid FROM pg_attribute WHERE attrelid = relation AND attname = column_name AND NOT attisdropped
+        UNION ALL
+        SELECT typbasetype FROM pg_type JOIN base ON oid = type WHERE typtype = 'd'
+    )
+    SELECT CASE WHEN type IN ('text'::regtype, 'varchar'::regtype) THEN 'text'
+                WHEN type = 'bytea'::regtype THEN 'bytea' WHEN type = 'jsonb'::regtype THEN 'jsonb' END
+    FROM base JOIN pg_type ON oid = type WHERE typtype <> 'd'
+$$;
+
+-- The statements of a batch, for one table. They run under the caller's search_path, as triggers of the table must, so
+-- every name and operator in them says its schema.
+--   $1, $2  the first tid and the one behind the last      $3  stubs of the data keys to change (rotate only)
+CREATE FUNCTION env_rotation_statements(
+    leaf oid, p jsonb, OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT update_sql text
+) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    method text := p ->> 'method';
+    changed text := quote_ident(p ->> 'column');
+    source text := quote_ident(p ->> 'source');
+    clears boolean := coalesce((p ->> 'clear_source')::boolean, false);
+    -- In what follows :: stands for the alias of the table.
+    in_range text := '::.ctid OPERATOR(pg_catalog.>=) $1 AND ::.ctid OPERATOR(pg_catalog.<) $2';
+    aad text := CASE
+        WHEN p ? 'aad_column' THEN format(', CAST(::.%I AS pg_catalog.text)', p ->> 'aad_column')
+        WHEN p ? 'aad_expression' THEN ', CAST((' || (p ->> 'aad_expression') || ') AS pg_catalog.text)'
+        ELSE '' END;
+    type text;
+    relation text;
+    stub_of text := changed;
+    due text;
+    new_value text;
+    result text := 'NULL, true';
+BEGIN
+    SELECT format('%I.%I', nspname, relname) INTO STRICT relation
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = leaf;
+    IF method IN ('rewrap', 'reencrypt') THEN
+        due := '@extschema@.env_dek_stub(::.' || changed || ') OPERATOR(pg_catalog.=) ANY ($3)';
+        new_value := '@extschema@.env_' || method || '(t.' || changed || ', ' || quote_literal(p ->> 'to_key')
+            || CASE method WHEN 'reencrypt' THEN aad ELSE '' END || ')';
+        IF method = 'reencrypt' THEN
+            result := '@extschema@.env_dek_id(t.' || changed || '), true';
+        END IF;
+    ELSIF method = 'encrypt' THEN
+        type := 'pg_catalog.' || @extschema@.env_rotation_type(leaf, (p ->> 'source')::name);
+        stub_of := NULL;
+        due := '@extschema@.env_opens_to(::.' || changed || ', CAST(::.' || source || ' AS ' || type || ')' || aad || ')';
+        new_value := 'CASE WHEN ' || due || ' IS TRUE THEN t.' || changed
+            || ' ELSE @extschema@.env_encrypt(CAST(t.' || source || ' AS ' || type || '), ' || quote_literal(p ->> 'to_key')
+            || ', CAST(' || quote_literal(p ->> 'context') || ' AS pg_catalog.jsonb)' || aad || ') END';
+        result := 'NULL, @extschema@.env_opens_to(t.' || changed || ', CAST(l.env_source AS ' || type || ')' || aad || ')';
+    ELSE
+        type := 'pg_catalog.' || @extschema@.env_rotation_type(leaf, (p ->> 'column')::name);
+        stub_of := source;
+        due := '@extschema@.env_opens_to(::.' || source || ', CAST(::.' || changed || ' AS ' || type || ')' || aad || ')';
+        new_value := '@extschema@.env_decrypt' || CASE type WHEN 'pg_catalog.text' THEN '' WHEN 'pg_catalog.bytea'
+            THEN '_bytea' ELSE '_jsonb' END || '(t.' || source || aad || ')';
+        result := 'NULL, @extschema@.env_opens_to(l.env_source, CAST(t.' || changed || ' AS ' || type || ')' || aad || ')';
+    END IF;
+    IF source IS NOT NULL THEN
+        due := '::.' || source || ' IS NOT NULL' || CASE WHEN clears THEN '' ELSE ' AND (' || due || ') IS NOT TRUE' END
+            || CASE method WHEN 'decrypt' THEN ' AND @extschema@.env_is_envelope(::.' || source || ')' ELSE '' END;
+    END IF;
+    scan_sql := 'SELECT pg_catalog.array_agg(s.stub), pg_catalog.array_agg(s.n) FROM (
+        SELECT v.stub, pg_catalog.count(*) AS n FROM (
+            SELECT @extschema@.env_dek_stub(::.' || stub_of || ') AS stub FROM ONLY ' || relation || ' AS ::
+            WHERE ' || in_range || ' AND ::.' || stub_of || ' IS NOT NULL) AS v GROUP BY v.stub) AS s';
+    IF source IS NOT NULL THEN
+        count_sql := 'SELECT pg_catalog.count(*) FROM ONLY ' || relation || ' AS :: WHERE ' || in_range || ' AND ' || due;
+    END IF;
+    tids_sql := 'SELECT pg_catalog.array_agg(::.ctid) FROM ONLY ' || relation || ' AS :: WHERE ' || in_range || ' AND ' || due;
+    -- Whatever was committed since the snapshot of this statement is locked in its newest version, which the outer scan
+    -- does not see: it is left for the next pass. So what is changed is what was read, and nobody's update is lost.
+    update_sql := 'WITH l AS MATERIALIZED (
+            SELECT ::.ctid AS env_tid, ' || coalesce('::.' || source, 'NULL') || ' AS env_source FROM ONLY ' || relation || ' AS ::
+            WHERE ' || in_range || ' AND ' || due || ' FOR NO KEY UPDATE OF ::'
+            || CASE p ->> 'on_locked' WHEN 'skip' THEN ' SKIP LOCKED' ELSE '' END || ')';
+    scan_sql := replace(scan_sql, '::', 'b');
+    count_sql := replace(count_sql, '::', 'b');
+    tids_sql := replace(tids_sql, '::', 'b');
+    update_sql := replace(update_sql, '::', 'b') || replace(',
+        w (dek, verified) AS (
+            UPDATE ONLY ' || relation || ' AS :: SET ' || changed || ' = ' || new_value
+                || CASE WHEN clears THEN ', ' || source || ' = NULL' ELSE '' END || ' FROM l
+            WHERE ::.ctid OPERATOR(pg_catalog.=) l.env_tid AND ' || in_range || '
+            RETURNING ' || result || ')
+        SELECT pg_catalog.count(*), pg_catalog.array_agg(DISTINCT CAST(w.dek AS pg_catalog.bytea)),
+               pg_catalog.count(*) FILTER (WHERE w.verified IS NOT TRUE) FROM w', '::', 't');
+END
+$$;
+
+-- Where the next batch is: the rest of the table, the next table of the tree, the next pass, or nowhere.
+CREATE FUNCTION env_rotation_next(
+    run bigint, p jsonb, blocks bigint, first_pass integer,
+    OUT finished boolean, OUT pass integer, OUT leaf oid, OUT from_block bigint, OUT to_block bigint,
+    OUT from_tid tid, OUT to_tid tid, OUT begins_pass boolean, OUT nap double precision,
+    OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT update_sql text
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r @extschema@.env_rotation_run;
+    next_leaf oid;
+BEGIN
+    SELECT * INTO r FROM @extschema@.env_rotation_run AS s WHERE s.run_id = run FOR UPDATE;
+    IF NOT FOUND OR r.status <> 'open' THEN
+        RAISE 'run % was abandoned', run USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = r.relation AND attnum = r.column_number
+                   AND attname = r.column_name AND NOT attisdropped) THEN
+        RAISE 'column "%" of relation % is gone or renamed', r.column_name, r.relation_name
+            USING ERRCODE = 'undefined_column', HINT = 'Give a renamed column its name back to resume the run.';
+    END IF;
+    finished := false;
+    begins_pass := false;
+    nap := 0;
+    WHILE r.leaf = 0 OR r.next_block >= r.leaf_blocks OR r.pass = 0 LOOP
+        SELECT min(l.leaf) INTO next_leaf FROM @extschema@.env_rotation_leaves(r.relation) AS l
+        WHERE l.kind = 'r' AND l.leaf > r.leaf AND r.pass > 0;
+        IF next_leaf IS NOT NULL THEN
+            r.leaf := next_leaf;
+            r.next_block := 0;
+            r.leaf_blocks := pg_relation_size(next_leaf, 'main') / current_setting('block_size')::bigint;
+        ELSIF r.pass > 0 AND r.pass_changed = 0 AND r.pass_left = 0 THEN
+            finished := true;
+            UPDATE @extschema@.env_rotation_run AS s
+            SET status = 'done', finished = clock_timestamp(), updated = clock_timestamp() WHERE s.run_id = run;
+            RETURN;
+        ELSIF r.pass > 0 AND r.pass + 1 - first_pass >= (p ->> 'max_passes')::integer THEN
+            finished := true;
+            RETURN;
+        ELSE
+            begins_pass := true;
+            -- Nothing but locked rows: give them a moment.
+            nap := CASE WHEN r.pass > 0 AND r.pass_changed = 0 THEN 1 ELSE 0 END;
+            r.pass := r.pass + 1;
+            r.leaf := 0;
+            r.pass_changed := 0;
+            r.pass_left := 0;
+            r.not_envelopes := 0;
+            r.failures := 0;
+            r.blocks_done := 0;
+            SELECT coalesce(sum(pg_relation_size(l.leaf, 'main') / current_setting('block_size')::bigint), 0)
+            INTO r.blocks_total FROM @extschema@.env_rotation_leaves(r.relation) AS l WHERE l.kind = 'r';
+            DELETE FROM @extschema@.env_rotation_failure AS f WHERE f.run_id = run;
+            SELECT min(l.leaf) INTO next_leaf FROM @extschema@.env_rotation_leaves(r.relation) AS l WHERE l.kind = 'r';
+            IF next_leaf IS NULL THEN
+                finished := true;
+                UPDATE @extschema@.env_rotation_run AS s
+                SET status = 'done', pass = r.pass, finished = clock_timestamp(), updated = clock_timestamp()
+                WHERE s.run_id = run;
+                RETURN;
+            END IF;
+        END IF;
+    END LOOP;
+    UPDATE @extschema@.env_rotation_run AS s
+    SET pass = r.pass, leaf = r.leaf, leaf_blocks = r.leaf_blocks, next_block = r.next_block,
+        pass_changed = r.pass_changed, pass_left = r.pass_left, not_envelopes = r.not_envelopes,
+        failures = r.failures, blocks_done = r.blocks_done, blocks_total = r.blocks_total
+    WHERE s.run_id = run;
+    pass := r.pass;
+    leaf := r.leaf;
+    from_block := r.next_block;
+    to_block := least(r.next_block + blocks, r.leaf_blocks);
+    from_tid := format('(%s,0)', from_block)::tid;
+    to_tid := format('(%s,0)', to_block)::tid;
+    SELECT s.scan_sql, s.count_sql, s.tids_sql, s.update_sql INTO scan_sql, count_sql, tids_sql, update_sql
+    FROM @extschema@.env_rotation_statements(leaf, p) AS s;
+END
+$$;
+
+-- Which data keys of a batch are to be changed. Asks KMS for what that takes, many at a time, before any row is locked.
+-- Those that KMS or the settings refuse are remembered for the CALL, and their rows are failures.
+CREATE FUNCTION env_rotation_due(
+    run bigint, p jsonb, pass integer, leaf oid, stubs bytea[], counts bigint[], INOUT refused bytea[],
+    OUT due bytea[], OUT due_rows bigint, OUT not_envelopes bigint
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    method text := p ->> 'method';
+    to_key text := p ->> 'to_key';
+    from_dek bytea := decode(p ->> 'from_dek', 'hex');
+    stub bytea;
+    ready bytea[] := '{}';
+    attempt integer := 0;
+BEGIN
+    IF method = 'encrypt' THEN
+        -- Makes the data key, if that is due.
+        PERFORM @extschema@.env_encrypt(''::text, to_key, (p ->> 'context')::jsonb);
+        not_envelopes := 0;
+        RETURN;
+    END IF;
+    SELECT coalesce(sum(n), 0) INTO not_envelopes FROM unnest(stubs, counts) AS u (s, n) WHERE s IS NULL;
+    IF method = 'decrypt' THEN
+        due := array_remove(stubs, NULL);
+    ELSE
+        SELECT array_agg(s) INTO due FROM unnest(stubs) AS u (s)
+        WHERE s IS NOT NULL
+          AND (p ->> 'from_key' IS NULL OR @extschema@.env_key_id(s) = p ->> 'from_key')
+          AND (from_dek IS NULL OR @extschema@.env_dek_id(s) = from_dek);
+    END IF;
+    IF method = 'reencrypt' THEN
+        -- The first pass changes whatever is not under a data key of this run. Others may seal with data keys of their
+        -- own meanwhile, so later passes look for those that the first one has met.
+        SELECT array_agg(s) INTO due FROM unnest(due) AS u (s)
+        LEFT JOIN @extschema@.env_rotation_dek AS d ON d.run_id = run AND d.dek_id = @extschema@.env_dek_id(s)
+        WHERE CASE WHEN pass = 1 THEN d.is_new IS NOT TRUE ELSE d.is_new IS FALSE END;
+        INSERT INTO @extschema@.env_rotation_dek (run_id, dek_id, is_new)
+        SELECT DISTINCT run, @extschema@.env_dek_id(s), false FROM unnest(due) AS u (s) ON CONFLICT DO NOTHING;
+    END IF;
+    due := coalesce(due, '{}');
+    -- Asking can tell what an alias stands for, and so which values are under it already.
+    WHILE attempt < 2 AND due <> '{}' LOOP
+        attempt := attempt + 1;
+        IF method = 'rewrap' THEN
+            SELECT coalesce(array_agg(s), '{}') INTO due FROM unnest(due) AS u (s)
+            WHERE @extschema@.env_key_id(s) IS DISTINCT FROM @extschema@.env_rewrap_target(to_key)
+               OR (@extschema@.env_inspect(s)).wrapped_keys <> 1;
+        END IF;
+        SELECT coalesce(array_agg(s), '{}') INTO ready FROM unnest(due) AS u (s) WHERE s <> ALL (refused);
+        EXIT WHEN ready = '{}' OR attempt = 2;
+        BEGIN
+            PERFORM @extschema@.env_rotation_warm(method, ready, to_key);
+        EXCEPTION WHEN OTHERS THEN
+            IF @extschema@.env_rotation_triage(SQLSTATE) <> 'row' THEN
+                RAISE;
+            END IF;
+            FOREACH stub IN ARRAY ready LOOP
+                BEGIN
+                    PERFORM @extschema@.env_rotation_warm(method, ARRAY[stub], to_key);
+                EXCEPTION WHEN OTHERS THEN
+                    IF @extschema@.env_rotation_triage(SQLSTATE) <> 'row' THEN
+                        RAISE;
+                    END IF;
+                    refused := refused || stub;
+                    PERFORM @extschema@.env_rotation_fail(run, leaf, NULL, stub, counts[array_position(stubs, stub)],
+                        SQLSTATE, SQLERRM);
+                    -- Counted here; below what was refused in an earlier batch is.
+                    counts[array_position(stubs, stub)] := 0;
+                END;
+            END LOOP;
+        END;
+    END LOOP;
+    UPDATE @extschema@.env_rotation_run AS r
+    SET failures = failures + (SELECT coalesce(sum(n), 0) FROM unnest(stubs, counts) AS u (s, n)
+                               WHERE s = ANY (due) AND s = ANY (refused))
+    WHERE r.run_id = run AND refused <> '{}';
+    due := ready;
+    SELECT coalesce(sum(n), 0) INTO due_rows FROM unnest(stubs, counts) AS u (s, n) WHERE s = ANY (due);
+    -- The array is searched for each batch; beyond this KMS is asked again instead.
+    refused := refused[1:1000];
+END
+$$;
+
+CREATE FUNCTION env_rotation_warm(method text, stubs bytea[], to_key text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF method = 'rewrap' THEN
+        PERFORM @extschema@.env_rewrap_warm(stubs, to_key);
+    ELSE
+        PERFORM @extschema@.env_reencrypt_warm(stubs, CASE method WHEN 'reencrypt' THEN to_key END);
+    END IF;
+END
+$$;
+
+-- Writes down what a batch has done, in its transaction, and says how to go on.
+CREATE FUNCTION env_rotation_record(
+    run bigint, p jsonb, began timestamptz, from_block bigint, to_block bigint,
+    changed bigint, left_rows bigint, not_envelopes bigint, deks bytea[],
+    INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT naps integer, OUT nap double precision
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r @extschema@.env_rotation_run;
+    elapsed double precision;
+    pause double precision;
+    calls bigint := @extschema@.env_rotation_kms_calls();
+BEGIN
+    INSERT INTO @extschema@.env_rotation_dek (run_id, dek_id, is_new)
+    SELECT run, dek, true FROM unnest(deks) AS u (dek) WHERE dek IS NOT NULL
+    ON CONFLICT (run_id, dek_id) DO UPDATE SET is_new = true WHERE NOT env_rotation_dek.is_new;
+    elapsed := extract(epoch FROM clock_timestamp() - began);
+    pause := greatest(coalesce(changed / (p ->> 'max_rows_per_second')::double precision, 0) - elapsed, 0);
+    UPDATE @extschema@.env_rotation_run AS s
+    SET next_block = to_block, blocks_done = s.blocks_done + to_block - from_block,
+        pass_changed = s.pass_changed + changed, pass_left = s.pass_left + left_rows,
+        rows_done = s.rows_done + changed, not_envelopes = s.not_envelopes + env_rotation_record.not_envelopes,
+        kms_calls = s.kms_calls + calls - kms_seen,
+        seconds = s.seconds + elapsed + pause, updated = clock_timestamp()
+    WHERE s.run_id = run RETURNING * INTO r;
+    kms_seen := calls;
+    IF r.failures > (p ->> 'max_failures')::bigint THEN
+        RAISE 'run % stops: % rows failed in this pass', run, r.failures
+            USING ERRCODE = 'data_exception', DETAIL = (SELECT format('One of them: %s %s.', f.sqlstate, f.message)
+                FROM @extschema@.env_rotation_failure AS f WHERE f.run_id = run ORDER BY failure_id LIMIT 1),
+            HINT = 'Mend the cause, or raise max_failures; the same CALL resumes the run.';
+    END IF;
+    -- Batches of about a tenth of a second: short locks, and little that is done twice after a crash.
+    blocks := coalesce((p ->> 'batch_blocks')::bigint,
+        greatest(1, least(4096, ceil((to_block - from_block) * least(2, greatest(0.1, 0.1 / greatest(elapsed, 0.001)))))));
+    IF (p ->> 'max_rows_per_second') IS NOT NULL AND changed > 0 THEN
+        -- And none of more rows than a second allows.
+        blocks := greatest(1, least(blocks, floor((to_block - from_block) * (p ->> 'max_rows_per_second')::numeric / changed)::bigint));
+    END IF;
+    -- In parts, so that no snapshot is held for long.
+    naps := ceil(pause);
+    nap := CASE WHEN naps > 0 THEN pause / naps ELSE 0 END;
+    IF clock_timestamp() - noticed >= interval '5 seconds' THEN
+        noticed := clock_timestamp();
+        RAISE NOTICE 'run %: pass %, % of % blocks, % rows done, % rows/s, % KMS calls, % failures',
+            run, r.pass, r.blocks_done, r.blocks_total, r.rows_done,
+            round((r.rows_done / greatest(r.seconds, 0.001))::numeric), r.kms_calls, r.failures;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION env_rotation_end(run bigint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r @extschema@.env_rotation_run;
+BEGIN
+    SELECT * INTO STRICT r FROM @extschema@.env_rotation_run AS s WHERE s.run_id = run;
+    PERFORM @extschema@.env_rotation_unlock(r.lock_key);
+    IF r.failures > 0 THEN
+        RAISE WARNING 'run %: % rows failed and are as they were', run, r.failures
+            USING HINT = format('SELECT * FROM env_rotation_failure WHERE run_id = %s.', run);
+    END IF;
+    IF r.not_envelopes > 0 THEN
+        RAISE WARNING 'run %: % values are no encrypted values and are as they were', run, r.not_envelopes;
+    END IF;
+    IF r.status = 'open' THEN
+        RAISE WARNING 'run % is not finished: after % passes % rows are left', run, r.pass, r.pass_left
+            USING DETAIL = 'They were locked, or somebody goes on writing values that are to be rotated.',
+                  HINT = 'Have writers use the new key; then the same CALL resumes the run.';
+        RETURN;
+    END IF;
+    RAISE NOTICE 'run % is done: % rows in % s (% rows/s), % passes, % KMS calls', run, r.rows_done,
+        round(r.seconds::numeric, 1), round((r.rows_done / greatest(r.seconds, 0.001))::numeric), r.pass, r.kms_calls;
+    IF r.method = 'encrypt' THEN
+        RAISE NOTICE 'plaintext is left in column "%" (unless it was cleared), in dead rows, indexes, old WAL, backups, replicas',
+                r.parameters ->> 'source'
+            USING HINT = 'Have the application read the encrypted column; drop the plaintext column; VACUUM FULL or '
+                'pg_repack the table; let WAL archives and backups expire.';
+    END IF;
+END
+$$;
+
+-- The batches of a run. A procedure that commits cannot fix its search_path, so nothing is decided here: all that is in
+-- functions that do. A batch that fails for the sake of a row is done row by row.
+CREATE PROCEDURE env_rotation_loop(run bigint, p pg_catalog.jsonb) LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    step pg_catalog.record;
+    due pg_catalog.record;
+    outcome pg_catalog.record;
+    began pg_catalog.timestamptz;
+    first_pass integer;
+    blocks bigint := 1;
+    stubs pg_catalog.bytea[];
+    counts bigint[];
+    refused pg_catalog.bytea[] := '{}';
+    due_rows bigint;
+    changed bigint;
+    row_changed bigint;
+    not_verified bigint;
+    deks pg_catalog.bytea[];
+    row_deks pg_catalog.bytea[];
+    by_row boolean;
+    tids pg_catalog.tid[];
+    row_tid pg_catalog.tid;
+    triage pg_catalog.text;
+    kms_seen bigint := 0;
+    noticed pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    LOOP
+        -- Each COMMIT is followed by this: the statements below are right under READ COMMITTED only.
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        began := pg_catalog.clock_timestamp();
+        SELECT s.* INTO step FROM @extschema@.env_rotation_next(run, p, blocks, first_pass) AS s;
+        EXIT WHEN step.finished;
+        first_pass := COALESCE(first_pass, step.pass);
+        IF step.begins_pass THEN
+            refused := '{}';
+            PERFORM pg_catalog.pg_sleep(step.nap);
+        END IF;
+        IF step.scan_sql IS NOT NULL THEN
+            EXECUTE step.scan_sql INTO stubs, counts USING step.from_tid, step.to_tid;
+        END IF;
+        SELECT d.* INTO due
+        FROM @extschema@.env_rotation_due(run, p, step.pass, step.leaf, stubs, counts, refused) AS d;
+        refused := due.refused;
+        due_rows := due.due_rows;
+        IF step.count_sql IS NOT NULL THEN
+            EXECUTE step.count_sql INTO due_rows USING step.from_tid, step.to_tid;
+        END IF;
+        changed := 0;
+        deks := NULL;
+        by_row := false;
+        IF due_rows OPERATOR(pg_catalog.<>) 0::bigint THEN
+            BEGIN
+                EXECUTE step.update_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due;
+                PERFORM @extschema@.env_rotation_verify(not_verified);
+            EXCEPTION WHEN OTHERS THEN
+                triage := @extschema@.env_rotation_triage(SQLSTATE);
+                CASE triage WHEN 'stop' THEN RAISE; WHEN 'row' THEN by_row := true; ELSE NULL; END CASE;
+                changed := 0;
+                deks := NULL;
+            END;
+        END IF;
+        IF by_row THEN
+            EXECUTE step.tids_sql INTO tids USING step.from_tid, step.to_tid, due.due;
+            FOREACH row_tid IN ARRAY COALESCE(tids, '{}') LOOP
+                BEGIN
+                    EXECUTE step.update_sql INTO row_changed, row_deks, not_verified
+                        USING row_tid, @extschema@.env_rotation_next_tid(row_tid), due.due;
+                    PERFORM @extschema@.env_rotation_verify(not_verified);
+                    changed := changed OPERATOR(pg_catalog.+) row_changed;
+                    deks := pg_catalog.array_cat(deks, row_deks);
+                EXCEPTION WHEN OTHERS THEN
+                    triage := @extschema@.env_rotation_triage(SQLSTATE);
+                    CASE triage
+                        WHEN 'stop' THEN RAISE;
+                        WHEN 'row' THEN
+                            PERFORM @extschema@.env_rotation_fail(run, step.leaf, row_tid, NULL, 1, SQLSTATE, SQLERRM);
+                            -- Neither done nor left.
+                            due_rows := due_rows OPERATOR(pg_catalog.-) 1::bigint;
+                        ELSE NULL;
+                    END CASE;
+                END;
+            END LOOP;
+        END IF;
+        SELECT o.* INTO outcome
+        FROM @extschema@.env_rotation_record(run, p, began, step.from_block, step.to_block, changed,
+            GREATEST(due_rows OPERATOR(pg_catalog.-) changed, 0::bigint), due.not_envelopes, deks, kms_seen, noticed) AS o;
+        kms_seen := outcome.kms_seen;
+        noticed := outcome.noticed;
+        blocks := outcome.blocks;
+        COMMIT;
+        FOR nap IN 1..outcome.naps LOOP
+            PERFORM pg_catalog.pg_sleep(outcome.nap);
+            COMMIT;
+        END LOOP;
+    END LOOP;
+    PERFORM @extschema@.env_rotation_end(run);
+    COMMIT;
+END
+$$;
+
+CREATE FUNCTION env_rotation_next_tid(row_tid tid) RETURNS tid
+    LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('(%s,%s)', split_part(trim('()' FROM row_tid::text), ',', 1),
+                  split_part(trim('()' FROM row_tid::text), ',', 2)::integer + 1)::tid
+$$;
+
+CREATE FUNCTION env_rotation_verify(not_verified bigint) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF not_verified > 0 THEN
+        RAISE '% values did not open to their plaintext', not_verified USING ERRCODE = 'data_corrupted',
+            DETAIL = 'The batch was rolled back.', HINT = 'Does a trigger change the column?';
+    END IF;
+END
+$$;
+
+CREATE PROCEDURE env_rotate(
+    relation pg_catalog.regclass,
+    column_name pg_catalog.name,
+    to_key pg_catalog.text,
+    method pg_catalog.text DEFAULT 'rewrap',
+    aad_column pg_catalog.name DEFAULT NULL,
+    from_key pg_catalog.text DEFAULT NULL,
+    batch_blocks integer DEFAULT NULL,
+    on_locked pg_catalog.text DEFAULT 'skip',
+    max_rows_per_second numeric DEFAULT NULL,
+    max_passes integer DEFAULT 10,
+    max_failures bigint DEFAULT 10000,
+    from_dek pg_catalog.bytea DEFAULT NULL,
+    aad_expression pg_catalog.text DEFAULT NULL
+) LANGUAGE plpgsql AS $$
+DECLARE
+    run bigint;
+    p pg_catalog.jsonb := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'relation', relation::pg_catalog.oid, 'column', column_name, 'method', method, 'to_key', to_key,
+        'aad_column', aad_column, 'from_key', from_key, 'batch_blocks', batch_blocks, 'on_locked', on_locked,
+        'max_rows_per_second', max_rows_per_second, 'max_passes', max_passes, 'max_failures', max_failures,
+        'from_dek', pg_catalog.encode(from_dek, 'hex'), 'aad_expression', aad_expression));
+BEGIN
+    run := @extschema@.env_rotation_begin(p);
+    COMMIT;
+    CALL @extschema@.env_rotation_loop(run, p);
+END
+$$;
+
+CREATE PROCEDURE env_encrypt_column(
+    relation pg_catalog.regclass,
+    source_column pg_catalog.name,
+    target_column pg_catalog.name,
+    key_id pg_catalog.text,
+    encryption_context pg_catalog.jsonb DEFAULT '{}',
+    aad_column pg_catalog.name DEFAULT NULL,
+    aad_expression pg_catalog.text DEFAULT NULL,
+    clear_source boolean DEFAULT false,
+    batch_blocks integer DEFAULT NULL,
+    on_locked pg_catalog.text DEFAULT 'skip',
+    max_rows_per_second numeric DEFAULT NULL,
+    max_passes integer DEFAULT 10,
+    max_failures bigint DEFAULT 10000
+) LANGUAGE plpgsql AS $$
+DECLARE
+    run bigint;
+    p pg_catalog.jsonb := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'relation', relation::pg_catalog.oid, 'column', target_column, 'source', source_column, 'method', 'encrypt',
+        'to_key', key_id, 'context', encryption_context, 'aad_column', aad_column, 'aad_expression', aad_expression,
+        'clear_source', clear_source, 'batch_blocks', batch_blocks, 'on_locked', on_locked,
+        'max_rows_per_second', max_rows_per_second, 'max_passes', max_passes, 'max_failures', max_failures));
+BEGIN
+    run := @extschema@.env_rotation_begin(p);
+    COMMIT;
+    CALL @extschema@.env_rotation_loop(run, p);
+END
+$$;
+
+CREATE PROCEDURE env_decrypt_column(
+    relation pg_catalog.regclass,
+    source_column pg_catalog.name,
+    target_column pg_catalog.name,
+    aad_column pg_catalog.name DEFAULT NULL,
+    aad_expression pg_catalog.text DEFAULT NULL,
+    clear_source boolean DEFAULT false,
+    batch_blocks integer DEFAULT NULL,
+    on_locked pg_catalog.text DEFAULT 'skip',
+    max_rows_per_second numeric DEFAULT NULL,
+    max_passes integer DEFAULT 10,
+    max_failures bigint DEFAULT 10000
+) LANGUAGE plpgsql AS $$
+DECLARE
+    run bigint;
+    p pg_catalog.jsonb := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'relation', relation::pg_catalog.oid, 'column', target_column, 'source', source_column, 'method', 'decrypt',
+        'aad_column', aad_column, 'aad_expression', aad_expression,
+        'clear_source', clear_source, 'batch_blocks', batch_blocks, 'on_locked', on_locked,
+        'max_rows_per_second', max_rows_per_second, 'max_passes', max_passes, 'max_failures', max_failures));
+BEGIN
+    run := @extschema@.env_rotation_begin(p);
+    COMMIT;
+    CALL @extschema@.env_rotation_loop(run, p);
+END
+$$;
+
+-- A run is alive if somebody holds its lock: no flag that a crash could leave behind.
+CREATE VIEW env_rotation AS
+    SELECT r.run_id,
+           COALESCE(c.oid::pg_catalog.regclass::text, r.relation_name) AS relation,
+           r.column_name,
+           r.method,
+           r.parameters ->> 'from_key' AS from_key,
+           r.parameters ->> 'to_key' AS to_key,
+           CASE WHEN r.status <> 'open' THEN r.status
+                WHEN l.pid IS NOT NULL THEN 'running'
+                WHEN a.attname IS DISTINCT FROM r.column_name THEN 'failed'
+                ELSE 'interrupted' END AS state,
+           l.pid,
+           r.pass,
+           r.blocks_done,
+           r.blocks_total,
+           r.rows_done,
+           r.rows_estimated,
+           pg_catalog.round((r.rows_done / NULLIF(r.seconds, 0))::numeric) AS rows_per_second,
+           r.pass_left AS rows_left,
+           r.failures,
+           r.not_envelopes,
+           r.kms_calls,
+           r.started_by,
+           r.started,
+           r.updated,
+           r.finished,
+           CASE WHEN r.status = 'open' AND l.pid IS NOT NULL AND r.pass = 1 AND r.blocks_done > 0
+                THEN r.updated + pg_catalog.make_interval(
+                    secs => r.seconds * (r.blocks_total - r.blocks_done) / r.blocks_done) END AS eta
+    FROM env_rotation_run AS r
+    LEFT JOIN pg_catalog.pg_class AS c ON c.oid = r.relation
+    LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = r.relation AND a.attnum = r.column_number AND NOT a.attisdropped
+    LEFT JOIN pg_catalog.pg_locks AS l ON r.status = 'open' AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+        AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
+        AND l.classid = ((r.lock_key >> 32) & 4294967295)::oid AND l.objid = (r.lock_key & 4294967295)::oid;
+
+CREATE FUNCTION env_rotation_abandon(run_id bigint) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r @extschema@.env_rotation_run;
+BEGIN
+    SELECT * INTO r FROM @extschema@.env_rotation_run AS s WHERE s.run_id = $1;
+    IF NOT FOUND THEN
+        RAISE 'run % does not exist', run_id USING ERRCODE = 'undefined_object';
+    END IF;
+    IF NOT pg_try_advisory_xact_lock(r.lock_key) THEN
+        RAISE 'run % is running', run_id USING ERRCODE = 'object_in_use', HINT = 'Cancel its CALL first.';
+    END IF;
+    UPDATE @extschema@.env_rotation_run AS s
+    SET status = 'abandoned', updated = clock_timestamp(), finished = clock_timestamp()
+    WHERE s.run_id = $1 AND s.status = 'open';
+    IF NOT FOUND THEN
+        RAISE 'run % is over', run_id USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END
+$$;
+
+-- What a run would do, from the heads of a sample of the values, or of all. Asks KMS nothing, so what an alias stands for
+-- is not known unless this session has used it: then all values count.
+CREATE FUNCTION env_rotation_plan(
+    relation regclass, column_name name, to_key text, method text DEFAULT 'rewrap', from_key text DEFAULT NULL,
+    sample_percent double precision DEFAULT NULL, rows_per_second numeric DEFAULT 20000,
+    usd_per_10000_requests numeric DEFAULT 0.03,
+    OUT sampled_percent double precision, OUT all_rows bigint, OUT null_rows bigint, OUT not_envelopes bigint,
+    OUT rows_to_change bigint, OUT data_keys_seen bigint, OUT data_keys bigint, OUT keys text[], OUT kms_calls bigint,
+    OUT price_usd numeric, OUT bytes_rewritten bigint, OUT wal_bytes bigint, OUT duration interval
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    block_bytes bigint := current_setting('block_size')::bigint;
+    blocks bigint;
+    -- Above this many blocks (1 GB) about half as many are read.
+    all_blocks bigint := 131072;
+    scan text;
+    found record;
+    scale double precision;
+    fraction double precision;
+BEGIN
+    IF method IS NULL OR method NOT IN ('rewrap', 'reencrypt') THEN
+        RAISE 'unknown method "%"', method USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'The methods are rewrap and reencrypt.';
+    END IF;
+    IF @extschema@.env_rotation_type(relation, column_name) IS DISTINCT FROM 'bytea' THEN
+        RAISE 'relation % has no bytea column "%"', relation, column_name USING ERRCODE = 'undefined_column';
+    END IF;
+    SELECT sum(pg_relation_size(leaf, 'main')) / block_bytes,
+           string_agg(format('SELECT v.%I AS value FROM ONLY %s AS v %%s', column_name, leaf::regclass), ' UNION ALL ')
+    INTO blocks, scan FROM @extschema@.env_rotation_leaves(relation) WHERE kind = 'r';
+    sampled_percent := coalesce(sample_percent, CASE WHEN blocks > all_blocks THEN 50.0 * all_blocks / blocks ELSE 100 END);
+    scan := replace(scan, '%s', CASE WHEN sampled_percent < 100
+        THEN format('TABLESAMPLE SYSTEM (%s) REPEATABLE (1)', sampled_percent) ELSE '' END);
+    EXECUTE format('
+        WITH dek AS (
+            SELECT stub, absent, count(*) AS n, sum(bytes) FILTER (WHERE bytes > 2000) AS toasted
+            FROM (SELECT @extschema@.env_dek_stub(value) AS stub, value IS NULL AS absent, pg_column_size(value) AS bytes
+                  FROM (%s) AS s) AS r
+            GROUP BY stub, absent),
+        due AS (
+            SELECT *, @extschema@.env_key_id(stub) AS key_id FROM dek
+            WHERE stub IS NOT NULL AND ($1 IS NULL OR @extschema@.env_key_id(stub) = $1)
+              AND ($2 <> ''rewrap'' OR @extschema@.env_key_id(stub) IS DISTINCT FROM @extschema@.env_rewrap_target($3)))
+        SELECT coalesce(sum(n), 0) AS n, coalesce(sum(n) FILTER (WHERE absent), 0) AS nulls,
+               coalesce(sum(n) FILTER (WHERE stub IS NULL AND NOT absent), 0) AS strange,
+               (SELECT coalesce(sum(n), 0) FROM due) AS due, (SELECT count(*) FROM due) AS deks,
+               (SELECT count(*) FROM due WHERE n = 1) AS once, (SELECT coalesce(sum(toasted), 0) FROM due) AS toasted,
+               (SELECT array_agg(DISTINCT key_id ORDER BY key_id) FROM due) AS keys,
+               (SELECT count(DISTINCT @extschema@.env_encryption_context(stub)) FROM due) AS contexts
+        FROM dek', scan) INTO found USING from_key, method, to_key;
+    scale := 100 / sampled_percent;
+    all_rows := found.n * scale;
+    null_rows := found.nulls * scale;
+    not_envelopes := found.strange * scale;
+    rows_to_change := found.due * scale;
+    data_keys_seen := found.deks;
+    -- Haas and Stokes' estimator Duj1, as ANALYZE uses it: of the data keys that were met once, many more were missed.
+    data_keys := CASE WHEN found.due = 0 THEN 0
+        ELSE found.deks * found.due / (found.due - found.once + found.once * found.due / (found.due * scale)) END;
+    keys := coalesce(found.keys, '{}');
+    kms_calls := data_keys + CASE method WHEN 'reencrypt' THEN found.contexts ELSE 0 END;
+    price_usd := round(kms_calls * usd_per_10000_requests / 10000, 6);
+    fraction := found.due / greatest(found.n, 1)::double precision;
+    bytes_rewritten := blocks * block_bytes * fraction + found.toasted * scale;
+    -- The new row versions, what goes with each, and an image of each old page, which is written again after a checkpoint.
+    wal_bytes := bytes_rewritten + rows_to_change * 100
+        + CASE WHEN current_setting('full_page_writes')::boolean THEN blocks * block_bytes * least(1, fraction * 10) ELSE 0 END;
+    duration := make_interval(secs => (rows_to_change / rows_per_second)::double precision);
+END
+$$;
+
+-- Who may. To rewrap is no right to decrypt.
+
+REVOKE ALL ON FUNCTION
+    env_rewrap(bytea, text),
+    env_reencrypt(bytea, text),
+    env_reencrypt(bytea, text, text),
+    env_opens_to(bytea, text),
+    env_opens_to(bytea, text, text),
+    env_opens_to(bytea, bytea),
+    env_opens_to(bytea, bytea, text),
+    env_opens_to(bytea, jsonb),
+    env_opens_to(bytea, jsonb, text),
+    env_rewrap_warm(bytea[], text),
+    env_reencrypt_warm(bytea[], text),
+    env_rewrap_target(text),
+    env_rotation_lock(bigint),
+    env_rotation_unlock(bigint),
+    env_rotation_kms_calls(),
+    env_rotation_lock_key(oid, smallint),
+    env_rotation_leaves(oid),
+    env_rotation_triage(text),
+    env_rotation_fail(bigint, oid, tid, bytea, bigint, text, text),
+    env_rotation_begin(jsonb),
+    env_rotation_fresh_deks(),
+    env_rotation_type(oid, name),
+    env_rotation_statements(oid, jsonb),
+    env_rotation_next(bigint, jsonb, bigint, integer),
+    env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]),
+    env_rotation_warm(text, bytea[], text),
+    env_rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz),
+    env_rotation_end(bigint),
+    env_rotation_next_tid(tid),
+    env_rotation_verify(bigint),
+    env_rotation_abandon(bigint),
+    env_rotation_plan(regclass, name, text, text, text, double precision, numeric, numeric)
+    FROM PUBLIC;
+
+REVOKE ALL ON PROCEDURE
+    env_rotation_loop(bigint, jsonb),
+    env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text),
+    env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric, integer, bigint),
+    env_decrypt_column(regclass, name, name, name, text, boolean, integer, text, numeric, integer, bigint)
+    FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION
+    env_opens_to(bytea, text),
+    env_opens_to(bytea, text, text),
+    env_opens_to(bytea, bytea),
+    env_opens_to(bytea, bytea, text),
+    env_opens_to(bytea, jsonb),
+    env_opens_to(bytea, jsonb, text)
+    TO envelope_decrypt;
+
+GRANT EXECUTE ON FUNCTION
+    env_rewrap(bytea, text),
+    env_reencrypt(bytea, text),
+    env_reencrypt(bytea, text, text),
+    env_rewrap_warm(bytea[], text),
+    env_reencrypt_warm(bytea[], text),
+    env_rewrap_target(text),
+    env_rotation_lock(bigint),
+    env_rotation_unlock(bigint),
+    env_rotation_kms_calls(),
+    env_rotation_lock_key(oid, smallint),
+    env_rotation_leaves(oid),
+    env_rotation_triage(text),
+    env_rotation_fail(bigint, oid, tid, bytea, bigint, text, text),
+    env_rotation_begin(jsonb),
+    env_rotation_fresh_deks(),
+    env_rotation_type(oid, name),
+    env_rotation_statements(oid, jsonb),
+    env_rotation_next(bigint, jsonb, bigint, integer),
+    env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]),
+    env_rotation_warm(text, bytea[], text),
+    env_rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz),
+    env_rotation_end(bigint),
+    env_rotation_next_tid(tid),
+    env_rotation_verify(bigint),
+    env_rotation_abandon(bigint),
+    env_rotation_plan(regclass, name, text, text, text, double precision, numeric, numeric)
+    TO envelope_rotate;
+
+GRANT EXECUTE ON PROCEDURE
+    env_rotation_loop(bigint, jsonb),
+    env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text),
+    env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric, integer, bigint),
+    env_decrypt_column(regclass, name, name, name, text, boolean, integer, text, numeric, integer, bigint)
+    TO envelope_rotate;
+
+GRANT SELECT, INSERT, UPDATE ON env_rotation_run, env_rotation_dek TO envelope_rotate;
+GRANT SELECT, INSERT, DELETE ON env_rotation_failure TO envelope_rotate;
+GRANT SELECT ON env_rotation TO envelope_rotate, envelope_admin;
+GRANT SELECT ON env_rotation_failure TO envelope_admin;
+
+COMMENT ON FUNCTION env_rewrap(bytea, text) IS
+    'bring an encrypted value under another KMS key: KMS re-encrypts its data key, the ciphertext stays, nothing is decrypted here';
+COMMENT ON FUNCTION env_reencrypt(bytea, text) IS
+    'seal an encrypted value again under a data key of the given KMS key; its plaintext is not returned';
+COMMENT ON FUNCTION env_reencrypt(bytea, text, text) IS
+    'seal an encrypted value with an aad again under a data key of the given KMS key; its plaintext is not returned';
+COMMENT ON FUNCTION env_opens_to(bytea, text) IS
+    'whether an encrypted value opens to this text';
+COMMENT ON FUNCTION env_opens_to(bytea, text, text) IS
+    'whether an encrypted value with an aad opens to this text';
+COMMENT ON FUNCTION env_opens_to(bytea, bytea) IS
+    'whether an encrypted value opens to this bytea';
+COMMENT ON FUNCTION env_opens_to(bytea, bytea, text) IS
+    'whether an encrypted value with an aad opens to this bytea';
+COMMENT ON FUNCTION env_opens_to(bytea, jsonb) IS
+    'whether an encrypted value opens to this jsonb';
+COMMENT ON FUNCTION env_opens_to(bytea, jsonb, text) IS
+    'whether an encrypted value with an aad opens to this jsonb';
+COMMENT ON FUNCTION env_dek_stub(bytea) IS
+    'the head of an encrypted value without data: one for each data key; null for what is not an encrypted value';
+COMMENT ON FUNCTION env_rewrap_warm(bytea[], text) IS
+    'have the data keys of these values or stubs rewrapped concurrently, for env_rewrap in this session';
+COMMENT ON FUNCTION env_reencrypt_warm(bytea[], text) IS
+    'have the data keys of these values or stubs unwrapped concurrently, for env_reencrypt in this session';
+COMMENT ON FUNCTION env_rewrap_target(text) IS
+    'the key that a key id stands for, if that is known without asking KMS';
+COMMENT ON FUNCTION env_rotation_lock(bigint) IS
+    'part of env_rotate: take the advisory lock of a run, which an error of the CALL gives back';
+COMMENT ON FUNCTION env_rotation_unlock(bigint) IS
+    'part of env_rotate: give the advisory lock of a run back';
+COMMENT ON FUNCTION env_rotation_kms_calls() IS
+    'part of env_rotate: KMS calls of the current statement';
+COMMENT ON FUNCTION env_rotation_lock_key(oid, smallint) IS
+    'the key of the advisory lock that the run of a column holds';
+COMMENT ON FUNCTION env_rotation_leaves(oid) IS
+    'part of env_rotate: the tables that hold the rows of a table, its partitions and children included';
+COMMENT ON FUNCTION env_rotation_triage(text) IS
+    'part of env_rotate: whether an error is about a row, passes, or ends the run';
+COMMENT ON FUNCTION env_rotation_fail(bigint, oid, tid, bytea, bigint, text, text) IS
+    'part of env_rotate: count and list rows that are left alone';
+COMMENT ON FUNCTION env_rotation_begin(jsonb) IS
+    'part of env_rotate: check, lock, and find or make the run';
+COMMENT ON FUNCTION env_rotation_fresh_deks() IS
+    'part of env_rotate: have new data keys made for what is sealed from now on';
+COMMENT ON FUNCTION env_rotation_type(oid, name) IS
+    'part of env_rotate: text, bytea or jsonb, the type of a column without its domains';
+COMMENT ON FUNCTION env_rotation_statements(oid, jsonb) IS
+    'part of env_rotate: the statements of a batch';
+COMMENT ON FUNCTION env_rotation_next(bigint, jsonb, bigint, integer) IS
+    'part of env_rotate: where the next batch is';
+COMMENT ON FUNCTION env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]) IS
+    'part of env_rotate: which data keys of a batch are to be changed';
+COMMENT ON FUNCTION env_rotation_warm(text, bytea[], text) IS
+    'part of env_rotate: ask KMS for what a batch takes';
+COMMENT ON FUNCTION env_rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz) IS
+    'part of env_rotate: write down what a batch has done';
+COMMENT ON FUNCTION env_rotation_end(bigint) IS
+    'part of env_rotate: say how a run ended';
+COMMENT ON FUNCTION env_rotation_next_tid(tid) IS
+    'part of env_rotate: the tid behind another one on its page';
+COMMENT ON FUNCTION env_rotation_verify(bigint) IS
+    'part of env_encrypt_column: an error if values did not open';
+COMMENT ON FUNCTION env_rotation_abandon(bigint) IS
+    'give up a run that is not running; what it has done stays';
+COMMENT ON FUNCTION env_rotation_plan(regclass, name, text, text, text, double precision, numeric, numeric) IS
+    'what env_rotate would do: rows, data keys, KMS calls and their price, bytes, WAL and time; asks KMS nothing';
+COMMENT ON PROCEDURE env_rotation_loop(bigint, jsonb) IS
+    'part of env_rotate: the batches of a run';
+COMMENT ON PROCEDURE env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text) IS
+    'bring the encrypted values of a column under another KMS key (rewrap) or under new data keys (reencrypt), online and resumable';
+COMMENT ON PROCEDURE env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric, integer, bigint) IS
+    'encrypt the plaintext of a column into a bytea column, online and resumable';
+COMMENT ON PROCEDURE env_decrypt_column(regclass, name, name, name, text, boolean, integer, text, numeric, integer, bigint) IS
+    'decrypt the values of a bytea column into a plaintext column, online and resumable';
+COMMENT ON TABLE env_rotation_run IS
+    'the runs of env_rotate, env_encrypt_column and env_decrypt_column; see the view env_rotation';
+COMMENT ON TABLE env_rotation_dek IS
+    'the data keys that reencrypting runs have met';
+COMMENT ON TABLE env_rotation_failure IS
+    'rows that runs have left alone, and why';
+COMMENT ON SEQUENCE env_rotation_run_run_id_seq IS
+    'numbers of runs';
+COMMENT ON SEQUENCE env_rotation_failure_failure_id_seq IS
+    'numbers of failures';
+COMMENT ON VIEW env_rotation IS
+    'every run: what, how far, how fast, and whether it is running';

@@ -9,7 +9,7 @@ use crate::call::{Call, Varlena, sql_functions};
 use crate::encoding::to_utf8;
 use crate::error::Error;
 use crate::functions::{context_argument, utf8_argument};
-use crate::{bridge, broker, session, settings};
+use crate::{bridge, broker, rewrap, session, settings};
 
 sql_functions! {
     env_cache_flush, pg_finfo_env_cache_flush => cache_flush;
@@ -21,6 +21,7 @@ sql_functions! {
 
 fn cache_flush(call: &Call) -> Result<Option<Datum>, Error> {
     let everywhere = call.arguments() > 0 && call.datum(0).is_some_and(|everywhere| everywhere.value() != 0);
+    rewrap::flush();
     let flushed = if everywhere { session::flush_everywhere()? } else { session::flush() };
     Ok(Some(Datum::from(flushed as i32)))
 }

@@ -44,6 +44,12 @@ pub enum Error {
     /// 54000: the limit.
     #[error("statement needs more KMS calls than envelope_pg.max_kms_calls_per_statement allows")]
     TooManyKmsCalls(u64),
+    /// 22023: the key that wraps now, and the one that cannot.
+    #[error("data key cannot be rewrapped under a key of another provider or region")]
+    OutOfReach(String, String),
+    /// 25001.
+    #[error("a rotation commits each batch, so it cannot run inside a transaction block")]
+    InTransactionBlock,
     /// 58000.
     #[error("thread for KMS calls is not available")]
     Bridge(String),
@@ -136,6 +142,18 @@ impl Error {
                 Some(
                     "Values under many data keys need a call for each; raise the setting for this statement if that is right.",
                 ),
+            ),
+            Self::OutOfReach(from, to) => report(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                Some(format!("From key {from} to key {to}.")),
+                Some(
+                    "Use env_reencrypt, or env_rotate with method 'reencrypt': it opens the value and seals it again.",
+                ),
+            ),
+            Self::InTransactionBlock => report(
+                PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+                None,
+                Some("Send CALL as a statement of its own, outside of BEGIN, and with autocommit on."),
             ),
             Self::Bridge(reason) => {
                 report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, Some(format!("{reason}.")), Some("Try again."))

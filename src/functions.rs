@@ -92,7 +92,10 @@ pub fn context_argument(call: &Call, index: usize) -> Result<Option<EncryptionCo
     Ok(Some(EncryptionContext::from_json(&String::from_utf8_lossy(&json))?))
 }
 
-/// A text argument in UTF-8, which must not be NULL.
+/// A text argument that must not be NULL, in UTF-8.
+///
+/// # Errors
+/// [`Error::NullArgument`].
 pub fn utf8_argument<'a>(call: &'a Call, index: usize, name: &'static str) -> Result<Cow<'a, str>, Error> {
     let text = call.bytes(index).ok_or(Error::NullArgument(name))?;
     // to_utf8 gives UTF-8: nothing is lost.
@@ -103,7 +106,10 @@ pub fn utf8_argument<'a>(call: &'a Call, index: usize, name: &'static str) -> Re
 }
 
 /// The aad in UTF-8, if the overload that was called has one: the same whatever the database's encoding.
-fn aad_argument(call: &Call, index: usize) -> Result<Option<Cow<'_, [u8]>>, Error> {
+///
+/// # Errors
+/// [`Error::NullArgument`].
+pub fn aad_argument(call: &Call, index: usize) -> Result<Option<Cow<'_, [u8]>>, Error> {
     if call.arguments() <= index {
         return Ok(None);
     }

@@ -72,7 +72,7 @@ pub fn start(request: Request) -> Result<Pending, Error> {
 ///
 /// # Errors
 /// Why it failed. An interrupt is raised by PostgreSQL itself: the request is then dropped.
-pub fn wait(mut pending: Pending) -> Result<Reply, Error> {
+pub fn wait(pending: &mut Pending) -> Result<Reply, Error> {
     loop {
         if let Some(reply) = pending.try_take() {
             return reply;

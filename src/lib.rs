@@ -6,6 +6,11 @@
 //! - `functions`: the SQL functions that encrypt and decrypt
 //! - `inspect`: the SQL functions that read headers
 //! - `trigger`: the trigger function that encrypts columns
+//! - `rotation`: the SQL functions that rewrap and reencrypt values, and what `env_rotate` is made of
+//! - `verify`: the SQL functions that compare a value with a plaintext
+//! - `rewrap`: data keys that are rewrapped, once each
+//! - `prefetch`: many requests to KMS at a time
+//! - `run_lock`: one rotation of a column at a time
 //! - `admin`: the SQL functions for the cache and the local key file
 //! - `statistics`: the SQL functions that show what happens
 //! - `warm`: the aggregate that unwraps many data keys at once
@@ -38,8 +43,12 @@ mod functions;
 mod inspect;
 mod journal;
 mod kms;
+mod prefetch;
 mod refresh;
 mod result;
+mod rewrap;
+mod rotation;
+mod run_lock;
 mod session;
 mod settings;
 mod shared;
@@ -47,6 +56,7 @@ mod statement;
 mod statistics;
 mod threads;
 mod trigger;
+mod verify;
 mod waiting;
 mod warm;
 

@@ -31,8 +31,8 @@ pub struct PendingRefresh(Refresh);
 impl PendingRefresh {
     /// Waits for the answer.
     pub fn wait(self) -> Answered {
-        let Refresh { cached, asked, answer } = self.0;
-        Answered { cached, asked, answer: opening_grant(kms::wait(answer)) }
+        let Refresh { cached, asked, mut answer } = self.0;
+        Answered { cached, asked, answer: opening_grant(kms::wait(&mut answer)) }
     }
 }
 

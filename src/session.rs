@@ -107,6 +107,14 @@ fn with_session<T>(use_session: impl FnOnce(&mut Session) -> T) -> T {
     })
 }
 
+/// Checks a key against the list that is in force now.
+///
+/// # Errors
+/// [`Error::KeyNotAllowed`].
+pub fn check_allowed(key_id: &str) -> Result<(), Error> {
+    with_session(|session| session.check_allowed(key_id))
+}
+
 /// A random nonce.
 ///
 /// # Errors
@@ -294,6 +302,15 @@ impl Unwrapping {
             Reply::Sealing(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
         }
     }
+
+    /// Waits for the answer, and keeps the data key.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn wait(mut self, head: &Head<'_>) -> Result<(), Error> {
+        let reply = kms::wait(&mut self.pending);
+        self.finish(head, reply)
+    }
 }
 
 /// Whether the session has the data key of a value, and may use it without asking.
@@ -325,7 +342,7 @@ fn take_up(head: &Head<'_>, wrapped: WrappedKey, grant: OpeningGrant, asked: Ask
 }
 
 /// One error for everything cryptographic.
-fn one_message(error: Error) -> Error {
+pub fn one_message(error: Error) -> Error {
     match error {
         Error::Kms(KmsError { kind: KmsErrorKind::WrappedKeyRejected, .. }) => ValueError::AuthenticationFailed.into(),
         error => error,
@@ -454,15 +471,28 @@ pub fn unwrap_request(wrapped: WrappedKey, context: EncryptionContext, fresh_for
 }
 
 /// Asks the broker or a provider, and waits for the answer.
-fn ask(request: Request) -> Result<Reply, Error> {
-    let pending = start(request)?;
-    let reply = kms::wait(pending);
+///
+/// # Errors
+/// Why it was not done.
+pub fn ask(request: Request) -> Result<Reply, Error> {
+    finish(start(request)?)
+}
+
+/// Waits for a request.
+///
+/// # Errors
+/// As [`ask`].
+pub fn finish(mut pending: kms::Pending) -> Result<Reply, Error> {
+    let reply = kms::wait(&mut pending);
     heed_reply(&reply);
     reply
 }
 
 /// Starts a request that the statement waits for.
-fn start(request: Request) -> Result<kms::Pending, Error> {
+///
+/// # Errors
+/// [`Error::TooManyKmsCalls`], [`Error::Bridge`].
+pub fn start(request: Request) -> Result<kms::Pending, Error> {
     statement::count_kms_call()?;
     kms::start(request)
 }

@@ -1,0 +1,139 @@
+//! The SQL functions that rewrap and reencrypt values, and what the procedure `env_rotate` is made of.
+
+use envelope_core::error::ValueError;
+use envelope_core::format::{Envelope, Head};
+use envelope_core::value::check_aad;
+use pgrx::datum::{Array, FromDatum};
+use pgrx::pg_sys::Datum;
+
+use crate::call::{Call, Varlena, sql_functions, with_head};
+use crate::encoding::from_utf8;
+use crate::error::Error;
+use crate::functions::{aad_argument, utf8_argument};
+use crate::rewrap::{self, Change};
+use crate::session::{self, Unwrapping};
+use crate::{prefetch, run_lock, statement};
+
+sql_functions! {
+    env_rewrap, pg_finfo_env_rewrap => rewrap;
+    env_rewrap_warm, pg_finfo_env_rewrap_warm => rewrap_warm;
+    env_rewrap_target, pg_finfo_env_rewrap_target => rewrap_target;
+    env_reencrypt, pg_finfo_env_reencrypt => reencrypt;
+    env_reencrypt_warm, pg_finfo_env_reencrypt_warm => reencrypt_warm;
+    env_dek_stub, pg_finfo_env_dek_stub => dek_stub;
+    env_rotation_lock, pg_finfo_env_rotation_lock => lock;
+    env_rotation_unlock, pg_finfo_env_rotation_unlock => unlock;
+    env_rotation_kms_calls, pg_finfo_env_rotation_kms_calls => kms_calls;
+}
+
+fn rewrap(call: &Call) -> Result<Option<Datum>, Error> {
+    let to_key = utf8_argument(call, 1, "to_key")?;
+    let Some(value) = call.bytes(0) else {
+        return Ok(None);
+    };
+    let envelope = Envelope::parse(value)?;
+    let changed = match rewrap::change(&envelope.head, &to_key)? {
+        Change::None => Varlena::copy_of(value)?,
+        Change::Rewrapped(rewrapped) => {
+            let bytes = envelope.rewrapped_bytes(&rewrapped.wrapped_keys);
+            let mut changed = Varlena::with_room(bytes)?;
+            envelope.write_rewrapped(&rewrapped.wrapped_keys, changed.as_mut_slice());
+            changed.finish(bytes)
+        }
+    };
+    Ok(Some(changed))
+}
+
+/// Has the data keys of values rewrapped, many at a time, so that no row lock is held while KMS is asked.
+fn rewrap_warm(call: &Call) -> Result<Option<Datum>, Error> {
+    let to_key = utf8_argument(call, 1, "to_key")?;
+    let values = values(call);
+    match &heads(&values)?[..] {
+        // Tries all of its wrapped keys, where many at a time try the first one.
+        [head] => rewrap::change(head, &to_key).map(drop)?,
+        heads => rewrap::warm(heads, &to_key)?,
+    }
+    Ok(None)
+}
+
+fn rewrap_target(call: &Call) -> Result<Option<Datum>, Error> {
+    let to_key = utf8_argument(call, 0, "to_key")?;
+    let target = rewrap::target(&to_key)?;
+    target.map(|key_id| Varlena::copy_of(&from_utf8(key_id.as_bytes())?)).transpose()
+}
+
+fn reencrypt(call: &Call) -> Result<Option<Datum>, Error> {
+    let to_key = utf8_argument(call, 1, "to_key")?;
+    let aad = aad_argument(call, 2)?;
+    let Some(value) = call.bytes(0) else {
+        return Ok(None);
+    };
+    let envelope = Envelope::parse(value)?;
+    check_aad(&envelope.head, aad.as_deref())?;
+    let opener = session::opening_key(&envelope.head)?;
+    let plaintext_bytes = envelope.ciphertext.len();
+    let sealer = session::sealing_key(&to_key, opener.data_key().context(), plaintext_bytes)?;
+    let nonce = session::nonce()?;
+    let bytes = sealer.data_key().value_bytes(plaintext_bytes);
+    let mut resealed = Varlena::with_room(bytes)?;
+    sealer.data_key().reseal(opener.data_key(), &envelope, &nonce, aad.as_deref(), resealed.as_mut_slice())?;
+    Ok(Some(resealed.finish(bytes)))
+}
+
+/// Has the data keys of values unwrapped, many at a time, and those made that will seal them again.
+fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
+    // NULL: they are only opened.
+    let to_key = call.datum(1).map(|_| utf8_argument(call, 1, "to_key")).transpose()?;
+    let values = values(call);
+    let heads = heads(&values)?;
+    let missing = heads.iter().filter(|head| !session::is_warm(head));
+    prefetch::run(missing, |head| Unwrapping::start(head), |head, unwrapping| unwrapping.wait(head))?;
+    if let Some(to_key) = to_key {
+        for head in &heads {
+            session::sealing_key(&to_key, &head.encryption_context()?, 0)?;
+        }
+    }
+    Ok(None)
+}
+
+/// What stands for a value's data key; NULL for what is not a value.
+fn dek_stub(call: &Call) -> Result<Option<Datum>, Error> {
+    let value = call.datum(0).expect("sql/ declares the function STRICT");
+    let stub = with_head(value, |head| {
+        head.encryption_context()?;
+        head.wrapped_keys()?;
+        Ok(head.dek_stub())
+    });
+    stub.ok().map(|stub| Varlena::copy_of(&stub)).transpose()
+}
+
+fn lock(call: &Call) -> Result<Option<Datum>, Error> {
+    Ok(Some(Datum::from(run_lock::try_acquire(key_argument(call))?)))
+}
+
+fn unlock(call: &Call) -> Result<Option<Datum>, Error> {
+    run_lock::release(key_argument(call));
+    Ok(None)
+}
+
+fn key_argument(call: &Call) -> i64 {
+    call.datum(0).expect("sql/ declares the function STRICT").value() as i64
+}
+
+fn kms_calls(_call: &Call) -> Result<Option<Datum>, Error> {
+    Ok(Some(Datum::from(statement::kms_calls()[0] as i64)))
+}
+
+/// The values of the bytea[] argument.
+fn values(call: &Call) -> Vec<Vec<u8>> {
+    let Some(datum) = call.datum(0) else {
+        return Vec::new();
+    };
+    // SAFETY: sql/ declares a bytea[].
+    let array = unsafe { Array::<&[u8]>::from_datum(datum, false) };
+    array.map(|array| array.iter().flatten().map(<[u8]>::to_vec).collect()).unwrap_or_default()
+}
+
+fn heads(values: &[Vec<u8>]) -> Result<Vec<Head<'_>>, ValueError> {
+    values.iter().map(|value| Ok(Envelope::parse(value)?.head)).collect()
+}
