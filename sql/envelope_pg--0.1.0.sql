@@ -496,6 +496,11 @@ BEGIN
         JOIN holder AS h ON h.type = a.atttypid
         WHERE (c.relkind IN ('r', 'f') OR (c.relkind = 'm' AND c.relispopulated))
           AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+          -- The extension's own tables hold ids of data keys and no values.
+          AND NOT EXISTS (
+              SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+              WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_extension'::regclass
+                AND d.deptype = 'e' AND e.extname = 'envelope_pg')
           AND (schema IS NULL OR n.nspname = schema)
         ORDER BY n.nspname, c.relname, a.attnum;
 END
@@ -906,16 +911,13 @@ BEGIN
     FROM @extschema@.env_rotation_leaves(root) JOIN pg_class ON pg_class.oid = leaf WHERE kind = 'r'
     RETURNING * INTO run;
     IF method = 'reencrypt' THEN
-        PERFORM @extschema@.env_rotation_fresh_deks();
+        -- Data keys that were made before may be the reason for the run. For all sessions: they write to the column, too.
+        PERFORM @extschema@.env_rotate_dek(p ->> 'to_key');
     END IF;
     RAISE NOTICE 'run % begins: % of column "%" of %', run.run_id, method, rotated, root::regclass;
     RETURN run.run_id;
 END
 $$;
-
--- From now on values are sealed under data keys that were made after this.
-CREATE FUNCTION env_rotation_fresh_deks() RETURNS void LANGUAGE sql VOLATILE
-    BEGIN ATOMIC SELECT env_cache_flush(); END;
 
 -- The type that a column's plaintext or values are of; NULL for others than text, bytea and jsonb.
 CREATE FUNCTION env_rotation_type(relation oid, column_name name) RETURNS text
@@ -1616,7 +1618,6 @@ REVOKE ALL ON FUNCTION
     env_rotation_triage(text),
     env_rotation_fail(bigint, oid, tid, bytea, bigint, text, text),
     env_rotation_begin(jsonb),
-    env_rotation_fresh_deks(),
     env_rotation_type(oid, name),
     env_rotation_statements(oid, jsonb),
     env_rotation_next(bigint, jsonb, bigint, integer),
@@ -1661,7 +1662,6 @@ GRANT EXECUTE ON FUNCTION
     env_rotation_triage(text),
     env_rotation_fail(bigint, oid, tid, bytea, bigint, text, text),
     env_rotation_begin(jsonb),
-    env_rotation_fresh_deks(),
     env_rotation_type(oid, name),
     env_rotation_statements(oid, jsonb),
     env_rotation_next(bigint, jsonb, bigint, integer),
@@ -1729,8 +1729,6 @@ COMMENT ON FUNCTION env_rotation_fail(bigint, oid, tid, bytea, bigint, text, tex
     'part of env_rotate: count and list rows that are left alone';
 COMMENT ON FUNCTION env_rotation_begin(jsonb) IS
     'part of env_rotate: check, lock, and find or make the run';
-COMMENT ON FUNCTION env_rotation_fresh_deks() IS
-    'part of env_rotate: have new data keys made for what is sealed from now on';
 COMMENT ON FUNCTION env_rotation_type(oid, name) IS
     'part of env_rotate: text, bytea or jsonb, the type of a column without its domains';
 COMMENT ON FUNCTION env_rotation_statements(oid, jsonb) IS
