@@ -822,7 +822,8 @@ BEGIN
                 HINT = 'Rotate its shards on the workers, or use UPDATE ... SET c = (SELECT env_rewrap(c, key)).';
         END IF;
     END IF;
-    IF method NOT IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt') OR method IS NULL THEN
+    IF method IS NULL OR method NOT IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt')
+        OR (p ? 'source') <> (method IN ('encrypt', 'decrypt')) THEN
         RAISE 'unknown method "%"', method USING ERRCODE = 'invalid_parameter_value',
             HINT = 'The methods are rewrap and reencrypt.';
     END IF;
@@ -853,6 +854,10 @@ BEGIN
             RAISE 'column "%" of relation % does not exist', named, root::regclass USING ERRCODE = 'undefined_column';
         END IF;
     END LOOP;
+    IF rotated = p ->> 'source' THEN
+        RAISE 'source and target are the same column "%"', rotated USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Add a column for the target.';
+    END IF;
     SELECT * INTO STRICT attribute FROM pg_attribute WHERE attrelid = root AND attname = rotated AND NOT attisdropped;
     IF @extschema@.env_rotation_type(root, coalesce(p ->> 'source', rotated)::name) IS NULL
         OR @extschema@.env_rotation_type(root, coalesce(p ->> 'target', rotated)::name) IS NULL
@@ -882,6 +887,10 @@ BEGIN
                 HINT = 'Batches go to each partition itself, so a grant on the partitioned table is not enough.';
         END IF;
     END LOOP;
+    IF method = 'encrypt' THEN
+        -- Before there is a run: whether the key may be used, and the context is one.
+        PERFORM @extschema@.env_encrypt(''::text, p ->> 'to_key', (p ->> 'context')::jsonb);
+    END IF;
     lock_key := @extschema@.env_rotation_lock_key(root, attribute.attnum);
     IF NOT @extschema@.env_rotation_lock(lock_key) THEN
         RAISE 'another run works on column "%" of relation %', rotated, root::regclass
@@ -943,10 +952,9 @@ DECLARE
     changed text := quote_ident(p ->> 'column');
     source text := quote_ident(p ->> 'source');
     clears boolean := coalesce((p ->> 'clear_source')::boolean, false);
-    -- In what follows :: stands for the alias of the table.
-    in_range text := '::.ctid OPERATOR(pg_catalog.>=) $1 AND ::.ctid OPERATOR(pg_catalog.<) $2';
+    in_range text := 't.ctid OPERATOR(pg_catalog.>=) $1 AND t.ctid OPERATOR(pg_catalog.<) $2';
     aad text := CASE
-        WHEN p ? 'aad_column' THEN format(', CAST(::.%I AS pg_catalog.text)', p ->> 'aad_column')
+        WHEN p ? 'aad_column' THEN format(', CAST(t.%I AS pg_catalog.text)', p ->> 'aad_column')
         WHEN p ? 'aad_expression' THEN ', CAST((' || (p ->> 'aad_expression') || ') AS pg_catalog.text)'
         ELSE '' END;
     type text;
@@ -959,7 +967,7 @@ BEGIN
     SELECT format('%I.%I', nspname, relname) INTO STRICT relation
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = leaf;
     IF method IN ('rewrap', 'reencrypt') THEN
-        due := '@extschema@.env_dek_stub(::.' || changed || ') OPERATOR(pg_catalog.=) ANY ($3)';
+        due := '@extschema@.env_dek_stub(t.' || changed || ') OPERATOR(pg_catalog.=) ANY ($3)';
         new_value := '@extschema@.env_' || method || '(t.' || changed || ', ' || quote_literal(p ->> 'to_key')
             || CASE method WHEN 'reencrypt' THEN aad ELSE '' END || ')';
         IF method = 'reencrypt' THEN
@@ -968,7 +976,7 @@ BEGIN
     ELSIF method = 'encrypt' THEN
         type := 'pg_catalog.' || @extschema@.env_rotation_type(leaf, (p ->> 'source')::name);
         stub_of := NULL;
-        due := '@extschema@.env_opens_to(::.' || changed || ', CAST(::.' || source || ' AS ' || type || ')' || aad || ')';
+        due := '@extschema@.env_opens_to(t.' || changed || ', CAST(t.' || source || ' AS ' || type || ')' || aad || ')';
         new_value := 'CASE WHEN ' || due || ' IS TRUE THEN t.' || changed
             || ' ELSE @extschema@.env_encrypt(CAST(t.' || source || ' AS ' || type || '), ' || quote_literal(p ->> 'to_key')
             || ', CAST(' || quote_literal(p ->> 'context') || ' AS pg_catalog.jsonb)' || aad || ') END';
@@ -976,40 +984,37 @@ BEGIN
     ELSE
         type := 'pg_catalog.' || @extschema@.env_rotation_type(leaf, (p ->> 'column')::name);
         stub_of := source;
-        due := '@extschema@.env_opens_to(::.' || source || ', CAST(::.' || changed || ' AS ' || type || ')' || aad || ')';
+        due := '@extschema@.env_opens_to(t.' || source || ', CAST(t.' || changed || ' AS ' || type || ')' || aad || ')';
         new_value := '@extschema@.env_decrypt' || CASE type WHEN 'pg_catalog.text' THEN '' WHEN 'pg_catalog.bytea'
             THEN '_bytea' ELSE '_jsonb' END || '(t.' || source || aad || ')';
         result := 'NULL, @extschema@.env_opens_to(l.env_source, CAST(t.' || changed || ' AS ' || type || ')' || aad || ')';
     END IF;
     IF source IS NOT NULL THEN
-        due := '::.' || source || ' IS NOT NULL' || CASE WHEN clears THEN '' ELSE ' AND (' || due || ') IS NOT TRUE' END
-            || CASE method WHEN 'decrypt' THEN ' AND @extschema@.env_is_envelope(::.' || source || ')' ELSE '' END;
+        due := 't.' || source || ' IS NOT NULL' || CASE WHEN clears THEN '' ELSE ' AND (' || due || ') IS NOT TRUE' END
+            || CASE method WHEN 'decrypt' THEN ' AND @extschema@.env_is_envelope(t.' || source || ')' ELSE '' END;
     END IF;
     scan_sql := 'SELECT pg_catalog.array_agg(s.stub), pg_catalog.array_agg(s.n) FROM (
         SELECT v.stub, pg_catalog.count(*) AS n FROM (
-            SELECT @extschema@.env_dek_stub(::.' || stub_of || ') AS stub FROM ONLY ' || relation || ' AS ::
-            WHERE ' || in_range || ' AND ::.' || stub_of || ' IS NOT NULL) AS v GROUP BY v.stub) AS s';
+            SELECT @extschema@.env_dek_stub(t.' || stub_of || ') AS stub FROM ONLY ' || relation || ' AS t
+            WHERE ' || in_range || ' AND t.' || stub_of || ' IS NOT NULL) AS v GROUP BY v.stub) AS s';
     IF source IS NOT NULL THEN
-        count_sql := 'SELECT pg_catalog.count(*) FROM ONLY ' || relation || ' AS :: WHERE ' || in_range || ' AND ' || due;
+        count_sql := 'SELECT pg_catalog.count(*) FROM ONLY ' || relation || ' AS t WHERE ' || in_range || ' AND ' || due;
     END IF;
-    tids_sql := 'SELECT pg_catalog.array_agg(::.ctid) FROM ONLY ' || relation || ' AS :: WHERE ' || in_range || ' AND ' || due;
+    tids_sql := 'SELECT pg_catalog.array_agg(t.ctid) FROM ONLY ' || relation || ' AS t WHERE ' || in_range || ' AND ' || due;
     -- Whatever was committed since the snapshot of this statement is locked in its newest version, which the outer scan
     -- does not see: it is left for the next pass. So what is changed is what was read, and nobody's update is lost.
     update_sql := 'WITH l AS MATERIALIZED (
-            SELECT ::.ctid AS env_tid, ' || coalesce('::.' || source, 'NULL') || ' AS env_source FROM ONLY ' || relation || ' AS ::
-            WHERE ' || in_range || ' AND ' || due || ' FOR NO KEY UPDATE OF ::'
+            SELECT t.ctid AS env_tid, ' || coalesce('t.' || source, 'NULL') || ' AS env_source FROM ONLY ' || relation || ' AS t
+            WHERE ' || in_range || ' AND ' || due || ' FOR NO KEY UPDATE OF t'
             || CASE p ->> 'on_locked' WHEN 'skip' THEN ' SKIP LOCKED' ELSE '' END || ')';
-    scan_sql := replace(scan_sql, '::', 'b');
-    count_sql := replace(count_sql, '::', 'b');
-    tids_sql := replace(tids_sql, '::', 'b');
-    update_sql := replace(update_sql, '::', 'b') || replace(',
+    update_sql := update_sql || ',
         w (dek, verified) AS (
-            UPDATE ONLY ' || relation || ' AS :: SET ' || changed || ' = ' || new_value
+            UPDATE ONLY ' || relation || ' AS t SET ' || changed || ' = ' || new_value
                 || CASE WHEN clears THEN ', ' || source || ' = NULL' ELSE '' END || ' FROM l
-            WHERE ::.ctid OPERATOR(pg_catalog.=) l.env_tid AND ' || in_range || '
+            WHERE t.ctid OPERATOR(pg_catalog.=) l.env_tid AND ' || in_range || '
             RETURNING ' || result || ')
         SELECT pg_catalog.count(*), pg_catalog.array_agg(DISTINCT CAST(w.dek AS pg_catalog.bytea)),
-               pg_catalog.count(*) FILTER (WHERE w.verified IS NOT TRUE) FROM w', '::', 't');
+               pg_catalog.count(*) FILTER (WHERE w.verified IS NOT TRUE) FROM w';
 END
 $$;
 
@@ -1197,7 +1202,7 @@ DECLARE
     calls bigint := @extschema@.env_rotation_kms_calls();
 BEGIN
     INSERT INTO @extschema@.env_rotation_dek (run_id, dek_id, is_new)
-    SELECT run, dek, true FROM unnest(deks) AS u (dek) WHERE dek IS NOT NULL
+    SELECT DISTINCT run, dek, true FROM unnest(deks) AS u (dek) WHERE dek IS NOT NULL
     ON CONFLICT (run_id, dek_id) DO UPDATE SET is_new = true WHERE NOT env_rotation_dek.is_new;
     elapsed := extract(epoch FROM clock_timestamp() - began);
     pause := greatest(coalesce(changed / (p ->> 'max_rows_per_second')::double precision, 0) - elapsed, 0);
@@ -1241,11 +1246,11 @@ BEGIN
     SELECT * INTO STRICT r FROM @extschema@.env_rotation_run AS s WHERE s.run_id = run;
     PERFORM @extschema@.env_rotation_unlock(r.lock_key);
     IF r.failures > 0 THEN
-        RAISE WARNING 'run %: % rows failed and are as they were', run, r.failures
+        RAISE WARNING 'run %: rows that failed and are as they were: %', run, r.failures
             USING HINT = format('SELECT * FROM env_rotation_failure WHERE run_id = %s.', run);
     END IF;
     IF r.not_envelopes > 0 THEN
-        RAISE WARNING 'run %: % values are no encrypted values and are as they were', run, r.not_envelopes;
+        RAISE WARNING 'run %: values that are no encrypted values and are as they were: %', run, r.not_envelopes;
     END IF;
     IF r.status = 'open' THEN
         RAISE WARNING 'run % is not finished: after % passes % rows are left', run, r.pass, r.pass_left
@@ -1321,7 +1326,10 @@ BEGIN
                 PERFORM @extschema@.env_rotation_verify(not_verified);
             EXCEPTION WHEN OTHERS THEN
                 triage := @extschema@.env_rotation_triage(SQLSTATE);
-                CASE triage WHEN 'stop' THEN RAISE; WHEN 'row' THEN by_row := true; ELSE NULL; END CASE;
+                IF triage OPERATOR(pg_catalog.=) 'stop'::pg_catalog.text THEN
+                    RAISE;
+                END IF;
+                by_row := triage OPERATOR(pg_catalog.=) 'row'::pg_catalog.text;
                 changed := 0;
                 deks := NULL;
             END;
@@ -1337,14 +1345,13 @@ BEGIN
                     deks := pg_catalog.array_cat(deks, row_deks);
                 EXCEPTION WHEN OTHERS THEN
                     triage := @extschema@.env_rotation_triage(SQLSTATE);
-                    CASE triage
-                        WHEN 'stop' THEN RAISE;
-                        WHEN 'row' THEN
-                            PERFORM @extschema@.env_rotation_fail(run, step.leaf, row_tid, NULL, 1, SQLSTATE, SQLERRM);
-                            -- Neither done nor left.
-                            due_rows := due_rows OPERATOR(pg_catalog.-) 1::bigint;
-                        ELSE NULL;
-                    END CASE;
+                    IF triage OPERATOR(pg_catalog.=) 'stop'::pg_catalog.text THEN
+                        RAISE;
+                    ELSIF triage OPERATOR(pg_catalog.=) 'row'::pg_catalog.text THEN
+                        PERFORM @extschema@.env_rotation_fail(run, step.leaf, row_tid, NULL, 1, SQLSTATE, SQLERRM);
+                        -- Neither done nor left.
+                        due_rows := due_rows OPERATOR(pg_catalog.-) 1::bigint;
+                    END IF;
                 END;
             END LOOP;
         END IF;
@@ -1551,12 +1558,12 @@ BEGIN
     IF @extschema@.env_rotation_type(relation, column_name) IS DISTINCT FROM 'bytea' THEN
         RAISE 'relation % has no bytea column "%"', relation, column_name USING ERRCODE = 'undefined_column';
     END IF;
-    SELECT sum(pg_relation_size(leaf, 'main')) / block_bytes,
-           string_agg(format('SELECT v.%I AS value FROM ONLY %s AS v %%s', column_name, leaf::regclass), ' UNION ALL ')
-    INTO blocks, scan FROM @extschema@.env_rotation_leaves(relation) WHERE kind = 'r';
+    SELECT sum(pg_relation_size(leaf, 'main')) / block_bytes INTO blocks
+    FROM @extschema@.env_rotation_leaves(relation) WHERE kind = 'r';
     sampled_percent := coalesce(sample_percent, CASE WHEN blocks > all_blocks THEN 50.0 * all_blocks / blocks ELSE 100 END);
-    scan := replace(scan, '%s', CASE WHEN sampled_percent < 100
-        THEN format('TABLESAMPLE SYSTEM (%s) REPEATABLE (1)', sampled_percent) ELSE '' END);
+    SELECT string_agg(format('SELECT v.%I AS value FROM ONLY %s AS v %s', column_name, leaf::regclass,
+        CASE WHEN sampled_percent < 100 THEN format('TABLESAMPLE SYSTEM (%s) REPEATABLE (1)', sampled_percent) END), ' UNION ALL ')
+    INTO scan FROM @extschema@.env_rotation_leaves(relation) WHERE kind = 'r';
     EXECUTE format('
         WITH dek AS (
             SELECT stub, absent, count(*) AS n, sum(bytes) FILTER (WHERE bytes > 2000) AS toasted
