@@ -1033,6 +1033,9 @@ BEGIN
     IF NOT FOUND OR r.status <> 'open' THEN
         RAISE 'run % was abandoned', run USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
+    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = r.relation) THEN
+        RAISE 'relation % is gone', r.relation_name USING ERRCODE = 'undefined_table';
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = r.relation AND attnum = r.column_number
                    AND attname = r.column_name AND NOT attisdropped) THEN
         RAISE 'column "%" of relation % is gone or renamed', r.column_name, r.relation_name
