@@ -16,7 +16,7 @@ SELECT * FROM env_key_usage('local:inv_a');
 CREATE TABLE person (id int, ssn bytea, note bytea, photo bytea);
 ALTER TABLE person ALTER photo SET STORAGE EXTERNAL;
 INSERT INTO person SELECT i, env_encrypt('ssn ' || i, 'local:inv_a'), 'not encrypted', NULL FROM generate_series(1, 100) AS i;
-SELECT env_cache_flush() > 0 AS new_data_keys;
+SELECT env_cache_flush(true) > 0 AS new_data_keys;
 INSERT INTO person SELECT i, env_encrypt('ssn ' || i, 'local:inv_a'), NULL, env_encrypt(repeat('x', 10000), 'local:inv_b') FROM generate_series(101, 150) AS i;
 INSERT INTO person VALUES (151, NULL, NULL, NULL), (152, 'hand-made', NULL, NULL), (153, '', NULL, NULL);
 -- Damaged, or of a later release.

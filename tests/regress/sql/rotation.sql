@@ -13,7 +13,7 @@ SELECT env_key_id(:'rewrapped'), env_dek_id(:'value') = env_dek_id(:'rewrapped')
        right(:'value', 88) = right(:'rewrapped', 88) AS same_ciphertext, env_encryption_context(:'rewrapped'),
        env_decrypt(:'rewrapped', 'row');
 SELECT env_rewrap(:'rewrapped', 'local:rotate_new') = :'rewrapped' AS already_there;
-SELECT env_cache_flush() > 0 AS flushed;
+SELECT env_cache_flush(true) > 0 AS flushed;
 SELECT env_reencrypt(:'value', 'local:rotate_new', 'row') AS reencrypted \gset
 SELECT env_key_id(:'reencrypted'), env_dek_id(:'value') = env_dek_id(:'reencrypted') AS same_dek,
        env_encryption_context(:'reencrypted'), env_decrypt(:'reencrypted', 'row');
