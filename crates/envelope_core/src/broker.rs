@@ -43,6 +43,8 @@ pub struct Broker<P> {
     unwrapped_ahead: Cell<u64>,
     /// Changes with each flush: what was asked for before is not kept.
     epoch: Cell<u64>,
+    /// Data keys that were asked for before do not become current.
+    replaced: Cell<Instant>,
     statistics: Statistics,
 }
 
@@ -58,18 +60,25 @@ impl<P: KeyProvider + 'static> Broker<P> {
             look_ahead: RefCell::default(),
             unwrapped_ahead: Cell::new(0),
             epoch: Cell::new(0),
+            replaced: Cell::new(Instant::now()),
             statistics,
         })
     }
 
-    /// From now on other providers are asked.
+    /// From now on other providers are asked. They make the next data keys: the same key id may name another key there.
     pub fn set_providers(&self, providers: P) {
         *self.providers.borrow_mut() = Rc::new(providers);
+        self.replaced.set(Instant::now());
+        self.unwrapping.forget();
+        self.generating.forget();
+        self.store.borrow_mut().retire_current();
     }
 
-    /// Drops all data keys; what is being asked for now is not kept.
+    /// Drops all data keys; what is being asked for now is not kept, and nobody joins it.
     pub fn flush(&self) {
         self.epoch.set(self.epoch.get() + 1);
+        self.unwrapping.forget();
+        self.generating.forget();
         self.store.borrow_mut().clear();
     }
 
@@ -96,17 +105,18 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// # Errors
     /// What the provider said.
     pub async fn answer(self: &Rc<Self>, session: i32, request: Request) -> Result<Reply, KmsError> {
+        let asked = Instant::now();
         match request {
             Request::SealingKey { key_id, context, terms, limits } => {
-                self.sealing_key(Place { key_id, context }, &terms, &limits).await.map(Reply::Sealing)
+                self.sealing_key(Place { key_id, context }, &terms, &limits, asked).await.map(Reply::Sealing)
             }
             Request::RotateDek { key_id, context, all_contexts } => {
-                self.rotate(Place { key_id, context }, all_contexts).await.map(Reply::Sealing)
+                self.rotate(Place { key_id, context }, all_contexts, asked).await.map(Reply::Sealing)
             }
             Request::OpeningKey { wrapped, context, terms } => {
                 let name = DekName { wrapped, context };
                 self.unwrap_ahead(session, &name, &terms);
-                self.opening_key(name, &terms).await.map(Reply::Opening)
+                self.opening_key(name, &terms, asked).await.map(Reply::Opening)
             }
             Request::Rewrap { wrapped, context, to } => {
                 let providers = self.providers();
@@ -126,8 +136,13 @@ impl<P: KeyProvider + 'static> Broker<P> {
         }
     }
 
-    async fn opening_key(self: &Rc<Self>, name: DekName, terms: &Terms) -> Result<OpeningGrant, KmsError> {
-        let (held, consent) = self.usable(name, terms).await?;
+    async fn opening_key(
+        self: &Rc<Self>,
+        name: DekName,
+        terms: &Terms,
+        asked: Instant,
+    ) -> Result<OpeningGrant, KmsError> {
+        let (held, consent) = self.usable(name, terms, asked).await?;
         Ok(OpeningGrant { dek: held.dek.copy(), key_id: held.key_id.clone(), consent })
     }
 
@@ -136,6 +151,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         place: Place,
         terms: &Terms,
         limits: &SealingLimits,
+        asked: Instant,
     ) -> Result<SealingGrant, KmsError> {
         let mut took_call = false;
         loop {
@@ -143,13 +159,11 @@ impl<P: KeyProvider + 'static> Broker<P> {
             if let Some(current) = &current
                 && let Some(lease) = current.lease(limits)
             {
-                match self.usable(current.name.clone(), terms).await {
+                match self.usable(current.name.clone(), terms, asked).await {
                     Ok((held, mut consent)) => {
-                        if current.is_due(limits) {
-                            self.in_background(self.generate(&place));
-                        }
+                        self.make_next_in_time(&place, current, limits);
                         consent.took_call |= took_call;
-                        return Ok(current.grant(&held, lease, consent));
+                        return Ok(current.grant(&held, lease, asked, consent));
                     }
                     // Not this data key any more. A new one may be had: where only kms:GenerateDataKey is allowed, or when
                     // the alias points to another key by now.
@@ -158,45 +172,73 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 }
             }
             took_call = true;
-            // Those who waited with us may have used the new one up: then once more.
-            if let Err(error) = self.generate(&place).await {
-                let Some(current) = current.filter(|_| error.kind.is_outage()) else { return Err(error) };
-                let held = self.store.borrow_mut().held(&current.name);
-                let held = held.filter(|held| held.age() < terms.stale_for).ok_or(error)?;
-                self.statistics.served_stale(Operation::GenerateDataKey, &place.key_id.to_string());
-                // For one value: the provider may be back for the next.
-                return Ok(current.grant(&held, store::ONE_USE, held.consent(true, true)));
+            match self.generate(&place).await {
+                Ok((current, held)) => {
+                    // The provider consents just now, even if its answer took longer than a data key is good for.
+                    if let Some(lease) = current.lease_of_new(limits) {
+                        self.make_next_in_time(&place, &current, limits);
+                        return Ok(current.grant(&held, lease, asked, held.consent(asked, false, true)));
+                    }
+                    // Those who waited with us have used it up: once more.
+                }
+                Err(error) => {
+                    let Some(current) = current.filter(|_| error.kind.is_outage()) else { return Err(error) };
+                    let took_call = !error.breaker_was_open;
+                    let held = self.store.borrow_mut().held(&current.name);
+                    let held = held.filter(|held| held.age() < terms.stale_for).ok_or(error)?;
+                    self.statistics.served_stale(Operation::GenerateDataKey, &place.key_id.to_string());
+                    // For one value: the provider may be back for the next.
+                    return Ok(current.grant(&held, store::ONE_USE, asked, held.consent(asked, true, took_call)));
+                }
             }
         }
     }
 
-    async fn rotate(self: &Rc<Self>, place: Place, all_contexts: bool) -> Result<SealingGrant, KmsError> {
-        // Certainly made after now: a call that is under way is not joined.
+    fn make_next_in_time(self: &Rc<Self>, place: &Place, current: &Current, limits: &SealingLimits) {
+        if current.is_due(limits) {
+            self.in_background(self.generate(place));
+        }
+    }
+
+    async fn rotate(
+        self: &Rc<Self>,
+        place: Place,
+        all_contexts: bool,
+        asked: Instant,
+    ) -> Result<SealingGrant, KmsError> {
+        // Certainly made after now: a call that is under way is not joined, and what it brings is older than this one.
         let (current, held) = self.generate_anew(place.clone()).await?;
+        self.generating.forget();
         if all_contexts {
+            self.replaced.set(Instant::now());
             self.store.borrow_mut().keep_only_current(&place, &current);
         }
         // For no value: whoever seals with it asks for a lease.
-        Ok(current.grant(&held, store::NO_USE, held.consent(false, true)))
+        Ok(current.grant(&held, store::NO_USE, asked, held.consent(asked, false, true)))
     }
 
     /// A data key, if its provider consents to its use, or cannot be asked.
-    async fn usable(self: &Rc<Self>, name: DekName, terms: &Terms) -> Result<(Rc<Held>, ConsentAge), KmsError> {
+    async fn usable(
+        self: &Rc<Self>,
+        name: DekName,
+        terms: &Terms,
+        asked: Instant,
+    ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
         let held = self.store.borrow_mut().held(&name);
         if let Some(held) = held.as_ref().filter(|held| held.age() < terms.fresh_for) {
-            if held.age() >= terms.fresh_for * REFRESH_FROM_TENTHS / 10 && held.may_refresh() {
+            if held.age() >= terms.fresh_for / 10 * REFRESH_FROM_TENTHS && held.may_refresh() {
                 self.in_background(self.unwrap(&name));
             }
-            return Ok((Rc::clone(held), held.consent(false, false)));
+            return Ok((Rc::clone(held), held.consent(asked, false, false)));
         }
         match self.unwrap(&name).await {
-            Ok(held) => Ok((Rc::clone(&held), held.consent(false, true))),
+            Ok(held) => Ok((Rc::clone(&held), held.consent(asked, false, true))),
             Err(error) => {
                 let held = held.filter(|held| error.kind.is_outage() && held.age() < terms.stale_for);
                 let took_call = !error.breaker_was_open;
                 let held = held.ok_or(error)?;
                 self.statistics.served_stale(Operation::Decrypt, &name.wrapped.key_id);
-                Ok((Rc::clone(&held), held.consent(true, took_call)))
+                Ok((Rc::clone(&held), held.consent(asked, true, took_call)))
             }
         }
     }
@@ -210,13 +252,22 @@ impl<P: KeyProvider + 'static> Broker<P> {
         let broker = Rc::clone(self);
         self.unwrapping.join(name, |name| async move {
             let (asked, epoch, providers) = (Instant::now(), broker.epoch.get(), broker.providers());
-            let result = providers.unwrap_key(&name.wrapped, &name.context).await;
-            let UnwrappedKey { dek, key_id } = result.inspect_err(|error| broker.heed_refusal(error))?;
-            let held = Rc::new(Held::new(dek, key_id, asked));
-            if epoch == broker.epoch.get() {
-                broker.store.borrow_mut().hold(name, &held);
+            match providers.unwrap_key(&name.wrapped, &name.context).await {
+                Ok(UnwrappedKey { dek, key_id }) => {
+                    let held = Rc::new(Held::new(dek, key_id, asked));
+                    if epoch == broker.epoch.get() {
+                        broker.store.borrow_mut().hold(name, &held);
+                    }
+                    Ok(held)
+                }
+                Err(error) => {
+                    if error.kind.is_refusal() {
+                        broker.store.borrow_mut().release(&name);
+                    }
+                    broker.heed_refusal(&error);
+                    Err(error)
+                }
             }
-            Ok(held)
         })
     }
 
@@ -227,16 +278,27 @@ impl<P: KeyProvider + 'static> Broker<P> {
 
     async fn generate_anew(self: &Rc<Self>, place: Place) -> Result<Generated, KmsError> {
         let (asked, epoch, providers) = (Instant::now(), self.epoch.get(), self.providers());
-        let result = providers.generate_data_key(&place.key_id, &place.context).await;
-        let GeneratedKey { dek, wrapped } = result.inspect_err(|error| self.heed_refusal(error))?;
-        let held = Rc::new(Held::new(dek, wrapped.key_id.clone(), asked));
-        let current = Rc::new(Current::new(DekName { wrapped, context: place.context.clone() }, asked));
-        if epoch == self.epoch.get() {
-            let mut store = self.store.borrow_mut();
-            store.hold(current.name.clone(), &held);
-            store.make_current(place, &current);
+        match providers.generate_data_key(&place.key_id, &place.context).await {
+            Ok(GeneratedKey { dek, wrapped }) => {
+                let held = Rc::new(Held::new(dek, wrapped.key_id.clone(), asked));
+                let current = Rc::new(Current::new(DekName { wrapped, context: place.context.clone() }, asked));
+                if epoch == self.epoch.get() {
+                    let mut store = self.store.borrow_mut();
+                    store.hold(current.name.clone(), &held);
+                    if asked >= self.replaced.get() {
+                        store.make_current(place, &current);
+                    }
+                }
+                Ok((current, held))
+            }
+            Err(error) => {
+                self.heed_refusal(&error);
+                if error.is_refusal_of_key() {
+                    self.store.borrow_mut().doubt_current(&place);
+                }
+                Err(error)
+            }
         }
-        Ok((current, held))
     }
 
     fn heed_refusal(&self, error: &KmsError) {

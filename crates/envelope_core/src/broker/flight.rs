@@ -45,6 +45,11 @@ impl<N: Clone + Eq + Hash, T: Clone + 'static> Flights<N, T> {
         flight
     }
 
+    /// Nobody joins the calls under way any more. Those who wait for them go on.
+    pub fn forget(&self) {
+        self.0.borrow_mut().clear();
+    }
+
     /// One that has ended is not joined: whoever asks now wants to know how it is now.
     fn flight(&self, name: &N) -> Option<Flight<T>> {
         self.0.borrow().get(name).and_then(WeakShared::upgrade).filter(|flight| flight.peek().is_none())

@@ -8,7 +8,7 @@ use lru::LruCache;
 
 use crate::cache::Lease;
 use crate::context::EncryptionContext;
-use crate::key_reference::is_same_key;
+use crate::key_reference::{KeyArn, is_same_key};
 use crate::keys::{Dek, KeyId, WrappedKey};
 use crate::kms::request::{ConsentAge, SealingGrant, SealingLimits};
 
@@ -18,7 +18,7 @@ const MAX_HELD: usize = 16_384;
 const MAX_CURRENT: usize = 4_096;
 /// One session gets this part of what a limit leaves, so that many can use the data key at the same time.
 const LEASE_SHARE: u64 = 16;
-/// After a failed refresh the next one waits for so long.
+/// After a failed attempt to refresh or to replace a data key the next one waits for so long.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
 /// For one value.
@@ -71,18 +71,23 @@ impl Held {
     /// Whether to ask it again now: not while that may be under way.
     #[must_use]
     pub fn may_refresh(&self) -> bool {
-        let may = self.refresh_started.get().is_none_or(|started| started.elapsed() >= REFRESH_PAUSE);
-        if may {
-            self.refresh_started.set(Some(Instant::now()));
-        }
-        may
+        may_start(&self.refresh_started)
     }
 
-    /// How the provider's consent stands.
+    /// How the provider's consent stands, for a request of `requested`.
     #[must_use]
-    pub fn consent(&self, is_stale: bool, took_call: bool) -> ConsentAge {
-        ConsentAge { age: self.age(), is_stale, took_call }
+    pub fn consent(&self, requested: Instant, is_stale: bool, took_call: bool) -> ConsentAge {
+        ConsentAge { age: requested.saturating_duration_since(self.asked), is_stale, took_call }
     }
+}
+
+/// Whether to start now what was last started at `started`; if so, it is.
+fn may_start(started: &Cell<Option<Instant>>) -> bool {
+    let may = started.get().is_none_or(|started| started.elapsed() >= REFRESH_PAUSE);
+    if may {
+        started.set(Some(Instant::now()));
+    }
+    may
 }
 
 /// A data key that seals new values: how much of its limits is used. Its plaintext is among the others.
@@ -92,22 +97,34 @@ pub struct Current {
     made: Instant,
     uses: Cell<u64>,
     bytes: Cell<u64>,
-    replacing: Cell<bool>,
+    retired: Cell<bool>,
+    replacement_started: Cell<Option<Instant>>,
 }
 
 impl Current {
     /// A data key that was asked for at `made`.
     #[must_use]
     pub fn new(name: DekName, made: Instant) -> Self {
-        Self { name, made, uses: Cell::new(0), bytes: Cell::new(0), replacing: Cell::new(false) }
+        Self {
+            name,
+            made,
+            uses: Cell::new(0),
+            bytes: Cell::new(0),
+            retired: Cell::new(false),
+            replacement_started: Cell::new(None),
+        }
     }
 
     /// What a session may use of it, which is taken off the limits; `None` if it is spent.
     #[must_use]
     pub fn lease(&self, limits: &SealingLimits) -> Option<Lease> {
-        if self.made.elapsed() >= limits.max_age {
-            return None;
-        }
+        let is_over = self.retired.get() || self.made.elapsed() >= limits.max_age;
+        if is_over { None } else { self.lease_of_new(limits) }
+    }
+
+    /// [`Self::lease`] of one that was made just now, however long that took.
+    #[must_use]
+    pub fn lease_of_new(&self, limits: &SealingLimits) -> Option<Lease> {
         let uses = share(self.uses.get(), limits.max_uses, 1)?;
         // A value that is larger than the limit gets a data key of its own.
         let is_new = self.bytes.get() == 0;
@@ -118,23 +135,23 @@ impl Current {
         Some(Lease { uses, bytes })
     }
 
-    /// Whether now is the time to make the next one, while this one still serves. True once.
+    /// Whether to make the next one now, while this one still serves: not while that may be under way.
     #[must_use]
     pub fn is_due(&self, limits: &SealingLimits) -> bool {
         let nearly = |used: u64, max: Option<u64>| max.is_some_and(|max| used >= max - max / LEASE_SHARE);
-        let is_due = self.made.elapsed() >= limits.max_age * 15 / 16
+        let is_due = self.made.elapsed() >= limits.max_age / 16 * 15
             || nearly(self.uses.get(), limits.max_uses)
             || nearly(self.bytes.get(), limits.max_bytes);
-        is_due && !self.replacing.replace(true)
+        is_due && may_start(&self.replacement_started)
     }
 
-    /// For a session that seals values with it.
+    /// For a session that seals values with it, and requested it at `requested`.
     #[must_use]
-    pub fn grant(&self, held: &Held, lease: Lease, consent: ConsentAge) -> SealingGrant {
+    pub fn grant(&self, held: &Held, lease: Lease, requested: Instant, consent: ConsentAge) -> SealingGrant {
         SealingGrant {
             dek: held.dek.copy(),
             wrapped: self.name.wrapped.clone(),
-            age: self.made.elapsed(),
+            age: requested.saturating_duration_since(self.made),
             lease,
             consent,
         }
@@ -145,8 +162,9 @@ impl Current {
 #[allow(clippy::option_option, reason = "no limit is not the same as nothing left")]
 fn share(used: u64, max: Option<u64>, wanted: u64) -> Option<Option<u64>> {
     let Some(max) = max else { return Some(None) };
-    let left = max.saturating_sub(used);
-    (left >= wanted).then(|| Some((max / LEASE_SHARE).clamp(wanted, left)))
+    // A limit below one use would allow none, ever.
+    let left = max.max(1).saturating_sub(used);
+    (left >= wanted).then(|| Some((left / LEASE_SHARE).clamp(wanted, left)))
 }
 
 /// All data keys.
@@ -180,8 +198,23 @@ impl Store {
         self.current.get(place).cloned()
     }
 
-    /// Seals new values with a data key from now on.
+    /// Drops the plaintext of a data key.
+    pub fn release(&mut self, name: &DekName) {
+        self.held.pop(name);
+    }
+
+    /// Drops the plaintext of the data key that seals new values, so that its provider is asked about it.
+    pub fn doubt_current(&mut self, place: &Place) {
+        if let Some(current) = self.current.peek(place) {
+            self.held.pop(&current.name);
+        }
+    }
+
+    /// Seals new values with a data key from now on, unless there is a younger one.
     pub fn make_current(&mut self, place: Place, current: &Rc<Current>) {
+        if self.current.peek(&place).is_some_and(|found| found.made > current.made) {
+            return;
+        }
         self.current.put(place, Rc::clone(current));
         if self.current.len() > MAX_CURRENT {
             self.current.pop_lru();
@@ -204,17 +237,27 @@ impl Store {
         });
     }
 
-    /// Drops the data keys under a key.
+    /// Seals new values with new data keys from now on. The ones until now serve only while no new ones can be had.
+    pub fn retire_current(&mut self) {
+        self.current.iter().for_each(|(_, current)| current.retired.set(true));
+    }
+
+    /// Drops the data keys under a key: its key ARN, `local:name`, or the last part of the key ARN.
     pub fn remove_key(&mut self, key_id: &str) {
-        self.held.retain(|name, _| !is_same_key(&name.wrapped.key_id, key_id));
-        self.current.retain(|_, current| !is_same_key(&current.name.wrapped.key_id, key_id));
+        let is_under = |name: &DekName| {
+            let key_arn = KeyArn::parse(&name.wrapped.key_id);
+            is_same_key(&name.wrapped.key_id, key_id) || key_arn.is_some_and(|arn| arn.key() == Some(key_id))
+        };
+        self.held.retain(|name, _| !is_under(name));
+        self.current.retain(|_, current| !is_under(&current.name));
     }
 
     /// Drops what is of no more use: plaintext that the provider would have to hand out again in any case, and current data
-    /// keys that are too old.
+    /// keys that are too old. Those that can still serve while no new ones can be had stay.
     pub fn prune(&mut self, useful_for: Duration, max_age: Duration) {
         self.held.retain(|_, held| held.age() < useful_for);
-        self.current.retain(|_, current| current.made.elapsed() < max_age);
+        let held = &self.held;
+        self.current.retain(|_, current| current.made.elapsed() < max_age || held.contains(&current.name));
     }
 
     /// Drops all.

@@ -102,7 +102,7 @@ pub struct SealingGrant {
     pub dek: Dek,
     /// The same, wrapped.
     pub wrapped: WrappedKey,
-    /// How long ago it was made.
+    /// How long before the request it was made; zero if it was made for it.
     pub age: Duration,
     /// What the session may use of its limits before it has to ask again.
     pub lease: Lease,
@@ -123,7 +123,7 @@ pub struct OpeningGrant {
 /// How the provider's consent stands.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ConsentAge {
-    /// How long ago the provider was asked.
+    /// How long before the request the provider was asked; zero if it was asked because of it.
     pub age: Duration,
     /// It could not be asked again just now.
     pub is_stale: bool,
@@ -132,20 +132,14 @@ pub struct ConsentAge {
 }
 
 impl ConsentAge {
-    /// The provider has just answered, after `age`.
-    #[must_use]
-    pub fn just_given(age: Duration) -> Self {
-        Self { age, is_stale: false, took_call: true }
-    }
+    /// The provider was asked because of the request.
+    pub const JUST_GIVEN: Self = Self { age: Duration::ZERO, is_stale: false, took_call: true };
 
-    /// When the consent was given, for a session that has asked at `asked`: never later than it was. The answer may have been
-    /// there for long when the session takes it up.
+    /// When the consent was given, for a session that has asked at `asked`: never later than it was, however long the answer
+    /// has been there when the session takes it up.
     #[must_use]
     pub fn given_at(&self, asked: Instant) -> Instant {
-        match self.took_call && !self.is_stale {
-            true => asked,
-            false => asked.checked_sub(self.age).unwrap_or(asked),
-        }
+        asked.checked_sub(self.age).unwrap_or(asked)
     }
 }
 
@@ -155,16 +149,15 @@ impl Providers {
     /// # Errors
     /// Why the provider did not do it.
     pub async fn answer(&self, request: Request) -> Result<Reply, KmsError> {
-        let asked = Instant::now();
+        let consent = ConsentAge::JUST_GIVEN;
         match request {
             Request::SealingKey { key_id, context, .. } | Request::RotateDek { key_id, context, .. } => {
                 let GeneratedKey { dek, wrapped } = self.generate_data_key(&key_id, &context).await?;
-                let consent = ConsentAge::just_given(asked.elapsed());
                 Ok(Reply::Sealing(SealingGrant { dek, wrapped, age: Duration::ZERO, lease: Lease::default(), consent }))
             }
             Request::OpeningKey { wrapped, context, .. } => {
                 let UnwrappedKey { dek, key_id } = self.unwrap_key(&wrapped, &context).await?;
-                Ok(Reply::Opening(OpeningGrant { dek, key_id, consent: ConsentAge::just_given(asked.elapsed()) }))
+                Ok(Reply::Opening(OpeningGrant { dek, key_id, consent }))
             }
             Request::Rewrap { wrapped, context, to } => {
                 Ok(Reply::Rewrapped(self.rewrap_key(&wrapped, &context, &to).await?))
