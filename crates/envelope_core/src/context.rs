@@ -138,6 +138,9 @@ fn validate(encoded: &[u8]) -> Result<(), ValueError> {
     if encoded.is_empty() {
         return Ok(());
     }
+    if encoded.len() > usize::from(u16::MAX) {
+        return Err(MALFORMED);
+    }
     let (count, mut rest) = encoded.split_first_chunk().ok_or(MALFORMED)?;
     let count = u16::from_be_bytes(*count);
     if count == 0 {

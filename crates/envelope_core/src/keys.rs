@@ -99,6 +99,7 @@ impl fmt::Display for Provider {
 
 /// A data key as it travels in values: encrypted under a key of its provider.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(try_from = "UncheckedWrappedKey")]
 pub struct WrappedKey {
     /// Who can unwrap it.
     pub provider: Provider,
@@ -106,6 +107,26 @@ pub struct WrappedKey {
     pub key_id: String,
     /// The wrapped data key: the CiphertextBlob of KMS, or the local provider's.
     pub wrapped_dek: Vec<u8>,
+}
+
+/// A [`WrappedKey`] from somebody else.
+#[derive(Deserialize)]
+struct UncheckedWrappedKey {
+    provider: Provider,
+    key_id: String,
+    wrapped_dek: Vec<u8>,
+}
+
+impl TryFrom<UncheckedWrappedKey> for WrappedKey {
+    type Error = ArgumentError;
+
+    fn try_from(unchecked: UncheckedWrappedKey) -> Result<Self, ArgumentError> {
+        let UncheckedWrappedKey { provider, key_id, wrapped_dek } = unchecked;
+        match KeyId::parse(&key_id)?.provider() == provider {
+            true => Ok(Self { provider, key_id, wrapped_dek }),
+            false => Err(ArgumentError::KeyId(key_id)),
+        }
+    }
 }
 
 /// The key that a statement names.

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::cache::Lease;
 use crate::keys::{Dek, KEY_BYTES, WrappedKey};
@@ -167,8 +167,12 @@ pub fn encode_answer(answer: Answer) -> Zeroizing<Vec<u8>> {
 /// Reads an answer, without its length, and wipes its data key.
 ///
 /// # Errors
-/// [`Malformed`], also if there are bytes behind it.
+/// [`Malformed`], also if there are bytes behind it. Then all is wiped: nobody knows where a data key may be.
 pub fn decode_answer(bytes: &mut [u8]) -> Result<Answer, Malformed> {
+    read_answer(bytes).inspect_err(|_| bytes.zeroize())
+}
+
+fn read_answer(bytes: &mut [u8]) -> Result<Answer, Malformed> {
     let (deks, rest) = bytes.split_first_mut().ok_or(Malformed)?;
     let (dek, public) = match deks {
         0 => (None, rest),
@@ -204,3 +208,6 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Malformed> {
 fn length(body: &[u8]) -> [u8; LENGTH_BYTES] {
     u32::try_from(body.len()).expect("far below 4 GB").to_be_bytes()
 }
+
+#[cfg(test)]
+mod tests;
