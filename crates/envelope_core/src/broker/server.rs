@@ -18,6 +18,8 @@ use crate::kms::{Events, KmsError, Providers, Reply, Request, Settings, Statisti
 
 /// Who connects sends its call at once.
 const CALL_TIME: Duration = Duration::from_secs(1);
+/// Who asks reads the answer at once, too.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// How long a call waits for settings that the session knows already: both have been told to read them.
 const RELOAD_TIME: Duration = Duration::from_millis(200);
 /// Time between two rounds of housekeeping.
@@ -105,11 +107,9 @@ pub async fn serve(
                 Ok((stream, _)) => {
                     let server = Rc::clone(&server);
                     tokio::task::spawn_local(async move {
-                        let _slot = slot;
-                        server.connections.set(server.connections.get() + 1);
+                        let (_slot, _connection) = (slot, Connection::open(&server.connections));
                         // A session that has gone away needs no answer, and one that talks nonsense gets none.
                         let _ = server.converse(stream).await;
-                        server.connections.set(server.connections.get() - 1);
                     });
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -122,6 +122,22 @@ pub async fn serve(
         () = server.stop.notified() => {}
     }
     Ok(())
+}
+
+/// One of the connections that are open now.
+struct Connection<'a>(&'a Cell<u64>);
+
+impl<'a> Connection<'a> {
+    fn open(connections: &'a Cell<u64>) -> Self {
+        connections.set(connections.get() + 1);
+        Self(connections)
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Server {
@@ -168,12 +184,12 @@ impl Server {
         let answer = loop {
             tokio::select! {
                 answer = &mut answer => break answer,
-                _ = signs_of_life.tick() => writer.write_all(&[ALIVE]).await?,
+                _ = signs_of_life.tick() => timeout(ANSWER_TIME, writer.write_all(&[ALIVE])).await??,
                 // It was cancelled, and dropping the request cancels that, too.
                 gone = until_gone(&reader) => return gone,
             }
         };
-        writer.write_all(&protocol::encode_answer(answer)).await?;
+        timeout(ANSWER_TIME, writer.write_all(&protocol::encode_answer(answer))).await??;
         if is_stop {
             self.stop.notify_one();
         }
