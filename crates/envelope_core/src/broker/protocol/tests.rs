@@ -70,6 +70,7 @@ fn answers() -> Vec<Answer> {
         connections: 1,
         data_keys: 5,
         current_data_keys: 4,
+        unwrapped_ahead: 38,
     };
     let statistics = Statistics::new();
     statistics.served_stale(Operation::Decrypt, KEY);
