@@ -12,13 +12,12 @@ mod worker;
 use std::time::Instant;
 
 use envelope_core::broker::protocol::{self, Answer, Call, VERSION};
-use envelope_core::kms::Request;
+use envelope_core::kms::{Reply, Request};
 use once_cell::sync::Lazy;
 
 use crate::error::Error;
 use crate::{journal, settings, shared, waiting};
-pub use client::Exchange;
-use client::Lost;
+pub use client::{Exchange, Lost};
 
 /// Relative to the data directory, which is the working directory of every process of PostgreSQL: a socket's name may have
 /// 107 bytes, and a data directory's path more.
@@ -28,27 +27,57 @@ static LIFE_LOCK: Lazy<String> = Lazy::new(|| format!("pg_stat_tmp/envelope_pg.{
 /// Held by the session that starts it.
 static LAUNCH_LOCK: Lazy<String> = Lazy::new(|| format!("pg_stat_tmp/envelope_pg.{VERSION}.launch"));
 
+/// Whether this session asks the broker at this time.
+pub fn is_wanted() -> bool {
+    settings::broker() && !shared::is_broker_avoided()
+}
+
 /// Asks the broker, which is started if there is none. `None`: go on without it.
 pub fn ask(request: &Request) -> Option<Exchange> {
-    if !settings::broker() || shared::is_broker_avoided() {
+    if !is_wanted() {
         return None;
     }
     let settings = settings::kms();
     let call = Call::Ask { request: request.clone(), settings: protocol::fingerprint(&settings) };
-    match connect().and_then(|socket| Exchange::start(socket, &call, settings.aws.timeout)) {
-        Ok(exchange) => Some(exchange),
-        Err(lost) => {
-            go_on_without(&lost.reason);
-            None
-        }
+    let try_once = || connect().and_then(|socket| Exchange::start(socket, &call, settings.aws.timeout));
+    // One that has just ended, as an idle one does, is followed by another one.
+    let started = match try_once() {
+        Err(Lost::Ended) => try_once(),
+        started => started,
+    };
+    started.map_err(|lost| go_on_without(&lost)).ok()
+}
+
+/// Asks the broker if there is one, and does not wait for it; else has it started for the next time.
+pub fn ask_without_waiting(request: &Request) -> Option<Exchange> {
+    let settings = settings::kms();
+    let call = Call::Ask { request: request.clone(), settings: protocol::fingerprint(&settings) };
+    let started = match client::connect() {
+        Ok(socket) => Exchange::start(socket, &call, settings.aws.timeout).map(Some),
+        Err(_) => launch::begin().map(|()| None),
+    };
+    started.map_err(|lost| go_on_without(&lost)).ok().flatten()
+}
+
+/// Goes on without the broker, and says so in the log. If something is wrong with it, all sessions do for a while.
+pub fn go_on_without(lost: &Lost) {
+    if !matches!(lost, Lost::Own(_)) {
+        shared::avoid_broker();
+    }
+    if shared::may_log() {
+        journal::broker_lost(&lost.to_string());
     }
 }
 
-/// Leaves the broker alone for a while, and says so in the log.
-pub fn go_on_without(reason: &str) {
-    shared::avoid_broker();
-    if shared::may_log() {
-        journal::broker_lost(reason);
+/// Asks the running broker for something, also if this session does without it; `None` if there is none.
+///
+/// # Errors
+/// Why it was not done, and [`Error::Broker`] if it does not answer.
+pub fn ask_running(request: Request) -> Result<Option<Reply>, Error> {
+    let call = Call::Ask { request, settings: protocol::fingerprint(&settings::kms()) };
+    match call_running(&call)? {
+        Some(Answer::Reply(reply)) => Ok(Some(reply?)),
+        _ => Ok(None),
     }
 }
 
@@ -71,8 +100,8 @@ pub fn call_running(call: &Call) -> Result<Option<Answer>, Error> {
     });
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(lost) if lost.has_ended => Ok(None),
-        Err(lost) => Err(Error::Broker(lost.reason)),
+        Err(Lost::Ended) => Ok(None),
+        Err(lost) => Err(Error::Broker(lost.to_string())),
     }
 }
 

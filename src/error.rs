@@ -70,6 +70,9 @@ impl From<TriggerError> for Error {
     }
 }
 
+/// What to do about a broker that does not answer.
+pub const BROKER_HINT: &str = "Values are encrypted and decrypted without it. If that lasts, end the process \"envelope_pg broker\": kill -CONT, then kill -TERM; the next session in need starts another one.";
+
 struct Report {
     sqlstate: PgSqlErrorCode,
     message: String,
@@ -163,13 +166,9 @@ impl Error {
                 Some(format!("The file for that, in the directory pg_stat_tmp: {error}.")),
                 None,
             ),
-            Self::Broker(reason) => report(
-                PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
-                Some(format!("Reason: {reason}.")),
-                Some(
-                    "Values are encrypted and decrypted without it. To replace it, terminate the process \"envelope_pg broker\".",
-                ),
-            ),
+            Self::Broker(reason) => {
+                report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, Some(format!("Reason: {reason}.")), Some(BROKER_HINT))
+            }
             Self::NoRandomness => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, None, None),
         }
     }

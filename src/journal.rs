@@ -49,6 +49,11 @@ fn write_event(event: Event) {
     }
 }
 
+/// This session cannot see what others flush or replace.
+pub fn shared_problem(problem: &str) {
+    log_once(&format!("envelope_pg cannot see the flushes and rotations of other sessions: {problem}"));
+}
+
 /// The broker is of no help. Once a minute for the whole server: the caller has asked for leave.
 pub fn broker_lost(reason: &str) {
     log(&format!("envelope_pg broker is not available ({reason}): sessions call KMS themselves for now"));

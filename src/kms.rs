@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use envelope_core::kms::{KmsError, Reply, Request};
 
-use crate::broker::{self, Exchange};
+use crate::broker::{self, Exchange, Lost};
 use crate::error::Error;
 use crate::{bridge, settings, waiting};
 
@@ -30,11 +30,12 @@ impl Pending {
                     Ok(reply) => return reply.map(|reply| reply.map_err(Error::from)),
                     Err(lost) => {
                         // A broker that has just ended, as an idle one does, is followed by another one.
-                        let again = if lost.has_ended && !*is_second { broker::ask(&self.request) } else { None };
+                        let may_retry = matches!(lost, Lost::Ended) && !*is_second;
+                        let again = if may_retry { broker::ask(&self.request) } else { None };
                         self.way = match again {
                             Some(exchange) => Way::Broker { exchange, is_second: true },
                             None => {
-                                broker::go_on_without(&lost.reason);
+                                broker::go_on_without(&lost);
                                 match ask_thread(&self.request) {
                                     Ok(way) => way,
                                     Err(error) => return Some(Err(error)),
@@ -66,6 +67,19 @@ pub fn start(request: Request) -> Result<Pending, Error> {
         None => ask_thread(&request)?,
     };
     Ok(Pending { request, way })
+}
+
+/// Starts a request that nobody waits for. `None`: the broker is not there yet; try again later.
+///
+/// # Errors
+/// [`Error::Bridge`].
+pub fn start_in_background(request: Request) -> Result<Option<Pending>, Error> {
+    let way = if broker::is_wanted() {
+        broker::ask_without_waiting(&request).map(|exchange| Way::Broker { exchange, is_second: false })
+    } else {
+        Some(ask_thread(&request)?)
+    };
+    Ok(way.map(|way| Pending { request, way }))
 }
 
 /// Waits for a request.

@@ -17,14 +17,20 @@ pub fn run<J, P>(
     start: impl Fn(&J) -> Result<P, Error>,
     finish: impl Fn(J, P) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut jobs = jobs.into_iter();
+    let mut jobs = jobs.into_iter().peekable();
     let mut pending = VecDeque::new();
     let mut first_error = None;
     loop {
         while pending.len() < MAX_PENDING
-            && let Some(job) = jobs.next()
+            && let Some(job) = jobs.peek()
         {
-            match start(&job) {
+            let started = start(job);
+            // The broker may have those that are under way: then they were no calls.
+            if matches!(started, Err(Error::TooManyKmsCalls(_))) && !pending.is_empty() {
+                break;
+            }
+            let job = jobs.next().expect("it was peeked at");
+            match started {
                 Ok(request) => pending.push_back((job, request)),
                 Err(error) if concerns_one(&error) => first_error = first_error.or(Some(error)),
                 Err(error) => return Err(error),

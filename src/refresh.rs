@@ -10,7 +10,7 @@ use envelope_core::kms::request::OpeningGrant;
 
 use crate::error::Error;
 use crate::kms::{self, Pending};
-use crate::{session, settings};
+use crate::session;
 
 /// More at a time would only crowd the requests that statements wait for.
 const MAX_PENDING: usize = 16;
@@ -19,21 +19,11 @@ const MAX_PENDING: usize = 16;
 #[derive(Default)]
 pub struct Refreshes(Vec<Refresh>);
 
-struct Refresh {
+/// One of them.
+pub struct Refresh {
     cached: Rc<CachedKey>,
     asked: Instant,
     answer: Pending,
-}
-
-/// A refresh that a statement cannot go on without.
-pub struct PendingRefresh(Refresh);
-
-impl PendingRefresh {
-    /// Waits for the answer.
-    pub fn wait(self) -> Answered {
-        let Refresh { cached, asked, mut answer } = self.0;
-        Answered { cached, asked, answer: opening_grant(kms::wait(&mut answer)) }
-    }
 }
 
 /// What a provider said about a data key, and when it was asked.
@@ -46,17 +36,55 @@ pub struct Answered {
     pub answer: Result<OpeningGrant, Error>,
 }
 
-impl Refreshes {
-    /// Asks the provider of a data key again.
-    pub fn start(&mut self, cached: &Rc<CachedKey>) {
-        if self.0.len() >= MAX_PENDING {
-            return;
-        }
+impl Refresh {
+    /// Asks the provider of a data key again. `None`: not now.
+    pub fn start(cached: &Rc<CachedKey>) -> Option<Self> {
+        let (wrapped, context) = (cached.data_key().wrapped().clone(), cached.data_key().context().clone());
         let asked = Instant::now();
-        if let Ok(answer) = start_unwrap(cached) {
-            cached.refresh_started();
-            self.0.push(Refresh { cached: Rc::clone(cached), asked, answer });
+        match kms::start_in_background(session::refresh_request(wrapped, context)) {
+            Ok(Some(answer)) => {
+                cached.refresh_started();
+                Some(Self { cached: Rc::clone(cached), asked, answer })
+            }
+            // Not for each value again.
+            Ok(None) | Err(_) => {
+                cached.refresh_failed(asked);
+                None
+            }
         }
+    }
+
+    /// Waits for the answer.
+    pub fn wait(self) -> Answered {
+        let Self { cached, asked, mut answer } = self;
+        Answered { cached, asked, answer: opening_grant(kms::wait(&mut answer)) }
+    }
+}
+
+impl Refreshes {
+    /// Whether one more would not crowd out what statements wait for.
+    pub fn has_room(&self) -> bool {
+        self.0.len() < MAX_PENDING
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, refresh: Refresh) {
+        self.0.push(refresh);
+    }
+
+    /// Takes all: they are looked at while nobody has the session, since that can wait.
+    pub fn take_all(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Puts those back that were not answered.
+    pub fn put_back(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Takes one that has been answered.
@@ -68,21 +96,15 @@ impl Refreshes {
     }
 
     /// Takes the request about a data key, to wait for its answer.
-    pub fn take(&mut self, cached: &Rc<CachedKey>) -> Option<PendingRefresh> {
+    pub fn take(&mut self, cached: &Rc<CachedKey>) -> Option<Refresh> {
         let at = self.0.iter().position(|refresh| Rc::ptr_eq(&refresh.cached, cached))?;
-        Some(PendingRefresh(self.0.swap_remove(at)))
+        Some(self.0.swap_remove(at))
     }
 
     /// Gives all up.
     pub fn cancel(&mut self) {
         self.0.clear();
     }
-}
-
-fn start_unwrap(cached: &CachedKey) -> Result<Pending, Error> {
-    let (wrapped, context) = (cached.data_key().wrapped().clone(), cached.data_key().context().clone());
-    // What another session has refreshed lately will do.
-    kms::start(session::unwrap_request(wrapped, context, settings::limits().ttl / 2))
 }
 
 fn opening_grant(reply: Result<Reply, Error>) -> Result<OpeningGrant, Error> {

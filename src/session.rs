@@ -18,9 +18,9 @@ use envelope_core::value::DataKey;
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::refresh::{Answered, Refreshes};
+use crate::refresh::{Answered, Refresh, Refreshes};
 use crate::shared::Seen;
-use crate::{journal, kms, settings, shared, statement};
+use crate::{bridge, broker, journal, kms, settings, shared, statement};
 
 /// When something was asked for, and what had been flushed or replaced by then.
 #[derive(Clone, Copy)]
@@ -198,13 +198,16 @@ fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -
 /// Whatever keeps it from being made: then the one before stays.
 pub fn rotate_dek(key_id: &str, context: Option<&EncryptionContext>) -> Result<Rc<CachedKey>, Error> {
     with_session(|session| session.check_allowed(key_id))?;
+    // Before KMS is asked for anything.
+    shared::check().map_err(Error::Shared)?;
     let all_contexts = context.is_none();
     let context = context.cloned().unwrap_or_default();
     let request = Request::RotateDek { key_id: KeyId::parse(key_id)?, context: context.clone(), all_contexts };
-    let (grant, asked) = ask_for_sealing_key(request)?;
-    let cached = keep_granted(grant, &context, asked)?;
+    // Also if this session does without it: others do not.
+    broker::ask_running(request)?;
     shared::rotate().map_err(Error::Shared)?;
-    Ok(cached)
+    // The broker's new one; without a broker, this session's own.
+    generate(key_id, &context, 0)
 }
 
 fn ask_for_sealing_key(request: Request) -> Result<(SealingGrant, Asked), Error> {
@@ -353,21 +356,24 @@ pub fn one_message(error: Error) -> Error {
 /// value at hand only.
 fn keep(data_key: DataKey, consent: ConsentAge, asked: Asked) -> Result<Rc<CachedKey>, Error> {
     let limits = settings::limits();
-    with_session(|session| {
+    let cached = with_session(|session| {
         session.check_allowed(data_key.key_id())?;
         let now = Instant::now();
         let spread = session.nonces.next_nonce().map_err(|_| Error::NoRandomness)?[0];
         let cached = Rc::new(CachedKey::new(data_key, consent.given_at(asked.at), spread));
         if consent.is_stale {
             cached.out_of_reach(now);
-            journal::served_stale(cached.data_key().key_id());
         }
         session.heed_shared();
         if session.seen.flushes == asked.seen.flushes {
             session.opening.insert(Rc::clone(&cached), now, &limits);
         }
-        Ok(cached)
-    })
+        Ok::<_, Error>(cached)
+    })?;
+    if consent.is_stale {
+        journal::served_stale(cached.data_key().key_id());
+    }
+    Ok(cached)
 }
 
 /// Makes sure that the provider of a cached data key consents to its use, or cannot be asked.
@@ -375,10 +381,10 @@ fn obtain_consent(cached: &Rc<CachedKey>, now: Instant, limits: &Limits) -> Resu
     match cached.consent(now, limits) {
         Consent::Fresh => return Ok(()),
         Consent::RefreshDue => {
-            with_session(|session| session.refreshes.start(cached));
+            start_refresh(cached);
             return Ok(());
         }
-        Consent::StaleRefreshDue => with_session(|session| session.refreshes.start(cached)),
+        Consent::StaleRefreshDue => start_refresh(cached),
         Consent::Stale => {}
         Consent::Expired => {
             let refresh = with_session(|session| session.refreshes.take(cached));
@@ -392,6 +398,10 @@ fn obtain_consent(cached: &Rc<CachedKey>, now: Instant, limits: &Limits) -> Resu
             }
             if matches!(cached.consent(Instant::now(), limits), Consent::Fresh | Consent::RefreshDue) {
                 return Ok(());
+            }
+            // The broker counts what it hands out.
+            if let Some(statistics) = bridge::statistics() {
+                statistics.served_stale(Operation::Decrypt, cached.data_key().key_id());
             }
         }
     }
@@ -443,9 +453,23 @@ fn forget(is_refused: impl Fn(&DataKey) -> bool) -> usize {
 /// Acts on the background refreshes that have been answered. Whoever needs a data key that was refused asks again, and is
 /// told.
 fn settle_refreshes() {
-    while let Some(answered) = with_session(|session| session.refreshes.take_answered()) {
+    if with_session(|session| session.refreshes.is_empty()) {
+        return;
+    }
+    let mut refreshes = with_session(|session| session.refreshes.take_all());
+    let answered: Vec<_> = std::iter::from_fn(|| refreshes.take_answered()).collect();
+    with_session(|session| session.refreshes.put_back(refreshes));
+    for answered in answered {
         // It serves on until its time is up, if it still may.
         let _ = heed(answered);
+    }
+}
+
+fn start_refresh(cached: &Rc<CachedKey>) {
+    if with_session(|session| session.refreshes.has_room())
+        && let Some(refresh) = Refresh::start(cached)
+    {
+        with_session(|session| session.refreshes.add(refresh));
     }
 }
 
@@ -465,8 +489,15 @@ fn ask_to_unwrap(wrapped: WrappedKey, context: EncryptionContext, fresh_for: Dur
     }
 }
 
+/// The request for the plaintext of a data key that is in use: what another session has refreshed lately will do, and what
+/// is stale will not.
+pub fn refresh_request(wrapped: WrappedKey, context: EncryptionContext) -> Request {
+    let terms = Terms { fresh_for: settings::limits().ttl / 2, stale_for: Duration::ZERO };
+    Request::OpeningKey { wrapped, context, terms }
+}
+
 /// The request for the plaintext of a data key.
-pub fn unwrap_request(wrapped: WrappedKey, context: EncryptionContext, fresh_for: Duration) -> Request {
+fn unwrap_request(wrapped: WrappedKey, context: EncryptionContext, fresh_for: Duration) -> Request {
     Request::OpeningKey { wrapped, context, terms: terms(&settings::limits(), fresh_for) }
 }
 
@@ -494,6 +525,9 @@ pub fn finish(mut pending: kms::Pending) -> Result<Reply, Error> {
 /// [`Error::TooManyKmsCalls`], [`Error::Bridge`].
 pub fn start(request: Request) -> Result<kms::Pending, Error> {
     statement::count_kms_call()?;
+    if let Some(problem) = shared::problem() {
+        journal::shared_problem(&problem);
+    }
     kms::start(request)
 }
 

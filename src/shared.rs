@@ -1,13 +1,13 @@
 //! Counters that all processes of the server see: a small file that each of them maps. It stands beside the broker's socket
 //! and holds nothing that matters after a restart, and nothing secret.
 
-use std::cell::RefCell;
+use std::cell::OnceCell;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use once_cell::unsync::OnceCell;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 /// In the data directory's directory for temporary statistics, which only the server's user can write and which base backups
@@ -33,7 +33,8 @@ struct Counters {
 }
 
 thread_local! {
-    static COUNTERS: RefCell<OnceCell<&'static Counters>> = const { RefCell::new(OnceCell::new()) };
+    /// Tried once: what cannot be mapped now is not tried again for each value.
+    static COUNTERS: OnceCell<Result<&'static Counters, Errno>> = const { OnceCell::new() };
 }
 
 /// What a process has seen of the flushes and of the replacements of data keys.
@@ -45,13 +46,26 @@ pub struct Seen {
     pub rotations: u64,
 }
 
-/// What has been seen up to now. Without the file, which is logged where it is needed, nothing ever is.
+/// Why the file cannot be used, if so: flushes and replacements by other sessions then do not reach this one.
+pub fn problem() -> Option<String> {
+    with_counters(|_| ()).err().map(|error| format!("{PATH}: {error}"))
+}
+
+/// What has been seen up to now. Without the file, nothing ever is: see [`problem`].
 pub fn seen() -> Seen {
     with_counters(|counters| Seen {
         flushes: counters.flushes.load(Ordering::SeqCst),
         rotations: counters.rotations.load(Ordering::SeqCst),
     })
     .unwrap_or_default()
+}
+
+/// Checks that all processes can be told something.
+///
+/// # Errors
+/// Why they cannot.
+pub fn check() -> io::Result<()> {
+    with_counters(|_| ())
 }
 
 /// Has all processes drop their data keys before they serve another value.
@@ -105,10 +119,13 @@ fn now_ms() -> u64 {
 }
 
 fn with_counters<T>(use_counters: impl FnOnce(&Counters) -> T) -> io::Result<T> {
-    COUNTERS.with_borrow(|counters| counters.get_or_try_init(map).map(|counters| use_counters(counters)))
+    COUNTERS.with(|counters| match counters.get_or_init(map) {
+        Ok(counters) => Ok(use_counters(counters)),
+        Err(error) => Err((*error).into()),
+    })
 }
 
-fn map() -> io::Result<&'static Counters> {
+fn map() -> Result<&'static Counters, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::open(PATH, flags, Mode::RUSR | Mode::WUSR)?;
     // Only ever longer: whoever has mapped it keeps what he sees.

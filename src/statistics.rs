@@ -9,7 +9,7 @@ use pgrx::pg_sys::Datum;
 use serde_json::{Value, json};
 
 use crate::call::{Call, sql_functions};
-use crate::error::Error;
+use crate::error::{BROKER_HINT, Error, warn};
 use crate::result::{jsonb_datum, row_datum};
 use crate::{bridge, broker, session, settings, statement};
 
@@ -24,8 +24,11 @@ sql_functions! {
 /// An array of rows for the view `env_stat_kms`: the broker's counts, and those of this session's own calls.
 fn stat_kms(_call: &Call) -> Result<Option<Datum>, Error> {
     let mut rows = Vec::new();
-    if let Some(Answer::Statistics(snapshot)) = broker::call_running(&BrokerCall::Statistics)? {
-        add_rows(&mut rows, "broker", snapshot);
+    match broker::call_running(&BrokerCall::Statistics) {
+        Ok(Some(Answer::Statistics(snapshot))) => add_rows(&mut rows, "broker", snapshot),
+        Ok(_) => {}
+        // The session's own calls are of interest then above all.
+        Err(error) => warn(&error.to_string(), "Its counts are missing.".into(), BROKER_HINT),
     }
     if let Some(statistics) = bridge::statistics() {
         add_rows(&mut rows, "session", statistics.snapshot());
@@ -110,10 +113,10 @@ fn stat_broker(_call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 fn stat_reset(_call: &Call) -> Result<Option<Datum>, Error> {
-    broker::call_running(&BrokerCall::ResetStatistics)?;
     if let Some(statistics) = bridge::statistics() {
         statistics.reset();
     }
+    broker::call_running(&BrokerCall::ResetStatistics)?;
     Ok(Some(Datum::null()))
 }
 

@@ -97,7 +97,11 @@ impl Warm {
             let Some(cold) = self.waiting.pop_front() else { break };
             match cold.with_head(Unwrapping::start) {
                 Ok(unwrapping) => self.pending.push((cold, unwrapping)),
-                // Not of this data key: the statement may make no more calls.
+                // The broker may have those that are under way: then they were no calls.
+                Err(Error::TooManyKmsCalls(_)) if !self.pending.is_empty() => {
+                    self.waiting.push_front(cold);
+                    break;
+                }
                 Err(error @ Error::TooManyKmsCalls(_)) => return Err(error),
                 Err(error) => self.count(Err(error)),
             }

@@ -15,21 +15,26 @@ use crate::waiting;
 
 /// The broker shows four times a second that it lives.
 const SILENCE: Duration = Duration::from_secs(2);
-/// The broker keeps the time limit of KMS calls; this much later it must have answered.
+/// The broker keeps the time limit of KMS calls, of which it makes two at most; this much later it must have answered.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Why the broker was of no help.
 #[derive(Debug)]
-pub struct Lost {
+pub enum Lost {
     /// It has ended, so that another one may be started.
-    pub has_ended: bool,
-    /// For the log.
-    pub reason: String,
+    Ended,
+    /// Something is wrong with it, and other sessions had better leave it alone: for the log.
+    Unwell(String),
+    /// Something is wrong with this session: for the log.
+    Own(String),
 }
 
-impl Lost {
-    pub(super) fn new(reason: impl Into<String>) -> Self {
-        Self { has_ended: false, reason: reason.into() }
+impl std::fmt::Display for Lost {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ended => formatter.write_str("it has ended"),
+            Self::Unwell(reason) | Self::Own(reason) => formatter.write_str(reason),
+        }
     }
 }
 
@@ -67,20 +72,20 @@ impl Exchange {
     /// Sends a call that may take as long as a KMS call.
     pub(super) fn start(socket: OwnedFd, call: &Call, kms_timeout: Duration) -> Result<Self, Lost> {
         let bytes = protocol::encode_call(call);
-        waiting::watch(socket.as_fd()).map_err(|error| Lost::new(format!("its socket cannot be watched: {error}")))?;
+        waiting::watch(socket.as_fd()).map_err(|error| Lost::Own(format!("its socket cannot be watched: {error}")))?;
         // A socket that was just made has room for all.
         match send(&socket, &bytes, SendFlags::NOSIGNAL) {
             Ok(sent) if sent == bytes.len() => {}
-            Ok(_) => return Err(Lost::new("it took only a part of the request")),
-            Err(Errno::PIPE | Errno::CONNRESET) => return Err(ended()),
-            Err(error) => return Err(Lost::new(format!("the request could not be sent: {error}"))),
+            Ok(_) => return Err(Lost::Unwell("it took only a part of the request".into())),
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(Lost::Ended),
+            Err(error) => return Err(Lost::Unwell(format!("the request could not be sent: {error}"))),
         }
         let now = Instant::now();
         Ok(Self {
             socket,
             received: Received::Nothing,
             silent_after: now + SILENCE,
-            must_end: now + kms_timeout + GRACE,
+            must_end: now + 2 * kms_timeout + GRACE,
         })
     }
 
@@ -108,11 +113,11 @@ impl Exchange {
                 Received::Body(bytes, got) => &mut bytes[*got..],
             };
             let count = match recv(&self.socket, buffer, RecvFlags::empty()) {
-                Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(ended()),
+                Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(Lost::Ended),
                 Ok((_, count)) => count,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return self.nothing_yet(),
-                Err(error) => return Err(Lost::new(format!("the answer could not be received: {error}"))),
+                Err(error) => return Err(Lost::Unwell(format!("the answer could not be received: {error}"))),
             };
             self.silent_after = Instant::now() + SILENCE;
             match &mut self.received {
@@ -142,19 +147,15 @@ impl Exchange {
     fn nothing_yet(&self) -> Result<Option<Answer>, Lost> {
         let now = Instant::now();
         if now >= self.silent_after {
-            return Err(Lost::new("it shows no sign of life"));
+            return Err(Lost::Unwell("it shows no sign of life".into()));
         }
         if now >= self.must_end {
-            return Err(Lost::new("it does not answer"));
+            return Err(Lost::Unwell("it does not answer".into()));
         }
         Ok(None)
     }
 }
 
-fn ended() -> Lost {
-    Lost { has_ended: true, reason: "it has ended".into() }
-}
-
 fn malformed() -> Lost {
-    Lost::new("its answer is malformed")
+    Lost::Unwell("its answer is malformed".into())
 }

@@ -34,9 +34,17 @@ pub(super) fn launch() -> Result<OwnedFd, Lost> {
             }
         }
         if Instant::now() >= deadline {
-            return Err(Lost::new("it did not start in time"));
+            return Err(Lost::Unwell("it did not start in time".into()));
         }
         waiting::wait(LOOK_AGAIN);
+    }
+}
+
+/// Has the broker started, unless another session does, and does not wait for that.
+pub(super) fn begin() -> Result<(), Lost> {
+    match try_lock()? {
+        Some(_lock) => register(),
+        None => Ok(()),
     }
 }
 
@@ -44,7 +52,7 @@ pub(super) fn launch() -> Result<OwnedFd, Lost> {
 fn try_lock() -> Result<Option<OwnedFd>, Lost> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = open(LAUNCH_LOCK.as_str(), flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|error| Lost::new(format!("its lock file cannot be opened: {error}")))?;
+        .map_err(|error| Lost::Own(format!("its lock file cannot be opened: {error}")))?;
     Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file))
 }
 
@@ -58,5 +66,5 @@ fn register() -> Result<(), Lost> {
         .set_restart_time(None)
         .load_dynamic()
         .map(drop)
-        .map_err(|_| Lost::new("there is no free background worker slot (max_worker_processes)"))
+        .map_err(|_| Lost::Unwell("there is no free background worker slot (max_worker_processes)".into()))
 }

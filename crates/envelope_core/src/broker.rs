@@ -22,10 +22,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::kms::request::{ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
-use crate::kms::{GeneratedKey, KeyProvider, KmsError, Operation, Reply, Request, Statistics, UnwrappedKey};
+use crate::kms::{
+    GeneratedKey, KeyProvider, KmsError, KmsErrorKind, Operation, Reply, Request, Statistics, UnwrappedKey,
+};
 use flight::{Flight, Flights};
 use look_ahead::LookAhead;
-use store::{Current, DekName, Held, Place, Store};
+use store::{Current, DekName, Held, Place, Purpose, Store};
 
 /// From this part of its time on, in tenths, the provider is asked again in the background.
 const REFRESH_FROM_TENTHS: u32 = 7;
@@ -142,7 +144,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         terms: &Terms,
         asked: Instant,
     ) -> Result<OpeningGrant, KmsError> {
-        let (held, consent) = self.usable(name, terms, asked).await?;
+        let (held, consent) = self.usable(name, Purpose::Open, terms, asked).await?;
         Ok(OpeningGrant { dek: held.dek.copy(), key_id: held.key_id.clone(), consent })
     }
 
@@ -159,7 +161,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             if let Some(current) = &current
                 && let Some(lease) = current.lease(limits)
             {
-                match self.usable(current.name.clone(), terms, asked).await {
+                match self.usable(current.name.clone(), Purpose::Seal, terms, asked).await {
                     Ok((held, mut consent)) => {
                         self.make_next_in_time(&place, current, limits);
                         consent.took_call |= took_call;
@@ -221,10 +223,11 @@ impl<P: KeyProvider + 'static> Broker<P> {
     async fn usable(
         self: &Rc<Self>,
         name: DekName,
+        purpose: Purpose,
         terms: &Terms,
         asked: Instant,
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
-        let held = self.store.borrow_mut().held(&name);
+        let held = self.store.borrow_mut().held(&name).filter(|held| held.is_for(purpose));
         if let Some(held) = held.as_ref().filter(|held| held.age() < terms.fresh_for) {
             if held.age() >= terms.fresh_for / 10 * REFRESH_FROM_TENTHS && held.may_refresh() {
                 self.in_background(self.unwrap(&name));
@@ -303,7 +306,9 @@ impl<P: KeyProvider + 'static> Broker<P> {
 
     fn heed_refusal(&self, error: &KmsError) {
         if error.is_refusal_of_key() {
-            self.store.borrow_mut().remove_key(&error.key_id);
+            // Who may not decrypt may still be allowed to make data keys, and has made the current one.
+            let may_seal = error.kind == KmsErrorKind::AccessDenied;
+            self.store.borrow_mut().remove_key(&error.key_id, may_seal);
         }
     }
 

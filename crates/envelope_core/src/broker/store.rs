@@ -1,6 +1,7 @@
 //! The data keys of the broker: bounded, the least recently used go first. Keys are wiped when the last user drops them.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,15 @@ pub struct Place {
     pub context: EncryptionContext,
 }
 
+/// What a data key is wanted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// To open values.
+    Open,
+    /// To seal new values.
+    Seal,
+}
+
 /// The plaintext of a data key. Has no Debug.
 pub struct Held {
     /// The plaintext.
@@ -52,6 +62,8 @@ pub struct Held {
     pub key_id: String,
     /// When the provider was asked to hand it out.
     asked: Instant,
+    /// The provider has refused to unwrap data keys since it made this one.
+    only_seals: Cell<bool>,
     refresh_started: Cell<Option<Instant>>,
 }
 
@@ -59,13 +71,19 @@ impl Held {
     /// A data key that a provider has handed out after it was asked at `asked`.
     #[must_use]
     pub fn new(dek: Dek, key_id: String, asked: Instant) -> Self {
-        Self { dek, key_id, asked, refresh_started: Cell::new(None) }
+        Self { dek, key_id, asked, only_seals: Cell::new(false), refresh_started: Cell::new(None) }
     }
 
     /// How long ago the provider was asked.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.asked.elapsed()
+    }
+
+    /// Whether it may be used for this at all.
+    #[must_use]
+    pub fn is_for(&self, purpose: Purpose) -> bool {
+        purpose == Purpose::Seal || !self.only_seals.get()
     }
 
     /// Whether to ask it again now: not while that may be under way.
@@ -242,14 +260,22 @@ impl Store {
         self.current.iter().for_each(|(_, current)| current.retired.set(true));
     }
 
-    /// Drops the data keys under a key: its key ARN, `local:name`, or the last part of the key ARN.
-    pub fn remove_key(&mut self, key_id: &str) {
+    /// Drops the data keys under a key: its key ARN, `local:name`, or the last part of the key ARN. With `may_seal`, those
+    /// that were made for sealing and not unwrapped since serve on for that.
+    pub fn remove_key(&mut self, key_id: &str, may_seal: bool) {
         let is_under = |name: &DekName| {
             let key_arn = KeyArn::parse(&name.wrapped.key_id);
             is_same_key(&name.wrapped.key_id, key_id) || key_arn.is_some_and(|arn| arn.key() == Some(key_id))
         };
-        self.held.retain(|name, _| !is_under(name));
-        self.current.retain(|_, current| !is_under(&current.name));
+        let made = |(_, current): (&Place, &Rc<Current>)| (current.name.clone(), current.made);
+        let made: HashMap<_, _> = self.current.iter().filter(|_| may_seal).map(made).collect();
+        self.held.retain(|name, held| {
+            let stays = !is_under(name) || made.get(name) == Some(&held.asked);
+            held.only_seals.set(held.only_seals.get() || is_under(name));
+            stays
+        });
+        let held = &self.held;
+        self.current.retain(|_, current| !is_under(&current.name) || held.contains(&current.name));
     }
 
     /// Drops what is of no more use: plaintext that the provider would have to hand out again in any case, and current data

@@ -128,6 +128,27 @@ fn encryption_goes_on_where_decrypt_is_denied() {
 }
 
 #[test]
+fn what_was_made_seals_on_though_another_data_key_may_not_be_unwrapped() {
+    run(async {
+        let kms = Kms::new();
+        let broker = kms.broker();
+        kms.fail_unwrap(KmsErrorKind::AccessDenied);
+        assert_eq!(number_of(&broker.seal(place(KEY), NO_LIMITS).await.unwrap().dek), 1);
+        assert_eq!(kind_of(broker.open(name(KEY, 9), TERMS).await), KmsErrorKind::AccessDenied);
+        assert_eq!(number_of(&broker.seal(place(KEY), NO_LIMITS).await.unwrap().dek), 1);
+        assert_eq!(kms.calls(), (1, 1));
+        // But it opens nothing.
+        assert_eq!(kind_of(broker.open(name(KEY, 1), TERMS).await), KmsErrorKind::AccessDenied);
+        assert_eq!(kms.calls(), (1, 2));
+        kms.fail_unwrap(None);
+        assert_eq!(number_of(&broker.open(name(KEY, 1), TERMS).await.unwrap().dek), 1);
+        kms.fail_unwrap(KmsErrorKind::KeyUnusable);
+        assert_eq!(kind_of(broker.open(name(KEY, 9), TERMS).await), KmsErrorKind::KeyUnusable);
+        assert_eq!(broker.sizes(), (0, 0));
+    });
+}
+
+#[test]
 fn what_was_refused_is_not_served_because_the_next_one_cannot_be_had() {
     for kind in [KmsErrorKind::AccessDenied, KmsErrorKind::WrappedKeyRejected] {
         run(async {
