@@ -1,8 +1,8 @@
 # envelope_pg: thin targets over scripts/. PG_CONFIG=... chooses another PostgreSQL.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server soak bench-instructions \
-	audit clean
+.PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server soak rotation-load \
+	bench-instructions 	audit clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,10 @@ soak: install ## sessions under every KMS fault for 3 minutes (SOAK_SECONDS=180)
 bench-instructions: install ## instructions that a value costs, counted with callgrind (BYTES=16)
 	@scripts/setup.sh bench
 	@scripts/instructions.sh $(BYTES)
+
+rotation-load: install ## rotate 5 million rows while others write them (ROWS=5000000, SECONDS=10)
+	@scripts/setup.sh test
+	ROWS=$${ROWS:-5000000} SECONDS=$${SECONDS:-10} cargo test -p server_tests --test rotation_load -- --nocapture
 
 audit: ## licences, sources and advisories of the dependencies (needs cargo-deny)
 	@scripts/audit.sh
