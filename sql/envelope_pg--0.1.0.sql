@@ -950,7 +950,8 @@ $$;
 -- every name and operator in them says its schema.
 --   $1, $2  the first tid and the one behind the last      $3  stubs of the data keys to change (rotate only)
 CREATE FUNCTION env_rotation_statements(
-    leaf oid, p jsonb, OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT update_sql text
+    leaf oid, p jsonb,
+    OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT quick_sql text, OUT update_sql text
 ) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     method text := p ->> 'method';
@@ -968,9 +969,13 @@ DECLARE
     due text;
     new_value text;
     result text := 'NULL, true';
+    closing_sql text;
 BEGIN
-    SELECT format('%I.%I', nspname, relname) INTO STRICT relation
+    SELECT format('%I.%I', nspname, relname) INTO relation
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = leaf;
+    IF NOT FOUND THEN
+        RAISE 'a table of the run is gone' USING ERRCODE = 'undefined_table';
+    END IF;
     IF method IN ('rewrap', 'reencrypt') THEN
         due := '@extschema@.env_dek_stub(t.' || changed || ') OPERATOR(pg_catalog.=) ANY ($3)';
         new_value := '@extschema@.env_' || method || '(t.' || changed || ', ' || quote_literal(p ->> 'to_key')
@@ -1012,14 +1017,20 @@ BEGIN
             SELECT t.ctid AS env_tid, ' || coalesce('t.' || source, 'NULL') || ' AS env_source FROM ONLY ' || relation || ' AS t
             WHERE ' || in_range || ' AND ' || due || ' FOR NO KEY UPDATE OF t'
             || CASE p ->> 'on_locked' WHEN 'skip' THEN ' SKIP LOCKED' ELSE '' END || ')';
+    closing_sql := '
+            RETURNING ' || result || ')
+        SELECT pg_catalog.count(*), pg_catalog.array_agg(DISTINCT CAST(w.dek AS pg_catalog.bytea)),
+               pg_catalog.count(*) FILTER (WHERE w.verified IS NOT TRUE) FROM w';
     update_sql := update_sql || ',
         w (dek, verified) AS (
             UPDATE ONLY ' || relation || ' AS t SET ' || changed || ' = ' || new_value
                 || CASE WHEN clears THEN ', ' || source || ' = NULL' ELSE '' END || ' FROM l
-            WHERE t.ctid OPERATOR(pg_catalog.=) l.env_tid AND ' || in_range || '
-            RETURNING ' || result || ')
-        SELECT pg_catalog.count(*), pg_catalog.array_agg(DISTINCT CAST(w.dek AS pg_catalog.bytea)),
-               pg_catalog.count(*) FILTER (WHERE w.verified IS NOT TRUE) FROM w';
+            WHERE t.ctid OPERATOR(pg_catalog.=) l.env_tid AND ' || in_range || closing_sql;
+    -- Without locks of its own it takes two thirds of the time, but waits for those of others.
+    IF source IS NULL THEN
+        quick_sql := 'WITH w (dek, verified) AS (UPDATE ONLY ' || relation || ' AS t SET ' || changed || ' = ' || new_value
+            || ' WHERE ' || in_range || ' AND ' || due || closing_sql;
+    END IF;
 END
 $$;
 
@@ -1028,7 +1039,7 @@ CREATE FUNCTION env_rotation_next(
     run bigint, p jsonb, blocks bigint, first_pass integer,
     OUT finished boolean, OUT pass integer, OUT leaf oid, OUT from_block bigint, OUT to_block bigint,
     OUT from_tid tid, OUT to_tid tid, OUT begins_pass boolean, OUT nap double precision,
-    OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT update_sql text
+    OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT quick_sql text, OUT update_sql text
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     r @extschema@.env_rotation_run;
@@ -1099,7 +1110,8 @@ BEGIN
     to_block := least(r.next_block + blocks, r.leaf_blocks);
     from_tid := format('(%s,0)', from_block)::tid;
     to_tid := format('(%s,0)', to_block)::tid;
-    SELECT s.scan_sql, s.count_sql, s.tids_sql, s.update_sql INTO scan_sql, count_sql, tids_sql, update_sql
+    SELECT s.scan_sql, s.count_sql, s.tids_sql, s.quick_sql, s.update_sql
+    INTO scan_sql, count_sql, tids_sql, quick_sql, update_sql
     FROM @extschema@.env_rotation_statements(leaf, p) AS s;
 END
 $$;
@@ -1298,6 +1310,8 @@ DECLARE
     deks pg_catalog.bytea[];
     row_deks pg_catalog.bytea[];
     by_row boolean;
+    is_done boolean;
+    careful integer := 0;
     tids pg_catalog.tid[];
     row_tid pg_catalog.tid;
     triage pg_catalog.text;
@@ -1328,7 +1342,23 @@ BEGIN
         changed := 0;
         deks := NULL;
         by_row := false;
-        IF due_rows OPERATOR(pg_catalog.<>) 0::bigint THEN
+        is_done := due_rows OPERATOR(pg_catalog.=) 0::bigint;
+        -- First as a plain UPDATE. If that would wait for a row, or fails, it is undone and the careful one takes over, as it
+        -- does for the batches behind: where one row is locked, others are likely to be.
+        IF NOT is_done AND step.quick_sql IS NOT NULL AND careful OPERATOR(pg_catalog.=) 0 THEN
+            BEGIN
+                PERFORM pg_catalog.set_config('lock_timeout', '10ms', true);
+                EXECUTE step.quick_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due;
+                is_done := true;
+            EXCEPTION WHEN OTHERS THEN
+                changed := 0;
+                deks := NULL;
+                careful := 8;
+            END;
+        ELSIF NOT is_done THEN
+            careful := GREATEST(careful OPERATOR(pg_catalog.-) 1, 0);
+        END IF;
+        IF NOT is_done THEN
             BEGIN
                 EXECUTE step.update_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due;
                 PERFORM @extschema@.env_rotation_verify(not_verified);

@@ -82,7 +82,7 @@ fn the_rules_for_labels_and_grants_hold() {
     assert_eq!(names_where("proname ~ '^env_encrypt(_generated)?$' AND proisstrict"), none);
     assert_eq!(names_where("proname ~ '^env_encrypt(_generated)?$' AND proparallel = 's'"), none);
     // NULL access means the default, which is everybody.
-    let for_keys = "proname ~ '^env_(encrypt|decrypt|cache|local)' AND proname <> 'env_encryption_context'";
+    let for_keys = "proname ~ '^env_(encrypt|decrypt|cache|local|rewrap|reencrypt|rotat|opens)' AND proname <> 'env_encryption_context'";
     assert_eq!(names_where(&format!("{for_keys} AND (proacl IS NULL OR proacl::text ~ '[{{,]=')")), none);
 }
 
