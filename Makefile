@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server soak rotation-load \
-	bench-instructions 	audit clean
+	bench-instructions audit clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
