@@ -212,6 +212,34 @@ mod tests {
         }
     }
 
+    /// `parse` does not write a compact form again to compare it. So here is whether one key has one encoding.
+    #[test]
+    fn what_parses_is_what_write_makes() {
+        let reference = write("arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6").unwrap();
+        let mut accepted = 0;
+        for place in 0..reference.len() {
+            for byte in 0..=u8::MAX {
+                let mut changed = reference.clone();
+                changed[place] = byte;
+                for provider in [Provider::AwsKms, Provider::Local] {
+                    if let Ok(key_id) = parse(provider, &changed) {
+                        assert_eq!(write(&key_id).as_ref(), Some(&changed), "{key_id}");
+                        assert!(KeyArn::parse(&key_id).is_some_and(|arn| arn.key().is_some()), "{key_id}");
+                        accepted += 1;
+                    }
+                }
+            }
+        }
+        assert!(accepted > 16 * 256, "all of the uuid, and more");
+        for bytes in 0..reference.len() {
+            let cut = parse(Provider::AwsKms, &reference[..bytes]).ok();
+            assert!(cut.is_none_or(|key_id| write(&key_id).as_deref() == Some(&reference[..bytes])));
+        }
+        let text =
+            [&[TEXT], &b"arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6"[..]].concat();
+        assert!(parse(Provider::AwsKms, &text).is_err(), "what has a compact form takes it");
+    }
+
     #[test]
     fn replicas_are_the_same_key() {
         const WEST: &str = "arn:aws:kms:us-west-2:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab";
