@@ -32,14 +32,14 @@ fn sql_is_envelope(call: &Call) -> Result<Option<Datum>, Error> {
 
 /// Whether a bytea has the form of a value.
 pub fn is_envelope(value: Datum) -> bool {
-    wrapped_keys_of_envelope(value).is_ok()
+    key_id_of_envelope(value).is_ok()
 }
 
 /// What has the form of a value has all of this.
-fn wrapped_keys_of_envelope(value: Datum) -> Result<Vec<WrappedKey>, ValueError> {
+fn key_id_of_envelope(value: Datum) -> Result<String, ValueError> {
     with_head(value, |head| {
         head.encryption_context()?;
-        head.wrapped_keys()
+        head.key_id()
     })
 }
 
@@ -49,7 +49,7 @@ fn is_envelope_of_key(call: &Call) -> Result<Option<Datum>, Error> {
     let Some(value) = call.datum(0) else {
         return Ok(None);
     };
-    let is_of_key = wrapped_keys_of_envelope(value).is_ok_and(|keys| is_same_key(&keys[0].key_id, &key_id));
+    let is_of_key = key_id_of_envelope(value).is_ok_and(|found| is_same_key(&found, &key_id));
     Ok(Some(Datum::from(is_of_key)))
 }
 
@@ -68,8 +68,8 @@ fn resolved_key_id(call: &Call, index: usize, name: &'static str) -> Result<Stri
 }
 
 fn key_id(call: &Call) -> Result<Option<Datum>, Error> {
-    let wrapped_keys = with_head(value(call), |head| head.wrapped_keys())?;
-    text_datum(&wrapped_keys[0].key_id).map(Some)
+    let key_id = with_head(value(call), |head| head.key_id())?;
+    text_datum(&key_id).map(Some)
 }
 
 fn key_ids(call: &Call) -> Result<Option<Datum>, Error> {

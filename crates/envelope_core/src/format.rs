@@ -206,10 +206,29 @@ impl<'a> Head<'a> {
     /// # Errors
     /// [`ValueError::Malformed`] if they are not as written, [`ValueError::UnsupportedProvider`] if none is known.
     pub fn wrapped_keys(&self) -> Result<Vec<WrappedKey>, ValueError> {
+        let mut wrapped_keys = Vec::with_capacity(1);
+        self.visit_wrapped_keys(|provider, key_id, wrapped_dek| {
+            wrapped_keys.push(WrappedKey { provider, key_id, wrapped_dek: wrapped_dek.to_vec() });
+        })?;
+        Ok(wrapped_keys)
+    }
+
+    /// The key id of the first wrapped key of a known provider.
+    ///
+    /// # Errors
+    /// As [`Self::wrapped_keys`], about any of them.
+    pub fn key_id(&self) -> Result<String, ValueError> {
+        let mut first = None;
+        self.visit_wrapped_keys(|_, key_id, _| first = first.take().or(Some(key_id)))?;
+        Ok(first.expect("there is one at least"))
+    }
+
+    /// Calls `visit` with provider, key id and wrapped data key of each known provider, once at least.
+    fn visit_wrapped_keys(&self, mut visit: impl FnMut(Provider, String, &[u8])) -> Result<(), ValueError> {
         const MALFORMED: ValueError = ValueError::Malformed("wrapped keys");
         let mut rest = &self.bytes[self.header_end + 2..self.wrapped_keys_end];
         let first_provider = rest[0];
-        let mut wrapped_keys = Vec::new();
+        let mut is_known = false;
         while !rest.is_empty() {
             let ([provider, length @ ..], tail) = rest.split_first_chunk::<STANZA_FIXED_BYTES>().ok_or(MALFORMED)?;
             let (stanza, tail) = tail.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(MALFORMED)?;
@@ -220,12 +239,12 @@ impl<'a> Head<'a> {
                 if wrapped_dek.is_empty() {
                     return Err(MALFORMED);
                 }
-                let key_id = key_reference::parse(provider, reference)?;
-                wrapped_keys.push(WrappedKey { provider, key_id, wrapped_dek: wrapped_dek.to_vec() });
+                visit(provider, key_reference::parse(provider, reference)?, wrapped_dek);
+                is_known = true;
             }
             rest = tail;
         }
-        if wrapped_keys.is_empty() { Err(ValueError::UnsupportedProvider(first_provider)) } else { Ok(wrapped_keys) }
+        if is_known { Ok(()) } else { Err(ValueError::UnsupportedProvider(first_provider)) }
     }
 }
 
