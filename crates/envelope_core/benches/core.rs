@@ -1,0 +1,139 @@
+//! What a value costs without PostgreSQL: seal, open, parse, find its data key, draw a nonce.
+
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+use aws_lc_rs::aead::{self, AES_256_GCM, Aad, LessSafeKey, UnboundKey};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use envelope_core::cache::{CachedKey, Limits, OpeningKeys, SealingKeys};
+use envelope_core::context::EncryptionContext;
+use envelope_core::format::{Envelope, ValueType};
+use envelope_core::keys::{Dek, Provider, WrappedKey};
+use envelope_core::random::Nonces;
+use envelope_core::value::DataKey;
+
+const KEY_ID: &str = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
+const SIZES: [usize; 4] = [16, 1 << 10, 64 << 10, 1 << 20];
+
+fn data_key(number: u8) -> DataKey {
+    let wrapped = WrappedKey { provider: Provider::AwsKms, key_id: KEY_ID.into(), wrapped_dek: vec![number; 184] };
+    let dek = Dek::take_from(&mut [number; 32]).expect("32 bytes");
+    DataKey::generated(dek, wrapped, &EncryptionContext::default()).expect("it fits")
+}
+
+fn sealed(key: &DataKey, plaintext: &[u8], aad: Option<&[u8]>) -> Vec<u8> {
+    let mut value = vec![0; key.value_bytes(plaintext.len())];
+    key.seal(ValueType::Text, &[7; 24], aad, plaintext, &mut value);
+    value
+}
+
+fn seal_and_open(criterion: &mut Criterion) {
+    let key = data_key(1);
+    for (name, aad) in [("", None), (" with aad", Some(&b"patient.diagnosis:1"[..]))] {
+        let mut group = criterion.benchmark_group(format!("seal{name}"));
+        for bytes in SIZES {
+            let plaintext = vec![b'x'; bytes];
+            let mut value = vec![0; key.value_bytes(bytes)];
+            let mut nonces = Nonces::new();
+            group.throughput(Throughput::Bytes(bytes as u64)).bench_function(
+                BenchmarkId::from_parameter(bytes),
+                |bencher| {
+                    bencher.iter(|| {
+                        let nonce = nonces.next_nonce().expect("the kernel has randomness");
+                        key.seal(ValueType::Text, &nonce, aad, black_box(&plaintext), &mut value);
+                    });
+                },
+            );
+        }
+        group.finish();
+        let mut group = criterion.benchmark_group(format!("open{name}"));
+        for bytes in SIZES {
+            let value = sealed(&key, &vec![b'x'; bytes], aad);
+            let mut plaintext = vec![0; bytes];
+            group.throughput(Throughput::Bytes(bytes as u64)).bench_function(
+                BenchmarkId::from_parameter(bytes),
+                |bencher| {
+                    bencher.iter(|| {
+                        let envelope = Envelope::parse(black_box(&value)).expect("a value");
+                        key.open(&envelope, aad, &mut plaintext).expect("it opens")
+                    });
+                },
+            );
+        }
+        group.finish();
+    }
+}
+
+/// The two implementations of the cipher, each with what a value needs: AES-256-GCM under a key that it has not seen.
+fn implementations(criterion: &mut Criterion) {
+    let (key, nonce, header) = ([1; 32], [7; 12], [3; 40]);
+    for bytes in SIZES {
+        let plaintext = vec![b'x'; bytes];
+        let (mut ciphertext, mut tag) = (vec![0; bytes], [0; 16]);
+        criterion.bench_function(&format!("AES-256-GCM/aws-lc/{bytes}"), |bencher| {
+            bencher.iter(|| {
+                let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, black_box(&key)).expect("32 bytes"));
+                let nonce = aead::Nonce::assume_unique_for_key(nonce);
+                key.seal_out_of_place_scatter(nonce, Aad::from(&header), &plaintext, &mut ciphertext, &[], &mut tag)
+            });
+        });
+        criterion.bench_function(&format!("AES-256-GCM/RustCrypto/{bytes}"), |bencher| {
+            bencher.iter(|| {
+                let buffer = InOutBuf::new(&plaintext, &mut ciphertext).expect("as long");
+                Aes256Gcm::new(black_box(&key).into()).encrypt_inout_detached((&nonce).into(), &header, buffer)
+            });
+        });
+    }
+}
+
+fn parse(criterion: &mut Criterion) {
+    let value = sealed(&data_key(1), b"a short text", None);
+    criterion.bench_function("parse", |bencher| bencher.iter(|| Envelope::parse(black_box(&value)).is_ok()));
+    let envelope = Envelope::parse(&value).expect("a value");
+    criterion.bench_function("key id", |bencher| bencher.iter(|| black_box(&envelope).head.key_id()));
+}
+
+fn nonce(criterion: &mut Criterion) {
+    let mut nonces = Nonces::new();
+    criterion.bench_function("nonce", |bencher| bencher.iter(|| nonces.next_nonce()));
+}
+
+fn find(criterion: &mut Criterion) {
+    let now = Instant::now();
+    let limits = Limits {
+        entries: NonZeroUsize::new(1024).expect("not 0"),
+        ttl: Duration::from_secs(900),
+        stale_if_unreachable: Duration::ZERO,
+        max_age: Duration::from_secs(86_400),
+        max_uses: None,
+        max_bytes: None,
+    };
+    let (mut opening, mut sealing) = (OpeningKeys::new(), SealingKeys::new());
+    let context = EncryptionContext::default();
+    let keys: Vec<_> = (0..100).map(|number| Rc::new(CachedKey::new(data_key(number), now, 0))).collect();
+    for key in &keys {
+        opening.insert(Rc::clone(key), now, &limits);
+    }
+    sealing.insert(KEY_ID, &context, Rc::clone(&keys[0]), 16, now, &limits);
+    let last = keys[0].data_key().identity();
+    criterion.bench_function("find/opening key, the same again", |bencher| {
+        bencher.iter(|| opening.find(black_box(last)).is_some())
+    });
+    let mut number = 0;
+    criterion.bench_function("find/opening key, 100 in turn", |bencher| {
+        bencher.iter(|| {
+            number = (number + 1) % keys.len();
+            opening.find(black_box(keys[number].data_key().identity())).is_some()
+        });
+    });
+    criterion.bench_function("find/sealing key", |bencher| {
+        bencher.iter(|| sealing.find(black_box(KEY_ID), &context, 16, now, &limits).is_some());
+    });
+}
+
+criterion_group!(core, seal_and_open, implementations, parse, nonce, find);
+criterion_main!(core);
