@@ -1,11 +1,11 @@
 # envelope_pg: thin targets over scripts/. PG_CONFIG=... chooses another PostgreSQL.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server soak rotation-load \
-	bench-instructions audit clean
+.PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server soak rotation-load bench \
+	bench-core bench-instructions audit clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
 	@echo; echo "PG_CONFIG=/path/to/pg_config chooses the PostgreSQL (default: the newest one with server headers)."
 
 demo: install ## see it work: real text encrypted, decrypted and compared on a throw-away server
@@ -48,6 +48,14 @@ test-server: install ## tests in Rust against a PostgreSQL server and a KMS emul
 soak: install ## sessions under every KMS fault for 3 minutes (SOAK_SECONDS=180)
 	@scripts/setup.sh test
 	SOAK_SECONDS=$${SOAK_SECONDS:-180} cargo test -p server_tests --test soak -- --nocapture
+
+bench: install ## measure it beside pgcrypto, and write docs/BENCHMARKS.md (BENCH_QUICK=1: a smoke run)
+	@scripts/setup.sh test
+	@scripts/setup.sh bench
+	@scripts/bench.sh
+
+bench-core: ## criterion benchmarks of the core crate
+	cargo bench -p envelope_core
 
 bench-instructions: install ## instructions that a value costs, counted with callgrind (BYTES=16)
 	@scripts/setup.sh bench

@@ -109,7 +109,8 @@ for index in "${!cases[@]}"; do
     echo
     awk -F '\t' -v rows="$rows" 'NR == FNR { once[$2] = $1; next } { printf "%8d  %s\n", ($1 - once[$2]) / rows, $2 }' \
         <(inclusive "$(once_dump "$index")") <(inclusive "$(twice_dump "$index")") |
-        sort -rn | grep -E '\[envelope_pg.so\]|palloc|detoast|setjmp' | head -n "$top" | cut -c 1-110 | sed 's/^/  /'
+        sort -rn |
+        awk -v top="$top" '/\[envelope_pg.so\]|palloc|detoast|setjmp/ && ++shown <= top { print "  " substr($0, 1, 110) }'
 done
 if [ -n "${KEEP:-}" ]; then
     mkdir -p "$KEEP"

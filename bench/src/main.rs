@@ -1,0 +1,79 @@
+//! Measures envelope_pg in PostgreSQL beside pgcrypto, and writes docs/BENCHMARKS.md and docs/benchmarks.svg.
+//!
+//! - `machine`: what it was measured on
+//! - `plan`: how much is measured: all, or (BENCH_QUICK=1) a smoke run
+//! - `session`: a backend and the CPU time it has used
+//! - `measure`: interleaved repetitions and their medians
+//! - `contender`: the ways to encrypt a column, as SQL
+//! - `single`: one session: encrypt, insert, decrypt, read headers
+//! - `parallel`: parallel query
+//! - `throughput`: pgbench with 8 clients
+//! - `storage`: bytes of values, TOAST strategies, dumps and WAL
+//! - `large`: values up to the limit, and the memory they take
+//! - `table`, `chart`: Markdown and SVG
+
+#![forbid(unsafe_code)]
+
+mod chart;
+mod contender;
+mod large;
+mod machine;
+mod measure;
+mod parallel;
+mod plan;
+mod session;
+mod single;
+mod storage;
+mod table;
+mod throughput;
+
+use std::path::Path;
+
+use server_tests::{Cluster, Fixture};
+
+use crate::plan::Plan;
+
+fn main() {
+    let plan = Plan::from_environment();
+    let cluster = Cluster::builder()
+        .setting("shared_buffers", "2GB")
+        .setting("max_wal_size", "8GB")
+        .path_setting("envelope_pg.local_keyring", "keyring.json")
+        .setting("jit", "off")
+        .setting("autovacuum", "off");
+    let fixture = Fixture::kms_with(cluster);
+    fixture.cluster.sql("CREATE EXTENSION pgcrypto");
+
+    let mut page = machine::describe(&fixture, &plan);
+    let single = single::measure(&fixture, &plan);
+    page += &single.markdown;
+    page += &instructions(&plan);
+    page += &parallel::measure(&fixture, &plan);
+    page += &throughput::measure(&fixture, &plan);
+    page += &storage::measure(&fixture, &plan);
+    page += &large::measure(&fixture, &plan);
+
+    std::fs::create_dir_all(&plan.output).expect("the output directory can be made");
+    write(&plan.output.join("BENCHMARKS.md"), &page);
+    write(&plan.output.join("benchmarks.svg"), &chart::ratios(&single.ratios));
+}
+
+/// What scripts/instructions.sh has counted before, if it did.
+fn instructions(plan: &Plan) -> String {
+    let counted = std::fs::read_to_string(&plan.instructions).unwrap_or_default();
+    if counted.is_empty() {
+        return String::new();
+    }
+    format!(
+        "## Instructions per row\n\nCounted with callgrind in a single-user backend (`make bench-instructions`): the \
+         difference between a query over N and over 2N rows. The same build gives the same counts again. valgrind knows no \
+         AVX-512, so the paths inside the cipher are not the ones that the times above took on a machine that has it.\n\n\
+         ```\n{}\n```\n\n",
+        counted.trim_end()
+    )
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    println!("wrote {}", path.display());
+}
