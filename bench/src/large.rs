@@ -22,7 +22,7 @@ pub fn measure(fixture: &Fixture, plan: &Plan) -> String {
     for &mib in &plan.large_mib {
         let bytes = (mib << 20) - if mib == 1_023 { HEADROOM_BYTES } else { 0 };
         setup.client.run(&format!(
-            "TRUNCATE bench.large; INSERT INTO bench.large (plain) SELECT decode(repeat('00', {bytes}), 'hex')"
+            "TRUNCATE bench.large; INSERT INTO bench.large (plain) SELECT convert_to(repeat('x', {bytes}), 'UTF8')"
         ));
         // In the same statement as the source is made it would need that memory too.
         setup.client.run(&format!("UPDATE bench.large SET value = env_encrypt(plain, '{}')", fixture.key_id));

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use server_tests::{Fixture, Session as _};
 
@@ -81,7 +81,7 @@ pub fn measure(fixture: &Fixture, plan: &Plan) -> String {
 }
 
 /// Transactions a second.
-fn pgbench(fixture: &Fixture, script: &PathBuf, seconds: usize) -> f64 {
+fn pgbench(fixture: &Fixture, script: &Path, seconds: usize) -> f64 {
     let (clients, seconds) = (CLIENTS.to_string(), seconds.to_string());
     let script = script.display().to_string();
     let key = format!("key={}", fixture.key_id);
