@@ -61,9 +61,9 @@ bench-instructions: install ## instructions that a value costs, counted with cal
 	@scripts/setup.sh bench
 	@scripts/instructions.sh $(BYTES)
 
-rotation-load: install ## rotate 5 million rows while others write them (ROWS=5000000, SECONDS=10)
+rotation-load: install ## rotate 5 million rows while others write them (ROWS=5000000)
 	@scripts/setup.sh test
-	ROWS=$${ROWS:-5000000} SECONDS=$${SECONDS:-10} cargo test -p server_tests --test rotation_load -- --nocapture
+	ROWS=$${ROWS:-5000000} BASELINE_SECONDS=10 cargo test -p server_tests --test rotation_load -- --nocapture
 
 audit: ## licences, sources and advisories of the dependencies (needs cargo-deny)
 	@scripts/audit.sh

@@ -1,5 +1,6 @@
 //! A large table is rotated while others write the same rows: nothing is lost, every value opens, and what it costs them.
-//! `ROWS` and `SECONDS` make it larger: `make rotation-load`.
+//! `ROWS` makes it larger, and `BASELINE_SECONDS` the time that
+//! writers are alone: `make rotation-load`.
 
 use std::env;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,7 +100,7 @@ fn check(client: &mut Client, rows: i64, raised: i64, key_id: &str) {
 #[test]
 fn others_write_while_a_large_table_is_rotated() {
     let rows = from_environment("ROWS", 200_000);
-    let idle_seconds = from_environment("SECONDS", 2);
+    let idle_seconds = from_environment("BASELINE_SECONDS", 2);
     let fixture = Fixture::kms_with(
         Cluster::builder().setting("shared_buffers", "256MB").setting("max_wal_size", "4GB").setting("jit", "off"),
     );
