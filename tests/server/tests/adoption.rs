@@ -1,0 +1,87 @@
+//! A plaintext column becomes an encrypted one while others go on writing plaintext: the last that they wrote is what counts.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use server_tests::random::Random;
+use server_tests::{Client, Fixture, Session, expect_error};
+
+const ROWS: i64 = 20_000;
+
+/// Writes plaintext into random rows until told to stop; says what it wrote last into each. Writers have rows of their own.
+fn write(mut client: Client, number: i64, writers: i64, stop: &AtomicBool) -> HashMap<i64, String> {
+    let mut random = Random::new(number as u64 + 1);
+    let mut last = HashMap::new();
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let id = random.below(ROWS / writers) * writers + number + 1;
+        count += 1;
+        let text = format!("writer {number}, number {count}");
+        let updated = client.execute("UPDATE adopted SET plain = $2 WHERE id = $1", &[&id, &text]);
+        assert_eq!(updated.expect("a writer never fails"), 1);
+        last.insert(id, text);
+        thread::sleep(Duration::from_millis(1));
+    }
+    last
+}
+
+#[test]
+fn what_is_written_meanwhile_is_encrypted_too() {
+    let fixture = Fixture::local();
+    for clear_source in [false, true] {
+        let mut client = fixture.connect();
+        client.run(&format!(
+            "DROP TABLE IF EXISTS adopted;
+             CREATE TABLE adopted (id bigint PRIMARY KEY, plain text, value bytea);
+             INSERT INTO adopted SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i"
+        ));
+        let call = format!(
+            "CALL env_encrypt_column('adopted', 'plain', 'value', 'local:dev', clear_source => {clear_source}, max_passes => 1000)"
+        );
+        let stop = AtomicBool::new(false);
+        let written: HashMap<i64, String> = thread::scope(|scope| {
+            let spawn = |number| {
+                let (client, stop) = (fixture.connect(), &stop);
+                scope.spawn(move || write(client, number, 2, stop))
+            };
+            let writers: Vec<_> = (0..2).map(spawn).collect();
+            let running = scope.spawn(|| client.batch_execute(&call));
+            thread::sleep(Duration::from_secs(2));
+            stop.store(true, Ordering::Relaxed);
+            let written = writers.into_iter().flat_map(|writer| writer.join().expect("no writer panics"));
+            let written = written.collect();
+            running.join().expect("no panic").expect("it comes to its end when nobody writes plaintext any more");
+            written
+        });
+        println!("clear_source {clear_source}: {} rows were written meanwhile", written.len());
+        assert!(written.len() > 100, "{}", written.len());
+        let rows = client.query("SELECT id, env_decrypt(value), plain FROM adopted", &[]).expect("every value opens");
+        assert_eq!(rows.len() as i64, ROWS);
+        for row in rows {
+            let (id, opened, plain): (i64, String, Option<String>) = (row.get(0), row.get(1), row.get(2));
+            let expected = written.get(&id).cloned().unwrap_or_else(|| format!("text {id}"));
+            assert_eq!(opened, expected, "row {id}");
+            assert_eq!(plain, (!clear_source).then_some(expected), "row {id}");
+        }
+    }
+}
+
+#[test]
+fn it_takes_the_rights_to_encrypt_and_to_decrypt() {
+    let fixture = Fixture::local();
+    let mut owner = fixture.connect();
+    owner.run("CREATE TABLE adopted (id int, plain text, value bytea); INSERT INTO adopted VALUES (1, 'text')");
+    let call = "CALL env_encrypt_column('adopted', 'plain', 'value', 'local:dev')";
+    for (number, groups) in [&["envelope_rotate"][..], &["envelope_encrypt", "envelope_decrypt"]].iter().enumerate() {
+        let mut client = fixture.connect_as(&format!("lacking_{number}"), groups);
+        owner.run(&format!("GRANT SELECT, UPDATE ON adopted TO lacking_{number}"));
+        expect_error(client.batch_execute(call)).with("42501");
+    }
+    assert_eq!(owner.one::<i64>("SELECT count(value) FROM adopted", &[]), 0);
+    let mut adopter = fixture.connect_as("adopter", &["envelope_rotate", "envelope_encrypt", "envelope_decrypt"]);
+    owner.run("GRANT SELECT, UPDATE ON adopted TO adopter");
+    adopter.run(call);
+    assert_eq!(owner.one::<String>("SELECT env_decrypt(value) FROM adopted", &[]), "text");
+}
