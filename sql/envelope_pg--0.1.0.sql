@@ -14,64 +14,68 @@ BEGIN
 END
 $$;
 
+-- COST is measured: 1 is about 27 ns, as the planner's cpu_tuple_cost of 0.01 is what the scan of a short row takes. So
+-- cheap conditions are tested first, and a scan that decrypts goes parallel where that pays. KMS calls are not in it: there
+-- is one for each data key, not for each value.
+
 -- Encrypt. Overloads, not defaults, and not STRICT: a NULL key, context or aad is an error, never a silent NULL.
 
 CREATE FUNCTION env_encrypt(plaintext text, key_id text) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_text';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_text';
 
 CREATE FUNCTION env_encrypt(plaintext text, key_id text, encryption_context jsonb) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_text';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_text';
 
 CREATE FUNCTION env_encrypt(plaintext text, key_id text, encryption_context jsonb, aad text) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_text';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_text';
 
 CREATE FUNCTION env_encrypt(plaintext bytea, key_id text) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
 
 CREATE FUNCTION env_encrypt(plaintext bytea, key_id text, encryption_context jsonb) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
 
 CREATE FUNCTION env_encrypt(plaintext bytea, key_id text, encryption_context jsonb, aad text) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
 
 CREATE FUNCTION env_encrypt(plaintext jsonb, key_id text) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 30 AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
 
 CREATE FUNCTION env_encrypt(plaintext jsonb, key_id text, encryption_context jsonb) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 30 AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
 
 CREATE FUNCTION env_encrypt(plaintext jsonb, key_id text, encryption_context jsonb, aad text) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 30 AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
 
 -- The same under another label, because a generated column takes nothing but IMMUTABLE. What the label costs: where
 -- all arguments are constants the planner evaluates the call once, and every row gets the same value.
 
 CREATE FUNCTION env_encrypt_generated(plaintext text, key_id text) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_text';
+    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_text';
 
 CREATE FUNCTION env_encrypt_generated(plaintext text, key_id text, encryption_context jsonb) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_text';
+    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_text';
 
 CREATE FUNCTION env_encrypt_generated(plaintext text, key_id text, encryption_context jsonb, aad text) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_text';
+    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_text';
 
 CREATE FUNCTION env_encrypt_generated(plaintext bytea, key_id text) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
+    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
 
 CREATE FUNCTION env_encrypt_generated(plaintext bytea, key_id text, encryption_context jsonb) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
+    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
 
 CREATE FUNCTION env_encrypt_generated(plaintext bytea, key_id text, encryption_context jsonb, aad text) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
+    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_encrypt_bytea';
 
 CREATE FUNCTION env_encrypt_generated(plaintext jsonb, key_id text) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
+    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 30 AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
 
 CREATE FUNCTION env_encrypt_generated(plaintext jsonb, key_id text, encryption_context jsonb) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
+    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 30 AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
 
 CREATE FUNCTION env_encrypt_generated(plaintext jsonb, key_id text, encryption_context jsonb, aad text) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
+    LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 30 AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
 
 -- Encrypt in a trigger. The arguments are those of CREATE TRIGGER: a JSON object for each column.
 
@@ -88,46 +92,46 @@ COMMENT ON FUNCTION env_encrypt_trigger() IS
 -- Decrypt. STABLE and never IMMUTABLE: an index must not hold plaintext.
 
 CREATE FUNCTION env_decrypt(value bytea) RETURNS text
-    LANGUAGE C STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_decrypt_text';
+    LANGUAGE C STABLE PARALLEL SAFE STRICT COST 20 AS 'MODULE_PATHNAME', 'env_decrypt_text';
 
 CREATE FUNCTION env_decrypt(value bytea, aad text) RETURNS text
-    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_decrypt_text';
+    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_decrypt_text';
 
 CREATE FUNCTION env_decrypt_bytea(value bytea) RETURNS bytea
-    LANGUAGE C STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_decrypt_bytea';
+    LANGUAGE C STABLE PARALLEL SAFE STRICT COST 20 AS 'MODULE_PATHNAME', 'env_decrypt_bytea';
 
 CREATE FUNCTION env_decrypt_bytea(value bytea, aad text) RETURNS bytea
-    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_decrypt_bytea';
+    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_decrypt_bytea';
 
 CREATE FUNCTION env_decrypt_jsonb(value bytea) RETURNS jsonb
-    LANGUAGE C STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_decrypt_jsonb';
+    LANGUAGE C STABLE PARALLEL SAFE STRICT COST 40 AS 'MODULE_PATHNAME', 'env_decrypt_jsonb';
 
 CREATE FUNCTION env_decrypt_jsonb(value bytea, aad text) RETURNS jsonb
-    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_decrypt_jsonb';
+    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT COST 40 AS 'MODULE_PATHNAME', 'env_decrypt_jsonb';
 
 -- Read the header: no key, no KMS call.
 
 CREATE FUNCTION env_is_envelope(value bytea) RETURNS boolean
-    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_is_envelope';
+    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT COST 5 AS 'MODULE_PATHNAME', 'env_is_envelope';
 
 -- Not STRICT, as with env_encrypt: a NULL key is an error, and never a CHECK that lets everything through.
 CREATE FUNCTION env_is_envelope(value bytea, key_id text) RETURNS boolean
-    LANGUAGE C IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_is_envelope_of_key';
+    LANGUAGE C IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT COST 5 AS 'MODULE_PATHNAME', 'env_is_envelope_of_key';
 
 CREATE FUNCTION env_key_id(value bytea) RETURNS text
-    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_key_id';
+    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT COST 5 AS 'MODULE_PATHNAME', 'env_key_id';
 
 CREATE FUNCTION env_key_ids(value bytea) RETURNS text[]
-    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_key_ids';
+    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT COST 10 AS 'MODULE_PATHNAME', 'env_key_ids';
 
 CREATE FUNCTION env_is_same_key(key_id text, other_key_id text) RETURNS boolean
     LANGUAGE C IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_is_same_key';
 
 CREATE FUNCTION env_dek_id(value bytea) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_dek_id';
+    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT COST 2 AS 'MODULE_PATHNAME', 'env_dek_id';
 
 CREATE FUNCTION env_encryption_context(value bytea) RETURNS jsonb
-    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_encryption_context';
+    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT COST 10 AS 'MODULE_PATHNAME', 'env_encryption_context';
 
 CREATE FUNCTION env_inspect(
     value bytea,
@@ -146,7 +150,7 @@ CREATE FUNCTION env_inspect(
     OUT ciphertext_bytes bigint,
     OUT value_bytes bigint
 ) RETURNS record
-    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_inspect';
+    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT COST 75 AS 'MODULE_PATHNAME', 'env_inspect';
 
 -- This session's cache.
 
@@ -646,31 +650,31 @@ COMMENT ON FUNCTION env_key_usage(text) IS
 -- Rotation. Values of one key, or of one data key, are brought under another.
 
 CREATE FUNCTION env_rewrap(value bytea, to_key text) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rewrap';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_rewrap';
 
 CREATE FUNCTION env_reencrypt(value bytea, to_key text) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_reencrypt';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 40 AS 'MODULE_PATHNAME', 'env_reencrypt';
 
 CREATE FUNCTION env_reencrypt(value bytea, to_key text, aad text) RETURNS bytea
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_reencrypt';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 40 AS 'MODULE_PATHNAME', 'env_reencrypt';
 
 CREATE FUNCTION env_opens_to(value bytea, plaintext text) RETURNS boolean
-    LANGUAGE C STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_opens_to_text';
+    LANGUAGE C STABLE PARALLEL SAFE STRICT COST 20 AS 'MODULE_PATHNAME', 'env_opens_to_text';
 
 CREATE FUNCTION env_opens_to(value bytea, plaintext text, aad text) RETURNS boolean
-    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_opens_to_text';
+    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_opens_to_text';
 
 CREATE FUNCTION env_opens_to(value bytea, plaintext bytea) RETURNS boolean
-    LANGUAGE C STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_opens_to_bytea';
+    LANGUAGE C STABLE PARALLEL SAFE STRICT COST 20 AS 'MODULE_PATHNAME', 'env_opens_to_bytea';
 
 CREATE FUNCTION env_opens_to(value bytea, plaintext bytea, aad text) RETURNS boolean
-    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_opens_to_bytea';
+    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT COST 20 AS 'MODULE_PATHNAME', 'env_opens_to_bytea';
 
 CREATE FUNCTION env_opens_to(value bytea, plaintext jsonb) RETURNS boolean
-    LANGUAGE C STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_opens_to_jsonb';
+    LANGUAGE C STABLE PARALLEL SAFE STRICT COST 40 AS 'MODULE_PATHNAME', 'env_opens_to_jsonb';
 
 CREATE FUNCTION env_opens_to(value bytea, plaintext jsonb, aad text) RETURNS boolean
-    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_opens_to_jsonb';
+    LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT COST 40 AS 'MODULE_PATHNAME', 'env_opens_to_jsonb';
 
 CREATE FUNCTION env_dek_stub(value bytea) RETURNS bytea
     LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_dek_stub';
