@@ -14,8 +14,11 @@ use crate::kms::KmsError;
 /// A call that any number of sessions wait for.
 pub type Flight<T> = Shared<LocalBoxFuture<'static, Result<T, KmsError>>>;
 
+/// The same, of one that does not wait.
+type WeakFlight<T> = WeakShared<LocalBoxFuture<'static, Result<T, KmsError>>>;
+
 /// The calls under way, by what they ask.
-pub struct Flights<N, T: Clone>(RefCell<HashMap<N, WeakShared<LocalBoxFuture<'static, Result<T, KmsError>>>>>);
+pub struct Flights<N, T: Clone>(RefCell<HashMap<N, WeakFlight<T>>>);
 
 impl<N: Clone + Eq + Hash, T: Clone + 'static> Flights<N, T> {
     /// None under way.

@@ -89,7 +89,7 @@ impl Kms {
     }
 
     fn release(&self, call: u64) {
-        self.0.blocked.send_modify(|blocked| drop(blocked.remove(&call)));
+        self.0.blocked.send_modify(|blocked| blocked.retain(|number| *number != call));
     }
 
     fn fail_generate(&self, kind: impl Into<Option<KmsErrorKind>>) {
