@@ -1,6 +1,7 @@
 //! A broker on a socket in a directory of its own, with a key file that has the key `local:dev`.
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -26,12 +27,13 @@ pub struct Options {
     pub foreign_user: bool,
     pub max_connections: usize,
     pub idle_timeout: Duration,
-    pub endpoint_url: Option<String>,
+    /// Where AWS KMS is.
+    pub kms: Option<SocketAddr>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { foreign_user: false, max_connections: 1_000, idle_timeout: HOUR, endpoint_url: None }
+        Self { foreign_user: false, max_connections: 1_000, idle_timeout: HOUR, kms: None }
     }
 }
 
@@ -45,13 +47,13 @@ pub struct Server {
 
 impl Server {
     pub fn start(options: Options) -> Self {
-        let Options { foreign_user, max_connections, idle_timeout, endpoint_url } = options;
+        let Options { foreign_user, max_connections, idle_timeout, kms } = options;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("broker.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let aws = aws::Settings {
             region: None,
-            endpoint_url,
+            endpoint_url: kms.map(|address| format!("http://{address}")),
             profile: None,
             timeout: Duration::from_secs(10),
             max_attempts: 1,
