@@ -43,6 +43,8 @@ pub struct ClusterBuilder {
     settings: Vec<(String, String)>,
     paths: Vec<(String, String)>,
     environment: Vec<(String, Option<String>)>,
+    /// Directories, each in the one before, that the data directory is in.
+    nesting: PathBuf,
 }
 
 impl ClusterBuilder {
@@ -57,6 +59,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn path_setting(mut self, name: &str, file: &str) -> Self {
         self.paths.push((name.into(), file.into()));
+        self
+    }
+
+    /// Puts the data directory deeper, into directories with these names.
+    #[must_use]
+    pub fn nested_in(mut self, names: &[String]) -> Self {
+        self.nesting = names.iter().collect();
         self
     }
 
@@ -78,7 +87,11 @@ impl ClusterBuilder {
     pub fn start(self) -> Cluster {
         let directory = scratch::directory();
         let mut copy = process::as_server("cp");
-        copy.arg("-a").arg(&*TEMPLATE).arg(directory.join("data"));
+        let data_directory = directory.join(&self.nesting).join("data");
+        let mut make = process::as_server("mkdir");
+        make.arg("-p").arg(directory.join(&self.nesting));
+        process::run(make);
+        copy.arg("-a").arg(&*TEMPLATE).arg(&data_directory);
         process::run(copy);
         let settings = SETTINGS.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         let path = |(name, file): (String, String)| (name, directory.join(file).display().to_string());
@@ -89,6 +102,6 @@ impl ClusterBuilder {
             environment.retain(|(known, _)| *known != name);
             environment.extend(value.map(|value| (name, value)));
         }
-        Cluster::start_in(directory, &lines, environment)
+        Cluster::start_in(directory, data_directory, &lines, environment)
     }
 }

@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running server. It stops and its directory goes when this is dropped.
 pub struct Cluster {
     directory: PathBuf,
+    data_directory: PathBuf,
     port: u16,
     environment: Vec<(String, String)>,
     postmaster: Mutex<Child>,
@@ -41,7 +42,7 @@ impl Cluster {
 
     /// The data directory.
     pub fn data_directory(&self) -> PathBuf {
-        self.directory.join("data")
+        self.data_directory.clone()
     }
 
     /// Opens a connection through the Unix socket.
@@ -122,7 +123,12 @@ impl Cluster {
 
     /// Immediate shutdown: what a crash of the machine leaves.
     pub fn stop_immediate(&self) {
-        stop(&mut self.postmaster(), Signal::QUIT);
+        self.stop_with(Signal::QUIT);
+    }
+
+    /// Shutdown in the mode of a signal: TERM is smart, INT fast, QUIT immediate.
+    pub fn stop_with(&self, signal: Signal) {
+        stop(&mut self.postmaster(), signal);
     }
 
     /// Starts a stopped server again.
@@ -137,9 +143,10 @@ impl Cluster {
         let directory = scratch::directory();
         let mut backup = self.tool("pg_basebackup");
         backup.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync", "-D"]);
-        backup.arg(directory.join("data"));
+        let data_directory = directory.join("data");
+        backup.arg(&data_directory);
         process::run(backup);
-        Self::start_in(directory, &[], self.environment.clone())
+        Self::start_in(directory, data_directory, &[], self.environment.clone())
     }
 
     /// Runs one of PostgreSQL's client programs against this server as its superuser; panics if it fails.
@@ -156,18 +163,23 @@ impl Cluster {
         command
     }
 
-    pub(crate) fn start_in(directory: PathBuf, lines: &[(String, String)], environment: Vec<(String, String)>) -> Self {
+    pub(crate) fn start_in(
+        directory: PathBuf,
+        data_directory: PathBuf,
+        lines: &[(String, String)],
+        environment: Vec<(String, String)>,
+    ) -> Self {
         let port = free_port();
         let mut text = String::from("\n");
         for (name, value) in lines {
             text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
         }
         text.push_str(&format!("port = {port}\nunix_socket_directories = '{}'\n", directory.display()));
-        let path = directory.join("data/postgresql.conf");
+        let path = data_directory.join("postgresql.conf");
         let mut file = OpenOptions::new().append(true).open(path).expect("the data directory has its configuration");
         file.write_all(text.as_bytes()).expect("the configuration can be written");
-        let postmaster = Mutex::new(spawn_postmaster(&directory, &environment));
-        let cluster = Self { directory, port, environment, postmaster };
+        let postmaster = Mutex::new(spawn_postmaster(&directory, &data_directory, &environment));
+        let cluster = Self { directory, data_directory, port, environment, postmaster };
         cluster.wait_until_ready(&mut cluster.postmaster());
         cluster
     }
@@ -181,7 +193,7 @@ impl Cluster {
     }
 
     fn spawn(&self) -> Child {
-        spawn_postmaster(&self.directory, &self.environment)
+        spawn_postmaster(&self.directory, &self.data_directory, &self.environment)
     }
 
     fn wait_until_ready(&self, postmaster: &mut Child) {
@@ -249,12 +261,12 @@ impl Drop for SettingGuard<'_> {
     }
 }
 
-fn spawn_postmaster(directory: &Path, environment: &[(String, String)]) -> Child {
+fn spawn_postmaster(directory: &Path, data_directory: &Path, environment: &[(String, String)]) -> Child {
     let log = File::options().create(true).append(true).open(directory.join("server.log")).expect("a log file");
     let mut command = process::bound_as_server(Installation::current().program("postgres"), "QUIT");
     command
         .arg("-D")
-        .arg(directory.join("data"))
+        .arg(data_directory)
         .env("HOME", directory)
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(log.try_clone().expect("a file handle can be cloned"))

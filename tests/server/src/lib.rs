@@ -1,6 +1,7 @@
 //! Test harness: throw-away PostgreSQL servers, a KMS emulator and a fault proxy between the two.
 #![forbid(unsafe_code)]
 
+pub mod broker; //   the broker's process and files
 pub mod builder; //  what a cluster is set to before it starts
 pub mod cluster; //  a throw-away PostgreSQL server and its settings
 pub mod dialect; //  where the emulator differs from AWS
@@ -19,6 +20,7 @@ pub mod soak; //     what the sessions of the soak test share
 pub mod usage; //    what a process uses: memory, descriptors, threads
 pub mod worker; //   one session of the soak test
 
+pub use broker::Stopped;
 pub use builder::ClusterBuilder;
 pub use cluster::{Cluster, SettingGuard};
 pub use emulator::{Emulator, KmsKey};
