@@ -15,11 +15,11 @@ const GROUPS: &[&str] = &["envelope_encrypt", "envelope_decrypt", "envelope_rota
 fn two_roles() -> Roles {
     let fixture = Fixture::with_broker();
     let keys = [fixture.new_key().arn, fixture.new_key().arn];
-    let mut sessions = ["role_one", "role_two"].map(|role| fixture.connect_as(role, GROUPS));
     for (role, key) in ["role_one", "role_two"].iter().zip(&keys) {
+        fixture.connect_as(role, GROUPS);
         fixture.cluster.sql(&format!("ALTER ROLE {role} SET envelope_pg.allowed_keys = '{key}'"));
     }
-    sessions = ["role_one", "role_two"].map(|role| fixture.cluster.connect(role, "postgres"));
+    let sessions = ["role_one", "role_two"].map(|role| fixture.cluster.connect(role, "postgres"));
     let mut all = fixture.connect();
     // The superuser has them made and read, so that the broker has them.
     let values = [0, 1].map(|number| all.encrypt("a text", &keys[number]));
@@ -40,7 +40,7 @@ fn neither_can_use_the_key_of_the_other() {
             assert_eq!(session.decrypt(&values[own]), "a text");
             session.encrypt("a text", &keys[own]);
         }
-        let failed: i64 = session.one("SELECT failed FROM env_warm(ARRAY[$1, $2])", &[&values[0], &values[1]]);
+        let failed: i64 = session.one("SELECT failed FROM env_warm(ARRAY[$1::bytea, $2])", &[&values[0], &values[1]]);
         assert_eq!(failed, 1, "the other's");
         session.fail_to_decrypt(&values[other]).with("42501");
     }
