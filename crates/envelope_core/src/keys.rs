@@ -23,15 +23,20 @@ pub use crate::xaes::KEY_BYTES;
 
 const LABEL: &[u8] = b"envelope_pg/v1/";
 
-/// A plaintext data key. Zeroized when dropped; has no Debug.
+/// A plaintext data key. Zeroized when dropped; has no Debug. Boxed: a value that moves leaves its bytes behind, unwiped, on
+/// the stack or in the future that it came from.
 #[derive(Zeroize, ZeroizeOnDrop)]
-pub struct Dek([u8; KEY_BYTES]);
+pub struct Dek(Box<[u8; KEY_BYTES]>);
 
 impl Dek {
     /// Takes a data key out of a buffer, and wipes the buffer. `None` unless it holds exactly 32 bytes.
     #[must_use]
     pub fn take_from(buffer: &mut [u8]) -> Option<Self> {
-        let dek = <[u8; KEY_BYTES]>::try_from(&*buffer).ok().map(Self);
+        let dek = (buffer.len() == KEY_BYTES).then(|| {
+            let mut dek = Self(Box::new([0; KEY_BYTES]));
+            dek.0.copy_from_slice(buffer);
+            dek
+        });
         buffer.zeroize();
         dek
     }
@@ -43,12 +48,12 @@ impl Dek {
 
     /// Another copy, for another holder.
     pub(crate) fn copy(&self) -> Self {
-        Self(self.0)
+        Self(self.0.clone())
     }
 
     /// K and C of a suite.
     pub(crate) fn derive(&self, suite: u8) -> (SealingKeyBytes, Commitment) {
-        let prk = Hkdf::<Sha256>::new(None, &self.0);
+        let prk = Hkdf::<Sha256>::new(None, &*self.0);
         let mut key = SealingKeyBytes([0; KEY_BYTES]);
         let mut commitment = [0; KEY_BYTES];
         for (label, output) in [(&b"key"[..], &mut key.0), (b"commit", &mut commitment)] {
