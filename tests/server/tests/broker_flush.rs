@@ -21,7 +21,7 @@ fn with_the_broker_the_first_use_after_it_asks_kms() {
     assert_eq!(fixture.kms_calls(), (1, 0));
     for _ in 0..3 {
         fixture.proxy.reset_counts();
-        assert_eq!(flush_everywhere(&mut one), 1);
+        assert!(flush_everywhere(&mut one) >= 1, "it had the value's data key");
         assert_eq!(two.decrypt(&value), "a text");
         assert_eq!(fixture.kms_calls(), (0, 1), "the broker has asked for two");
         three.decrypt(&value);

@@ -1,0 +1,258 @@
+//! The statistics against what the proxy counted.
+
+use std::thread;
+use std::time::Duration;
+
+use server_tests::{Client, Cluster, Fault, Fixture, Rule, Session};
+
+/// A count of the broker's calls, added up over all keys.
+fn broker_count(client: &mut Client, column: &str, operation: &str) -> i64 {
+    let query = format!(
+        "SELECT coalesce(sum({column}), 0)::bigint FROM env_stat_kms WHERE source = 'broker' AND operation = $1"
+    );
+    client.one(&query, &[&operation])
+}
+
+#[test]
+fn calls_errors_and_retries_are_those_that_the_proxy_saw() {
+    let fixture = Fixture::with_broker_and(Cluster::builder().setting("envelope_pg.kms_max_attempts", "2"));
+    let mut client = fixture.connect();
+    let value = client.encrypt("a text", &fixture.key_id);
+    // Another key for each fault, as a breaker is for one key; and for the key of a refusal.
+    let faults: [(Fault, &str, &str); 6] = [
+        (Fault::kms_error(400, "ThrottlingException"), "errors_throttled", "53400"),
+        (Fault::kms_error(400, "AccessDeniedException"), "errors_access_denied", "42501"),
+        (Fault::kms_error(400, "DisabledException"), "errors_key_unusable", "55000"),
+        (Fault::kms_error(400, "NotFoundException"), "errors_not_found", "42704"),
+        (Fault::kms_error(500, "KMSInternalException"), "errors_unreachable", "58000"),
+        (Fault::Nonsense(server_tests::Nonsense::ShortPlaintext), "errors_other", "58000"),
+    ];
+    for (fault, column, sqlstate) in faults {
+        let key = fixture.new_key().arn;
+        fixture.proxy.set(Rule::every(fault).for_key(&key));
+        client.fail_to_encrypt(&key).with(sqlstate);
+        let row = client
+            .query_one(
+                &format!(
+                    "SELECT calls, errors, {column}, retries, throttled_attempts, cardinality(latency_buckets),
+                            (SELECT sum(b) FROM unnest(latency_buckets) AS b)::bigint, latency_ms, max_latency_ms,
+                            cardinality(latency_bounds_ms)
+                     FROM env_stat_kms WHERE source = 'broker' AND operation = 'GenerateDataKey' AND key_id = $1"
+                ),
+                &[&key],
+            )
+            .unwrap_or_else(|error| panic!("{column}: {error:?}"));
+        let attempts = fixture.proxy.calls_for(&key, "GenerateDataKey") as i64;
+        let numbers: Vec<i64> = (0..5).map(|at| row.get(at)).collect();
+        let throttled = if column == "errors_throttled" { attempts } else { 0 };
+        assert_eq!(numbers, [1, 1, 1, attempts - 1, throttled], "{column}, {attempts} attempts");
+        assert_eq!((row.get::<_, i32>(5), row.get::<_, i64>(6)), (12, 1), "{column}: one call in the histogram");
+        assert_eq!(row.get::<_, i32>(9), 11);
+        let (sum, max): (f64, f64) = (row.get(7), row.get(8));
+        assert!(max > 0.0 && (sum - max).abs() < 1e-6, "{column}: {sum} {max}");
+    }
+    fixture.proxy.clear();
+    // All together: every attempt that came to the proxy is a call or a retry.
+    for operation in ["GenerateDataKey", "Decrypt"] {
+        let seen = broker_count(&mut client, "calls + retries", operation);
+        assert_eq!(seen, fixture.proxy.calls(operation) as i64, "{operation}");
+    }
+
+    // Cancelled in the middle.
+    client.run("SELECT env_stat_reset(); SELECT env_cache_flush(true)");
+    assert_eq!(client.one::<i64>("SELECT count(*) FROM env_stat_kms", &[]), 0, "counted from zero again");
+    fixture.proxy.set(Fault::Hang);
+    client.run("SET statement_timeout = '200ms'");
+    client.fail_to_decrypt(&value).with("57014");
+    client.run("RESET statement_timeout");
+    fixture.proxy.clear();
+    server_tests::wait_until("the broker has given the call up", || broker_count(&mut client, "cancelled", "Decrypt") == 1);
+    assert_eq!(broker_count(&mut client, "errors", "Decrypt"), 0);
+    assert_eq!(broker_count(&mut client, "calls", "Decrypt"), 1);
+}
+
+#[test]
+fn the_latency_is_that_of_kms() {
+    let fixture = Fixture::with_broker();
+    fixture.proxy.set(Fault::Delay(Duration::from_millis(150)));
+    let mut client = fixture.connect();
+    for context in 0..3 {
+        let query = format!("SELECT env_encrypt('a text'::text, $1, '{{\"n\": \"{context}\"}}')");
+        client.one::<Vec<u8>>(&query, &[&fixture.key_id]);
+    }
+    let row = client
+        .query_one("SELECT latency_ms, max_latency_ms, latency_buckets FROM env_stat_kms", &[])
+        .expect("one operation and key");
+    let (sum, max, buckets): (f64, f64, Vec<i64>) = (row.get(0), row.get(1), row.get(2));
+    assert!(max >= 150.0 && sum >= 450.0 && sum <= 3.0 * max, "{sum} {max}");
+    assert_eq!(buckets.iter().sum::<i64>(), 3);
+    assert_eq!(buckets[..7].iter().sum::<i64>(), 0, "none took 100 ms or less: {buckets:?}");
+}
+
+/// What `env_kms_calls` says: the statement, the transaction, the session.
+fn kms_calls(client: &mut Client) -> (i64, i64) {
+    let row = client.query_one("SELECT transaction, session FROM env_kms_calls()", &[]).expect("it works");
+    (row.get(0), row.get(1))
+}
+
+#[test]
+fn a_statement_counts_the_calls_that_it_caused() {
+    let fixture = Fixture::with_broker();
+    let mut client = fixture.connect();
+    let seal = "SELECT statement FROM (SELECT env_encrypt('a'::text, $1, '{\"n\": \"1\"}'),
+                    env_encrypt('a'::text, $1, '{\"n\": \"2\"}') OFFSET 0) AS sealed, LATERAL env_kms_calls()";
+    let query = "WITH sealed AS MATERIALIZED (SELECT env_encrypt('a'::text, $1, jsonb_build_object('n', n::text)) AS value
+                     FROM generate_series(1, 3) AS n)
+                 SELECT statement FROM (SELECT count(value) FROM sealed) AS done, LATERAL (SELECT * FROM env_kms_calls() WHERE count > 0) AS calls";
+    let _ = seal;
+    client.run("BEGIN");
+    assert_eq!(client.one::<i64>(query, &[&fixture.key_id]), 3);
+    assert_eq!(kms_calls(&mut client), (3, 3));
+    assert_eq!(client.one::<i64>(query, &[&fixture.key_id]), 0, "they are the session's now");
+    client.run("COMMIT");
+    assert_eq!(kms_calls(&mut client), (0, 3), "another transaction");
+    // Another session has them from the broker.
+    let mut other = fixture.connect();
+    other.run("BEGIN");
+    assert_eq!(other.one::<i64>(query, &[&fixture.key_id]), 0);
+    assert_eq!(kms_calls(&mut other), (0, 0));
+    assert_eq!(fixture.kms_calls(), (3, 0));
+}
+
+#[test]
+fn a_limit_counts_calls_that_reach_kms_and_not_those_that_the_broker_answers() {
+    let fixture = Fixture::with_broker();
+    let mut writer = fixture.connect();
+    writer.run("CREATE TABLE limited (value bytea)");
+    for n in 0..30 {
+        let insert = format!("INSERT INTO limited SELECT env_encrypt('a', $1, '{{\"n\": \"{n}\"}}')");
+        writer.execute(&insert, &[&fixture.key_id]).expect("the row is written");
+    }
+    let read = "SELECT count(env_decrypt(value)) FROM limited";
+    let mut reader = fixture.connect();
+    reader.run("SET envelope_pg.max_kms_calls_per_statement = 5");
+    assert_eq!(reader.one::<i64>(read, &[]), 30, "all of them are in the broker");
+    // As many at a time as it likes.
+    let mut warming = fixture.connect();
+    warming.run("SET envelope_pg.max_kms_calls_per_statement = 5");
+    let warmed = "SELECT cold FROM env_warm('limited', 'value')";
+    assert_eq!(warming.one::<i64>(warmed, &[]), 30);
+    // Of KMS no more than that.
+    let mut reader = fixture.connect();
+    reader.run("SET envelope_pg.max_kms_calls_per_statement = 5; SELECT env_cache_flush(true)");
+    fixture.proxy.reset_counts();
+    reader.fail(read, &[]).with("54000");
+    assert_eq!(fixture.kms_calls(), (0, 5));
+}
+
+/// Half of the data keys are in the broker: only the others count.
+#[test]
+fn a_limit_that_is_reached_leaves_what_the_broker_has() {
+    let fixture = Fixture::with_broker();
+    let mut writer = fixture.connect();
+    writer.run("CREATE TABLE limited (n int, value bytea)");
+    for n in 0..10 {
+        let insert = format!("INSERT INTO limited SELECT {n}, env_encrypt('a', $1, '{{\"n\": \"{n}\"}}')");
+        writer.execute(&insert, &[&fixture.key_id]).expect("the row is written");
+    }
+    writer.run("SELECT env_cache_flush(true)");
+    writer.run("SELECT count(env_decrypt(value)) FROM limited WHERE n >= 5");
+    fixture.proxy.reset_counts();
+    let mut reader = fixture.connect();
+    reader.run("SET envelope_pg.max_kms_calls_per_statement = 5");
+    assert_eq!(reader.one::<i64>("SELECT count(env_decrypt(value)) FROM limited", &[]), 10);
+    assert_eq!(fixture.kms_calls(), (0, 5));
+}
+
+#[test]
+fn the_broker_tells_about_itself() {
+    let fixture = Fixture::with_broker();
+    let mut client = fixture.connect();
+    assert_eq!(client.one::<i64>("SELECT count(*) FROM env_stat_broker", &[]), 0, "looking does not start one");
+    let value = client.encrypt("a text", &fixture.key_id);
+    for _ in 0..4 {
+        fixture.connect().decrypt(&value);
+    }
+    let row = client
+        .query_one(
+            "SELECT pid, requests, answered_from_memory, data_keys, current_data_keys, connections,
+                    started BETWEEN now() - interval '1 minute' AND clock_timestamp()
+             FROM env_stat_broker",
+            &[],
+        )
+        .expect("it runs");
+    assert_eq!(row.get::<_, i32>(0), fixture.cluster.broker());
+    let numbers: Vec<i64> = (1..6).map(|at| row.get(at)).collect();
+    assert_eq!(numbers, [5, 4, 1, 1, 1]);
+    assert!(row.get::<_, bool>(6));
+}
+
+#[test]
+fn the_cache_is_shown_without_keys() {
+    let fixture = Fixture::with_broker();
+    let mut client = fixture.connect();
+    let value: Vec<u8> = client.one("SELECT env_encrypt('a'::text, $1, '{\"tenant\": \"1\"}')", &[&fixture.key_id]);
+    client.decrypt(&value);
+    client.decrypt(&value);
+    let rows = client
+        .query(
+            "SELECT purpose, key_id, dek_id = env_dek_id($1), encryption_context = '{\"tenant\": \"1\"}',
+                    age_seconds BETWEEN 0 AND 60, ttl_seconds BETWEEN 800 AND 900, state, uses
+             FROM env_stat_cache ORDER BY purpose",
+            &[&value],
+        )
+        .expect("it works");
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(), ["decrypt", "encrypt"]);
+    for row in &rows {
+        assert_eq!(row.get::<_, String>(1), fixture.key_id);
+        assert!((2..6).all(|at| row.get::<_, bool>(at)));
+        assert_eq!(row.get::<_, String>(6), "fresh");
+    }
+    client.run("SET envelope_pg.cache_ttl = '1s'");
+    thread::sleep(Duration::from_millis(1_100));
+    let states: Vec<String> = client.column("SELECT DISTINCT state FROM env_stat_cache");
+    assert_eq!(states, ["expired"]);
+    client.run("SELECT env_cache_flush()");
+    assert_eq!(client.one::<i64>("SELECT count(*) FROM env_stat_cache", &[]), 0);
+}
+
+#[test]
+fn the_session_shows_its_own_calls_where_there_is_no_broker() {
+    let fixture = Fixture::kms();
+    let mut client = fixture.connect();
+    client.encrypt("a text", &fixture.key_id);
+    let row = client.query_one("SELECT source, operation, key_id, calls FROM env_stat_kms", &[]).expect("one row");
+    let found: (String, String, String, i64) = (row.get(0), row.get(1), row.get(2), row.get(3));
+    assert_eq!(found, ("session".into(), "GenerateDataKey".into(), fixture.key_id.clone(), 1));
+    client.run("SELECT env_stat_reset()");
+    assert_eq!(client.one::<i64>("SELECT count(*) FROM env_stat_kms", &[]), 0);
+}
+
+#[test]
+fn who_may_see_what() {
+    let fixture = Fixture::with_broker();
+    fixture.connect().encrypt("a text", &fixture.key_id);
+    const SERVER: [&str; 2] = ["SELECT count(*) FROM env_stat_kms", "SELECT count(*) FROM env_stat_broker"];
+    const OWN: &str = "SELECT count(*) FROM env_stat_cache";
+    const ADMIN: [&str; 2] = ["SELECT env_stat_reset()", "SELECT env_cache_flush(true)"];
+    let may = |client: &mut Client, query: &str, expected: bool| match (client.query(query, &[]), expected) {
+        (Ok(_), true) => {}
+        (Err(error), false) => assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{query}"),
+        (result, _) => panic!("{query}: {expected} expected, {:?}", result.map(|rows| rows.len())),
+    };
+    for (group, server, own, admin) in [
+        ("pg_monitor", true, true, false),
+        ("envelope_admin", true, true, true),
+        ("envelope_decrypt", false, true, false),
+        ("envelope_encrypt", false, true, false),
+        ("envelope_rotate", false, true, false),
+    ] {
+        let mut client = fixture.connect_as(&format!("of_{group}"), &[group]);
+        SERVER.iter().for_each(|query| may(&mut client, query, server));
+        may(&mut client, OWN, own);
+        ADMIN.iter().for_each(|query| may(&mut client, query, admin));
+    }
+    let mut nobody = fixture.connect_as("of_nothing", &[]);
+    SERVER.iter().chain([&OWN]).chain(&ADMIN).for_each(|query| may(&mut nobody, query, false));
+    nobody.run("SELECT * FROM env_kms_calls()");
+}
