@@ -45,7 +45,7 @@ COPY person (ssn, photo, note) FROM stdin;
 \.
 \pset null '(null)'
 SELECT * FROM opened ORDER BY id \gx
-SELECT DISTINCT env_encryption_context(phone_enc), env_encryption_context(ssn_enc) FROM person WHERE ssn_enc IS NOT NULL;
+SELECT DISTINCT env_encryption_context(phone_enc), env_encryption_context(ssn_enc) FROM person WHERE ssn_enc IS NOT NULL ORDER BY 1 NULLS FIRST;
 
 -- The row that the statement returns is the row that is stored.
 INSERT INTO person (ssn, photo) VALUES ('987-65-4321', '\xbeef')
