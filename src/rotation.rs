@@ -88,6 +88,10 @@ fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
     let to_key = call.datum(1).map(|_| utf8_argument(call, 1, "to_key")).transpose()?;
     let values = values(call);
     let heads = heads(&values)?;
+    if let [head] = &heads[..] {
+        // Tries all of its wrapped keys, where many at a time try the first one.
+        session::opening_key(head)?;
+    }
     let missing = heads.iter().filter(|head| !session::is_warm(head));
     prefetch::run(missing, |head| Unwrapping::start(head), |head, unwrapping| unwrapping.wait(head))?;
     if let Some(to_key) = to_key {

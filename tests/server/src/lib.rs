@@ -14,6 +14,7 @@ pub mod install; //  where PostgreSQL's programs are
 pub mod process; //  child processes that end with the test process
 pub mod proxy; //    the fault proxy
 pub mod random; //   random numbers that are the same in each run
+pub mod rotation; // what the tests of rotation share
 pub mod scratch; //  the temporary directory of the test process
 pub mod session; //  short forms for what tests say to a client connection
 pub mod soak; //     what the sessions of the soak test share

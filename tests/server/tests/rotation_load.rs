@@ -129,7 +129,12 @@ fn others_write_while_a_large_table_is_rotated() {
                 &[&new, &method],
             )
             .expect("a plan");
-        assert_eq!(planned.get::<_, i64>(1), rows);
+        // A large table is planned from a sample.
+        assert!(
+            (rows * 19 / 20..=rows * 21 / 20).contains(&planned.get(1)),
+            "{} rows planned",
+            planned.get::<_, i64>(1)
+        );
         let before: String = client.one("SELECT pg_current_wal_lsn()::text", &[]);
         let call = format!("CALL env_rotate('copy', 'value', '{new}', '{method}')");
         let rate = timed(&mut client, &format!("{method} alone"), rows, &call);
