@@ -101,11 +101,21 @@ fn public_reads_headers_and_nothing_else() {
     ] {
         nobody.fail(&format!("SELECT {refused}"), &[&value]).with("42501");
     }
-    for refused in ["env_cache_flush()", "env_local_create_key('x')", "env_local_rotate_key('dev')"] {
+    for refused in [
+        "env_cache_flush()",
+        "env_local_create_key('x')",
+        "env_local_rotate_key('dev')",
+        "env_inventory()",
+        "env_inventory_columns()",
+        "env_key_usage('local:dev')",
+    ] {
         nobody.fail(&format!("SELECT {refused}"), &[]).with("42501");
     }
     assert!(nobody.one::<bool>("SELECT env_is_envelope($1)", &[&value]));
     assert_eq!(nobody.one::<String>("SELECT env_key_id($1)", &[&value]), "local:dev");
+    assert!(nobody.one::<bool>("SELECT env_is_envelope($1, 'local:dev')", &[&value]));
+    assert_eq!(nobody.one::<Vec<String>>("SELECT env_key_ids($1)", &[&value]), ["local:dev"]);
+    assert!(nobody.one::<bool>("SELECT env_is_same_key('local:dev', 'local:dev')", &[]));
     nobody.one::<Vec<u8>>("SELECT env_dek_id($1)", &[&value]);
     nobody.one::<String>("SELECT env_encryption_context($1)::text", &[&value]);
     nobody.one::<i64>("SELECT value_bytes FROM env_inspect($1)", &[&value]);
