@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use server_tests::usage::{peak_memory_kb, reset_peak_memory};
 use server_tests::{Fixture, Session as _};
 
 use crate::plan::Plan;
@@ -36,11 +37,11 @@ pub fn measure(fixture: &Fixture, plan: &Plan) -> String {
             // Once before, so that the data key is there and the shared buffers that it reads are in this process's memory.
             let statement = format!("SELECT {expression} FROM bench.large");
             session.client.run(&statement);
-            session.reset_peak();
-            let (before, cpu, started) = (session.memory_kb("VmHWM:"), session.cpu_ns(), Instant::now());
+            reset_peak_memory(session.pid);
+            let (before, cpu, started) = (peak_memory_kb(session.pid), session.cpu_ns(), Instant::now());
             session.client.run(&statement);
             let (cpu, wall) = (session.cpu_ns() - cpu, started.elapsed());
-            let peak = session.memory_kb("VmHWM:");
+            let peak = peak_memory_kb(session.pid);
             let more = (peak - before) as f64 / 1024.0;
             table.row(&[
                 format!("{mib} MiB, {name}"),

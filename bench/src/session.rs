@@ -8,7 +8,7 @@ use server_tests::{Client, Fixture, Session as _};
 /// A connection whose backend does all its work itself.
 pub struct Session {
     pub client: Client,
-    pid: i32,
+    pub pid: i32,
 }
 
 impl Session {
@@ -56,17 +56,5 @@ impl Session {
         let elapsed = started.elapsed().as_secs_f64() * 1e3;
         assert_eq!(usize::try_from(count), Ok(expected), "{query}");
         elapsed
-    }
-
-    /// A line of /proc/PID/status in kB, such as `VmHWM:`, the peak of the resident memory.
-    pub fn memory_kb(&self, name: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the backend runs");
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says it");
-        line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
-    }
-
-    /// Makes the peak of the resident memory begin anew.
-    pub fn reset_peak(&self) {
-        fs::write(format!("/proc/{}/clear_refs", self.pid), "5").expect("same user or root");
     }
 }

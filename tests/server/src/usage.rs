@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::process;
+
 /// The use of one process at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
@@ -34,4 +36,29 @@ impl Usage {
             threads: entries("task").count(),
         }
     }
+}
+
+/// The peak of the resident memory in kB, shared memory that the process has touched included.
+pub fn peak_memory_kb(pid: i32) -> usize {
+    status_kb(pid, "VmHWM:")
+}
+
+/// Makes the peak begin anew.
+pub fn reset_peak_memory(pid: i32) {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("a process of the same user, or root asks");
+}
+
+/// Lets a process have so much more address space than it has now.
+pub fn limit_address_space(pid: i32, more_kb: usize) {
+    let bytes = (status_kb(pid, "VmSize:") + more_kb) * 1024;
+    // As the same user: root may lack the right to limit processes of others.
+    let mut command = process::as_server("prlimit");
+    command.args(["--pid", &pid.to_string(), &format!("--as={bytes}:")]);
+    process::run(command);
+}
+
+fn status_kb(pid: i32, name: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says it");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
 }

@@ -1,0 +1,58 @@
+//! What large values take of a backend's memory, and what happens when there is not enough.
+
+use server_tests::usage::{limit_address_space, peak_memory_kb, reset_peak_memory};
+use server_tests::{Client, Fixture, Session};
+
+const VALUE_MIB: usize = 64;
+const VALUE_KB: usize = VALUE_MIB << 10;
+/// What else a statement may take.
+const SLACK_KB: usize = 8 << 10;
+
+fn with_large_value() -> (Fixture, Client) {
+    let fixture = Fixture::local();
+    let mut client = fixture.connect();
+    client.run(&format!(
+        "CREATE TABLE large (plain bytea, value bytea);
+         ALTER TABLE large ALTER plain SET STORAGE EXTERNAL, ALTER value SET STORAGE EXTERNAL;
+         INSERT INTO large (plain) SELECT convert_to(repeat('x', {VALUE_MIB} * 1024 * 1024), 'UTF8');
+         UPDATE large SET value = env_encrypt(plain, 'local:dev')"
+    ));
+    let client = fixture.connect();
+    (fixture, client)
+}
+
+#[test]
+fn a_large_value_takes_itself_and_its_result() {
+    let (_fixture, mut client) = with_large_value();
+    let pid = client.backend();
+    for (expression, limit_kb) in [
+        ("length(env_encrypt(plain, 'local:dev'))", 2 * VALUE_KB),
+        ("length(env_decrypt_bytea(value))", 2 * VALUE_KB),
+        ("length(env_key_id(value))", 0),
+        ("env_is_envelope(value)::int", 0),
+    ] {
+        let query = format!("SELECT {expression} FROM large");
+        // The data key, and the shared buffers that count as this process's memory once it has touched them.
+        client.one::<i32>(&query, &[]);
+        reset_peak_memory(pid);
+        let before = peak_memory_kb(pid);
+        client.one::<i32>(&query, &[]);
+        let more = peak_memory_kb(pid) - before;
+        assert!(more <= limit_kb + SLACK_KB, "{expression} took {more} kB");
+        assert!(more >= limit_kb / 2, "{expression}: {more} kB is too little to be true");
+    }
+}
+
+#[test]
+fn too_little_memory_is_an_error_and_no_more() {
+    let (_fixture, mut client) = with_large_value();
+    let decrypt = "SELECT length(env_decrypt_bytea(value)) FROM large";
+    assert_eq!(client.one::<i32>(decrypt, &[]), (VALUE_MIB << 20) as i32);
+    // Room for the value, and not for what it opens to.
+    let pid = client.backend();
+    limit_address_space(pid, VALUE_KB + VALUE_KB / 2);
+    let failure = client.fail(decrypt, &[]).with("53200");
+    assert_eq!(failure.message, "out of memory");
+    assert!(failure.detail.contains(&((VALUE_MIB << 20) + 4).to_string()), "it is the result: {failure:?}");
+    assert_eq!(client.one::<String>("SELECT env_decrypt(env_encrypt('a text', 'local:dev'))", &[]), "a text");
+}
