@@ -9,7 +9,7 @@ use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use aws_lc_rs::aead::{self, AES_256_GCM, Aad, LessSafeKey, UnboundKey};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use envelope_core::cache::{CachedKey, Limits, OpeningKeys, SealingKeys};
+use envelope_core::cache::{CachedKey, Lease, Limits, NewCurrent, OpeningKeys, SealingKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::{Envelope, ValueType};
 use envelope_core::keys::{Dek, Provider, WrappedKey};
@@ -118,7 +118,8 @@ fn find(criterion: &mut Criterion) {
     for key in &keys {
         opening.insert(Rc::clone(key), now, &limits);
     }
-    sealing.insert(KEY_ID, &context, Rc::clone(&keys[0]), 16, now, &limits);
+    let new = NewCurrent { cached: Rc::clone(&keys[0]), made: now, lease: Lease::default(), plaintext_bytes: 16 };
+    sealing.insert(KEY_ID, &context, new, now, &limits);
     let last = keys[0].data_key().identity();
     criterion.bench_function("find/opening key, the same again", |bencher| {
         bencher.iter(|| opening.find(black_box(last)).is_some())

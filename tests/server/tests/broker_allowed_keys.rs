@@ -56,7 +56,9 @@ fn an_alias_does_not_lead_around_the_list() {
     emulator.create_alias("alias/broker-allowed", &other_key);
     fixture.connect().encrypt("a text", "alias/broker-allowed");
     // The alias, but not the key behind it.
-    fixture.cluster.sql(&format!("ALTER ROLE role_one SET envelope_pg.allowed_keys = 'alias/broker-allowed, {}'", keys[0]));
+    fixture
+        .cluster
+        .sql(&format!("ALTER ROLE role_one SET envelope_pg.allowed_keys = 'alias/broker-allowed, {}'", keys[0]));
     sessions[0] = fixture.cluster.connect("role_one", "postgres");
     sessions[0].fail_to_encrypt("alias/broker-allowed").with("42501").says(&other_key.arn);
     assert_eq!(sessions[0].decrypt(&values[0]), "a text");

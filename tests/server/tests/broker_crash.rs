@@ -28,7 +28,8 @@ fn killed_in_the_middle_of_a_call() {
     let other = fixture.new_key().arn;
     fixture.proxy.set(Rule::every(Fault::Hang).times(1));
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| fixture.connect().query("SELECT env_encrypt('a text'::text, $1)", &[&other]).is_ok());
+        let waiting =
+            scope.spawn(|| fixture.connect().query("SELECT env_encrypt('a text'::text, $1)", &[&other]).is_ok());
         wait_until("the broker's call hangs", || fixture.proxy.hanging() == 1);
         assert!(send_signal(broker, Signal::KILL));
         // PostgreSQL ends all sessions when a process that has its shared memory is killed.

@@ -81,7 +81,8 @@ fn its_bytes_are_counted_over_all_sessions() {
         }
     });
     let mut client = fixture.connect();
-    let most: i64 = client.one("SELECT max(n) FROM (SELECT count(*) AS n FROM used GROUP BY env_dek_id(value)) AS c", &[]);
+    let most: i64 =
+        client.one("SELECT max(n) FROM (SELECT count(*) AS n FROM used GROUP BY env_dek_id(value)) AS c", &[]);
     assert!((1..=65).contains(&most), "a data key sealed {most} values of 1000 bytes");
     let large = "SELECT env_encrypt(repeat('x', 100000), $1)";
     let first: Vec<u8> = client.one(large, &[&fixture.key_id]);
@@ -265,7 +266,11 @@ fn where_decrypt_is_denied_encryption_goes_on() {
         values.push(session.encrypt("a text", &fixture.key_id));
         thread::sleep(Duration::from_millis(250));
     }
-    println!("3.5 s with a cache_ttl of 1 s where Decrypt is denied: {} data keys, {:?}", deks.len(), fixture.kms_calls());
+    println!(
+        "3.5 s with a cache_ttl of 1 s where Decrypt is denied: {} data keys, {:?}",
+        deks.len(),
+        fixture.kms_calls()
+    );
     assert!((3..=8).contains(&deks.len()), "{} data keys", deks.len());
     // Reading a value whose data key nobody has any more is what is denied.
     fixture.connect().run("SELECT env_cache_flush(true)");

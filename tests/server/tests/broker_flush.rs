@@ -132,7 +132,8 @@ fn a_scan_that_is_under_way_asks_again() {
     fixture.proxy.reset_counts();
     thread::scope(|scope| {
         let scan = scope.spawn(|| {
-            let slow = "SELECT count(env_decrypt(value)) FROM (SELECT value, pg_sleep(0.02) FROM scanned OFFSET 0) AS s";
+            let slow =
+                "SELECT count(env_decrypt(value)) FROM (SELECT value, pg_sleep(0.02) FROM scanned OFFSET 0) AS s";
             fixture.connect().one::<i64>(slow, &[])
         });
         wait_until("the scan is under way", || fixture.kms_calls().1 == 1);

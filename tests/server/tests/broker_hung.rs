@@ -148,7 +148,8 @@ fn monitoring_does_not_hang_with_it() {
     fixture.connect().encrypt("a text", &fixture.key_id);
     let _stopped = Stopped::stop(fixture.cluster.broker());
     let mut client = fixture.connect();
-    for query in ["SELECT count(*) FROM env_stat_broker", "SELECT count(*) FROM env_stat_kms", "SELECT env_stat_reset()"]
+    for query in
+        ["SELECT count(*) FROM env_stat_broker", "SELECT count(*) FROM env_stat_kms", "SELECT env_stat_reset()"]
     {
         let (result, took) = timed(|| client.query(query, &[]));
         assert!(took < SOON, "{query}: {took:?}");

@@ -111,7 +111,11 @@ fn garbage_from_the_right_user_does_no_harm() {
     for message in &messages {
         let heard = speak_as("postgres", &socket, message, 1);
         let shown = &message[..message.len().min(16)];
-        assert!(["closed 0", "closed 1"].contains(&heard.as_str()), "{heard} after {shown:?} ({} bytes)", message.len());
+        assert!(
+            ["closed 0", "closed 1"].contains(&heard.as_str()),
+            "{heard} after {shown:?} ({} bytes)",
+            message.len()
+        );
     }
     let flood = speak_as("postgres", &socket, &[0xff; 100], 10_000);
     assert!(["closed 0", "closed 1"].contains(&flood.as_str()), "{flood} after a megabyte");

@@ -70,7 +70,11 @@ fn a_time_limit_that_was_changed_is_in_force() {
     fixture.cluster.set("envelope_pg.kms_timeout", "700ms");
     let started = Instant::now();
     fixture.connect().fail_to_encrypt(&fixture.new_key().arn).with("58000");
-    assert!((Duration::from_millis(200)..Duration::from_secs(2)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    assert!(
+        (Duration::from_millis(200)..Duration::from_secs(2)).contains(&started.elapsed()),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[test]

@@ -66,7 +66,9 @@ fn calls_errors_and_retries_are_those_that_the_proxy_saw() {
     client.fail_to_decrypt(&value).with("57014");
     client.run("RESET statement_timeout");
     fixture.proxy.clear();
-    server_tests::wait_until("the broker has given the call up", || broker_count(&mut client, "cancelled", "Decrypt") == 1);
+    server_tests::wait_until("the broker has given the call up", || {
+        broker_count(&mut client, "cancelled", "Decrypt") == 1
+    });
     assert_eq!(broker_count(&mut client, "errors", "Decrypt"), 0);
     assert_eq!(broker_count(&mut client, "calls", "Decrypt"), 1);
 }

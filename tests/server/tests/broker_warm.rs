@@ -73,7 +73,10 @@ fn many_at_a_time() {
     // A read in another order than any before is what reading ahead does not help.
     let serial = timed("SELECT count(env_decrypt(value)) FROM (SELECT value FROM slow ORDER BY md5(n::text)) AS s");
     let warmed = timed("SELECT env_warm('slow', 'value')");
-    println!("200 data keys at 20 ms: serial {serial:?}, env_warm {warmed:?}, ratio {:.1}", serial.div_duration_f64(warmed));
+    println!(
+        "200 data keys at 20 ms: serial {serial:?}, env_warm {warmed:?}, ratio {:.1}",
+        serial.div_duration_f64(warmed)
+    );
     assert!(warmed < serial / 3, "serial {serial:?}, env_warm {warmed:?}");
 }
 
@@ -103,7 +106,8 @@ fn keys_that_fail_are_counted_and_the_others_are_warmed() {
     assert_eq!((cold, warm), (13, 0));
     assert_eq!(failed, 4 + 4 + 1, "refused, not allowed, changed");
     assert_eq!(fixture.proxy.calls_for(&forbidden, "Decrypt"), 0, "KMS is not asked about a key that is not allowed");
-    let readable = format!("SELECT count(env_decrypt(value)) FROM mixed WHERE env_key_id(value) = '{}'", fixture.key_id);
+    let readable =
+        format!("SELECT count(env_decrypt(value)) FROM mixed WHERE env_key_id(value) = '{}'", fixture.key_id);
     let changed = "DELETE FROM mixed WHERE ctid = (SELECT max(ctid) FROM mixed)";
     client.run(changed);
     fixture.proxy.reset_counts();
