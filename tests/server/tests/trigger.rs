@@ -196,6 +196,29 @@ fn sessions_that_write_the_same_rows_lose_nothing() {
     assert_eq!(same, i64::from(ROWS));
 }
 
+/// An action that leaves the source out is told from one that sets it to null only if it sets the target to itself.
+#[test]
+fn merge_has_one_set_list_for_all_its_actions() {
+    let mut client = fixture().connect();
+    if client.one::<i32>("SELECT current_setting('server_version_num')::int", &[]) < 150_000 {
+        return;
+    }
+    make_table(&mut client, "merged", "local:dev");
+    client.run("INSERT INTO merged (id, secret) VALUES (1, 'one'), (2, 'two')");
+    let merge = |otherwise: &str| {
+        format!(
+            "MERGE INTO merged AS t USING (VALUES (1, 'new'), (2, NULL), (3, 'three')) AS s (id, secret) ON t.id = s.id
+             WHEN MATCHED AND s.secret IS NOT NULL THEN UPDATE SET secret = s.secret
+             WHEN MATCHED THEN UPDATE SET {otherwise}
+             WHEN NOT MATCHED THEN INSERT (id, secret) VALUES (s.id, s.secret)"
+        )
+    };
+    client.fail(&merge("n = 1"), &[]).with("23000").says("set the target to itself");
+    client.run(&merge("n = 1, secret_enc = t.secret_enc"));
+    let expected = "CASE id WHEN 1 THEN 'new' WHEN 2 THEN 'two' WHEN 3 THEN 'three' END";
+    assert_eq!(rows_that_open_to(&mut client, "merged", expected), 3);
+}
+
 #[test]
 fn names_and_texts_in_the_database_encoding() {
     let fixture = fixture();
