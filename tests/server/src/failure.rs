@@ -47,6 +47,16 @@ impl Failure {
     }
 }
 
+/// Panics unless a statement failed with this SQLSTATE. A client whose session was terminated may see its connection close
+/// before it reads why.
+#[track_caller]
+pub fn expect_end<T>(result: Result<T, Error>, sqlstate: &str) {
+    match result {
+        Err(error) if error.is_closed() && sqlstate == "57P01" => {}
+        result => drop(expect_error(result).with(sqlstate)),
+    }
+}
+
 /// The failure of a statement that must fail.
 #[track_caller]
 pub fn expect_error<T>(result: Result<T, Error>) -> Failure {

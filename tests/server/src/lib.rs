@@ -18,6 +18,7 @@ pub mod rotation; // what the tests of rotation share
 pub mod scratch; //  the temporary directory of the test process
 pub mod session; //  short forms for what tests say to a client connection
 pub mod soak; //     what the sessions of the soak test share
+pub mod tls; //      a TLS front before the fault proxy
 pub mod usage; //    what a process uses: memory, descriptors, threads
 pub mod worker; //   one session of the soak test
 
@@ -25,9 +26,10 @@ pub use broker::Stopped;
 pub use builder::ClusterBuilder;
 pub use cluster::{Cluster, SettingGuard};
 pub use emulator::{Emulator, KmsKey};
-pub use failure::{Failure, expect_error};
+pub use failure::{Failure, expect_end, expect_error};
 pub use fault::{Fault, Nonsense, Rule};
 pub use fixture::{Fixture, SharedFixture, lock};
 pub use postgres::Client;
 pub use proxy::FaultProxy;
 pub use session::{Session, wait_until};
+pub use tls::TlsFront;

@@ -76,6 +76,11 @@ impl FaultProxy {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Shows a fault from the next call on, instead of the faults so far.
     pub fn set(&self, rule: impl Into<Rule>) {
         self.set_all(vec![rule.into()]);

@@ -37,7 +37,10 @@ fn turned_off_for_a_role_or_a_session() {
     client.run("SET envelope_pg.broker = off");
     client.decrypt(&value);
     assert_eq!(fixture.kms_calls(), (1, 1));
-    fixture.connect_as("reader", &["envelope_decrypt"]).fail("SET envelope_pg.broker = off", &[]).with("42501");
+    let mut reader = fixture.connect_as("reader", &["envelope_decrypt"]);
+    // From when the library is loaded on it is known who may.
+    reader.decrypt(&value);
+    reader.fail("SET envelope_pg.broker = off", &[]).with("42501");
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn it_does_not_hinder_dropping_a_database_that_used_it() {
     let broker = fixture.cluster.broker();
     drop(client);
     let started = Instant::now();
-    fixture.cluster.sql("SET statement_timeout = '10s'; DROP DATABASE short_lived");
+    fixture.cluster.sql("DROP DATABASE short_lived");
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     assert_eq!(fixture.cluster.broker(), broker);
 }

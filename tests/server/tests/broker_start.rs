@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use server_tests::process::{give_to_server, is_running, send_signal};
-use server_tests::{Cluster, Fault, Fixture, Session, expect_error, wait_until};
+use server_tests::{Cluster, Fault, Fixture, Session, expect_end, wait_until};
 
 const LINE: &str = "envelope_pg broker is not available";
 
@@ -89,11 +89,11 @@ fn a_session_that_waits_for_the_start_can_be_ended() {
         let mut client = fixture.connect();
         let (pid, key_id) = (client.backend(), fixture.key_id.clone());
         let statement =
-            thread::spawn(move || expect_error(client.query("SELECT env_encrypt('a text'::text, $1)", &[&key_id])));
+            thread::spawn(move || client.query("SELECT env_encrypt('a text'::text, $1)", &[&key_id]));
         thread::sleep(Duration::from_millis(200));
         let started = Instant::now();
         witness.run(&format!("SELECT {end}({pid})"));
-        statement.join().expect("no thread panics").with(sqlstate);
+        expect_end(statement.join().expect("no thread panics"), sqlstate);
         assert!(started.elapsed() < Duration::from_millis(900), "{end}: {:?}", started.elapsed());
     }
     assert_eq!(fixture.proxy.total_calls(), 0);
@@ -130,7 +130,7 @@ fn a_session_that_is_terminated_while_it_refreshes_ends_cleanly() {
     thread::sleep(Duration::from_millis(1_850));
     let statement = thread::spawn(move || {
         let read = "SELECT env_decrypt($1), pg_sleep(1)";
-        expect_error(client.query(read, &[&value]))
+        client.query(read, &[&value])
     });
     thread::sleep(Duration::from_millis(100));
     fixture.connect().run(&format!("SELECT pg_terminate_backend({pid})"));
@@ -139,7 +139,7 @@ fn a_session_that_is_terminated_while_it_refreshes_ends_cleanly() {
     let log = fixture.cluster.log();
     assert!(!log.contains("panicked") && !log.contains("already"), "{log}");
     assert!(!log.contains("terminating any other active server processes"), "{log}");
-    failure.expect("the client is told why").with("57P01");
+    expect_end(failure.expect("no thread panics"), "57P01");
 }
 
 #[test]
