@@ -286,6 +286,8 @@ fn kms_sqlstate(error: &KmsError) -> (PgSqlErrorCode, Option<&'static str>) {
             Code::ERRCODE_CONFIG_FILE_ERROR,
             Some("It must be a file of the server's user with mode 0600, made by env_local_create_key."),
         ),
+        // The session makes an error of its own of it.
+        KmsErrorKind::NoCallLeft => (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, None),
         KmsErrorKind::LocalKeyExists => {
             (Code::ERRCODE_DUPLICATE_OBJECT, Some("env_local_rotate_key(name) gives a key a new version."))
         }

@@ -11,7 +11,7 @@ use envelope_core::error::ValueError;
 use envelope_core::format::{Head, NONCE_BYTES};
 use envelope_core::key_reference::is_same_key;
 use envelope_core::keys::{KeyId, WrappedKey};
-use envelope_core::kms::request::{ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
+use envelope_core::kms::request::{Calls, ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
 use envelope_core::kms::{KmsError, KmsErrorKind, Operation, Reply, Request};
 use envelope_core::random::Nonces;
 use envelope_core::value::DataKey;
@@ -229,7 +229,8 @@ fn keep_granted(grant: SealingGrant, context: &EncryptionContext, asked: Asked) 
 
 /// How old a provider's consent may be that another session has obtained.
 fn terms(limits: &Limits, fresh_for: Duration) -> Terms {
-    Terms { fresh_for, stale_for: limits.ttl.saturating_add(limits.stale_if_unreachable) }
+    let stale_for = limits.ttl.saturating_add(limits.stale_if_unreachable);
+    Terms { fresh_for, stale_for, calls: statement::kms_calls_allowed() }
 }
 
 /// The data key that opens a value.
@@ -299,8 +300,7 @@ impl Unwrapping {
     /// # Errors
     /// Why it could not be unwrapped.
     pub fn finish(self, head: &Head<'_>, reply: Result<Reply, Error>) -> Result<(), Error> {
-        heed_reply(&reply);
-        match reply.map_err(one_message)? {
+        match heed_reply(reply).map_err(one_message)? {
             Reply::Opening(grant) => take_up(head, self.wrapped, grant, self.asked).map(drop),
             Reply::Sealing(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
         }
@@ -492,7 +492,7 @@ fn ask_to_unwrap(wrapped: WrappedKey, context: EncryptionContext, fresh_for: Dur
 /// The request for the plaintext of a data key that is in use: what another session has refreshed lately will do, and what
 /// is stale will not.
 pub fn refresh_request(wrapped: WrappedKey, context: EncryptionContext) -> Request {
-    let terms = Terms { fresh_for: settings::limits().ttl / 2, stale_for: Duration::ZERO };
+    let terms = Terms { fresh_for: settings::limits().ttl / 2, stale_for: Duration::ZERO, calls: Calls::Needed };
     Request::OpeningKey { wrapped, context, terms }
 }
 
@@ -514,9 +514,7 @@ pub fn ask(request: Request) -> Result<Reply, Error> {
 /// # Errors
 /// As [`ask`].
 pub fn finish(mut pending: kms::Pending) -> Result<Reply, Error> {
-    let reply = kms::wait(&mut pending);
-    heed_reply(&reply);
-    reply
+    heed_reply(kms::wait(&mut pending))
 }
 
 /// Starts a request that the statement waits for.
@@ -524,18 +522,26 @@ pub fn finish(mut pending: kms::Pending) -> Result<Reply, Error> {
 /// # Errors
 /// [`Error::TooManyKmsCalls`], [`Error::Bridge`].
 pub fn start(request: Request) -> Result<kms::Pending, Error> {
-    statement::count_kms_call()?;
+    // A request for a data key says by itself which calls it may take: the broker may have the answer.
+    if request.terms().is_none() && statement::kms_calls_allowed() == Calls::None {
+        return Err(statement::too_many_kms_calls());
+    }
+    statement::count_kms_call();
     if let Some(problem) = shared::problem() {
         journal::shared_problem(&problem);
     }
     kms::start(request)
 }
 
-fn heed_reply(reply: &Result<Reply, Error>) {
+fn heed_reply(reply: Result<Reply, Error>) -> Result<Reply, Error> {
     journal::write_events();
-    match reply {
+    match &reply {
         Ok(reply) if !reply.took_call() => statement::uncount_kms_call(),
         Ok(_) => {}
+        Err(Error::Kms(KmsError { kind: KmsErrorKind::NoCallLeft, .. })) => {
+            statement::uncount_kms_call();
+            return Err(statement::too_many_kms_calls());
+        }
         Err(Error::Kms(error)) => {
             if error.breaker_was_open {
                 statement::uncount_kms_call();
@@ -544,6 +550,7 @@ fn heed_reply(reply: &Result<Reply, Error>) {
         }
         Err(_) => {}
     }
+    reply
 }
 
 /// Has all processes of the server forget all data keys, and says how many this session had.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use envelope_core::kms::request::Calls as AllowedCalls;
 use pgrx::pg_sys;
 
 use crate::error::Error;
@@ -42,22 +43,26 @@ impl Calls {
     }
 }
 
-/// Counts a KMS call that the statement waits for.
-///
-/// # Errors
-/// [`Error::TooManyKmsCalls`] instead of one more than `max_kms_calls_per_statement`.
-pub fn count_kms_call() -> Result<(), Error> {
-    let calls = Calls::now();
+/// Which KMS calls the statement may still cause. One that has a limit causes none ahead of its need.
+pub fn kms_calls_allowed() -> AllowedCalls {
     match settings::max_kms_calls_per_statement() {
-        Some(limit) if calls.statement.1 >= limit => Err(Error::TooManyKmsCalls(limit)),
-        _ => {
-            calls.change(|calls| calls + 1);
-            Ok(())
-        }
+        None => AllowedCalls::Ahead,
+        Some(limit) if Calls::now().statement.1 < limit => AllowedCalls::Needed,
+        Some(_) => AllowedCalls::None,
     }
 }
 
-/// Takes a call back that was not made: the broker had the answer, or a circuit breaker kept it from being made.
+/// Counts a KMS call that the statement waits for, or what may become one.
+pub fn count_kms_call() {
+    Calls::now().change(|calls| calls + 1);
+}
+
+/// More calls than `max_kms_calls_per_statement`.
+pub fn too_many_kms_calls() -> Error {
+    Error::TooManyKmsCalls(settings::max_kms_calls_per_statement().unwrap_or_default())
+}
+
+/// Takes a call back that was not made: the broker had the answer, or a limit or a circuit breaker kept it from being made.
 pub fn uncount_kms_call() {
     Calls::now().change(|calls| calls.saturating_sub(1));
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, HeadError};
+use envelope_core::kms::request::Calls;
 use pgrx::pg_sys::Datum;
 
 use crate::call::{Call, sql_functions, with_head};
@@ -13,6 +14,7 @@ use crate::error::{Error, notice};
 use crate::kms;
 use crate::result::row_datum;
 use crate::session::{self, Unwrapping};
+use crate::statement;
 
 /// Requests at a time: KMS answers each in some milliseconds, and its quota is for all clients of the account.
 const MAX_PENDING: usize = 16;
@@ -88,21 +90,20 @@ impl Warm {
                 None => at += 1,
                 Some(reply) => {
                     let (cold, unwrapping) = self.pending.swap_remove(at);
-                    let kept = cold.with_head(|head| unwrapping.finish(head, reply));
-                    self.count(kept);
+                    match cold.with_head(|head| unwrapping.finish(head, reply)) {
+                        // Not of this data key: the statement may make no more calls.
+                        Err(error @ Error::TooManyKmsCalls(_)) => return Err(error),
+                        kept => self.count(kept),
+                    }
                 }
             }
         }
-        while self.pending.len() < MAX_PENDING {
+        // Those that are under way may turn out to be no calls: while none are left to make, one asks at a time.
+        let may_ask = || statement::kms_calls_allowed() != Calls::None;
+        while self.pending.is_empty() || self.pending.len() < MAX_PENDING && may_ask() {
             let Some(cold) = self.waiting.pop_front() else { break };
             match cold.with_head(Unwrapping::start) {
                 Ok(unwrapping) => self.pending.push((cold, unwrapping)),
-                // The broker may have those that are under way: then they were no calls.
-                Err(Error::TooManyKmsCalls(_)) if !self.pending.is_empty() => {
-                    self.waiting.push_front(cold);
-                    break;
-                }
-                Err(error @ Error::TooManyKmsCalls(_)) => return Err(error),
                 Err(error) => self.count(Err(error)),
             }
         }

@@ -21,7 +21,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::kms::request::{ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
+use crate::kms::request::{Calls, ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
 use crate::kms::{
     GeneratedKey, KeyProvider, KmsError, KmsErrorKind, Operation, Reply, Request, Statistics, UnwrappedKey,
 };
@@ -129,7 +129,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
 
     /// Asks for what a scan is about to ask for.
     fn unwrap_ahead(self: &Rc<Self>, session: i32, name: &DekName, terms: &Terms) {
-        for name in self.look_ahead.borrow_mut().asked(session, name) {
+        let ahead = self.look_ahead.borrow_mut().asked(session, name);
+        for name in ahead.into_iter().filter(|_| terms.calls == Calls::Ahead) {
             let is_held = self.store.borrow_mut().held(&name).is_some_and(|held| held.age() < terms.fresh_for);
             if !is_held && !self.unwrapping.is_under_way(&name) {
                 self.unwrapped_ahead.set(self.unwrapped_ahead.get() + 1);
@@ -174,6 +175,9 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 }
             }
             took_call = true;
+            if terms.calls == Calls::None && !self.generating.is_under_way(&place) {
+                return Err(KmsError::no_call_left(Operation::GenerateDataKey, &place.key_id.to_string()));
+            }
             match self.generate(&place).await {
                 Ok((current, held)) => {
                     // The provider consents just now, even if its answer took longer than a data key is good for.
@@ -233,6 +237,9 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 self.in_background(self.unwrap(&name));
             }
             return Ok((Rc::clone(held), held.consent(asked, false, false)));
+        }
+        if terms.calls == Calls::None && !self.unwrapping.is_under_way(&name) {
+            return Err(KmsError::no_call_left(Operation::Decrypt, &name.wrapped.key_id));
         }
         match self.unwrap(&name).await {
             Ok(held) => Ok((Rc::clone(&held), held.consent(asked, false, true))),

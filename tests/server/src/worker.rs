@@ -115,7 +115,7 @@ impl Worker<'_> {
             40..55 => self.write_in_a_transaction(),
             55..90 => self.read_one(),
             90..98 => self.scan(),
-            _ => self.attempt(|on| on.client.batch_execute("SELECT env_cache_flush()")).is_some(),
+            _ => self.attempt(|on| on.client.batch_execute("SELECT env_cache_flush(random() < 0.3)")).is_some(),
         };
         if !worked {
             // As a client that is not quite careless.

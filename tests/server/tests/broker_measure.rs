@@ -133,7 +133,8 @@ fn a_cold_scan() {
     let fixture = Fixture::with_broker();
     let mut writer = fixture.connect();
     writer.run("CREATE TABLE scanned (id int, value bytea)");
-    let insert = "INSERT INTO scanned SELECT id, env_encrypt('row ' || id, $1, jsonb_build_object('n', (id % $2::int)::text))
+    let insert =
+        "INSERT INTO scanned SELECT id, env_encrypt('row ' || id, $1, jsonb_build_object('n', (id % $2::int)::text))
                   FROM generate_series(1, 10000) AS id ORDER BY md5(id::text)";
     writer.execute(insert, &[&fixture.key_id, &DEKS]).expect("the rows are written");
     writer.run("ANALYZE scanned");

@@ -1,6 +1,6 @@
 //! Twenty sessions write and read encrypted rows while KMS shows every fault: nothing is lost, nothing hangs, nothing grows.
 //!
-//! Half a minute; SOAK_SECONDS=180 makes it a longer one.
+//! Each session by itself, and all through the broker, at the same time. Half a minute; SOAK_SECONDS=180 makes it a longer one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,7 +12,7 @@ use std::{env, panic};
 use server_tests::random::Random;
 use server_tests::soak::{Habits, MARKER, Mishap, Outcome, Seat, Soak, TABLE};
 use server_tests::usage::Usage;
-use server_tests::{Cluster, Fault, FaultProxy, Fixture, Nonsense, Rule, Session, worker};
+use server_tests::{Cluster, ClusterBuilder, Fault, FaultProxy, Fixture, Nonsense, Rule, Session, worker};
 
 const SESSIONS: usize = 20;
 /// Of the faults in the short form, unless one round of all faults takes longer.
@@ -23,6 +23,8 @@ const END: Duration = Duration::from_secs(240);
 const LONGEST_STATEMENT: Duration = Duration::from_secs(12);
 /// What a backend may grow by after the first third.
 const MEMORY_SLACK_KB: usize = 4 * 1024;
+/// What the broker may have of its own.
+const BROKER_MEMORY_KB: usize = 32 * 1024;
 /// Connections to KMS that a backend may keep open for the next calls: 16 background refreshes and the call of a statement.
 /// Thousands of calls that leaked one now and then would leave more.
 const KMS_CONNECTIONS: usize = 17;
@@ -92,11 +94,20 @@ fn faults() -> Vec<(&'static str, Weather)> {
 
 #[test]
 fn nothing_is_lost_hangs_or_grows_under_every_fault() {
+    let_it_soak("without the broker", Fixture::kms_with);
+}
+
+#[test]
+fn nothing_is_lost_hangs_or_grows_with_the_broker() {
+    let_it_soak("with the broker", Fixture::with_broker_and);
+}
+
+fn let_it_soak(title: &str, fixture: fn(ClusterBuilder) -> Fixture) {
     let time = match env::var("SOAK_SECONDS") {
         Ok(seconds) => Duration::from_secs(seconds.parse().expect("SOAK_SECONDS is a number")),
         Err(_) => SHORT,
     };
-    let soak = Arc::new(start());
+    let soak = Arc::new(start(fixture));
     let (cluster, postmaster) = (&soak.fixture.cluster, soak.fixture.cluster.pid());
     let started = Instant::now();
     let sessions: Vec<_> = (0..SESSIONS)
@@ -115,7 +126,7 @@ fn nothing_is_lost_hangs_or_grows_under_every_fault() {
     thread::sleep(Duration::from_secs(1));
     let (after, lines) = (usage_of_sessions(&soak), our_lines(cluster));
     let run = Run { soak: &soak, faults_took, spells, cancels, outcomes, before, after, lines };
-    run.report();
+    run.report(title);
 
     assert_eq!(cluster.pid(), postmaster);
     let rows: i64 = soak.fixture.connect().one("SELECT count(*) FROM soak", &[]);
@@ -123,12 +134,13 @@ fn nothing_is_lost_hangs_or_grows_under_every_fault() {
     assert_eq!(rows, remembered as i64, "rows that nobody remembers, or that are gone");
     run.check_explained();
     run.check_usage();
+    run.check_broker();
     run.check_log(started.elapsed());
     let longest = run.outcomes.iter().map(|outcome| outcome.longest).max().unwrap_or_default();
     assert!(longest < LONGEST_STATEMENT, "a statement took {longest:?}");
 }
 
-fn start() -> Soak {
+fn start(fixture: fn(ClusterBuilder) -> Fixture) -> Soak {
     let builder = Cluster::builder()
         .setting("envelope_pg.cache_ttl", "1s")
         .setting("envelope_pg.cache_entries", "100")
@@ -136,7 +148,7 @@ fn start() -> Soak {
         .setting("envelope_pg.stale_if_unreachable", "3s")
         .setting("envelope_pg.kms_timeout", "500ms")
         .setting("envelope_pg.kms_max_attempts", "2");
-    let fixture = Fixture::kms_with(builder);
+    let fixture = fixture(builder);
     fixture.cluster.sql(TABLE);
     let keys = vec![fixture.key_id.clone(), fixture.new_key().arn];
     let seats = (0..SESSIONS).map(|_| Seat::default()).collect();
@@ -178,6 +190,10 @@ fn let_faults_come(
             thread::sleep(Duration::from_millis(200 + random.below(300)));
             if before.is_none() && started.elapsed() >= time / 3 {
                 before = Some(while_idle(soak));
+            }
+            if round.len() == faults().len() / 2 {
+                // A broker is ended in the middle of it all; another one takes over.
+                soak.fixture.cluster.sql("SELECT env_broker_stop()");
             }
             let (sqlstate, weather) = round.swap_remove(random.below(round.len() as u64) as usize);
             let began = Instant::now();
@@ -247,7 +263,7 @@ fn our_lines(cluster: &Cluster) -> HashMap<(String, String), usize> {
 }
 
 impl Run<'_> {
-    fn report(&self) {
+    fn report(&self, title: &str) {
         let sum = |what: fn(&Outcome) -> usize| self.outcomes.iter().map(what).sum::<usize>();
         let most = |what: fn(&Outcome) -> Duration| self.outcomes.iter().map(what).max().unwrap_or_default();
         let mut by_sqlstate: BTreeMap<&str, usize> = BTreeMap::new();
@@ -265,7 +281,7 @@ impl Run<'_> {
         let growth = growth.map(|(before, after)| after.memory_kb as i64 - before.memory_kb as i64).max().unwrap_or(0);
         let kinds: BTreeSet<_> = self.lines.keys().map(|(_, text)| text).collect();
         let calls = |operation| self.soak.fixture.proxy.calls(operation);
-        println!("soak: {:.1} s of faults", self.faults_took.as_secs_f64());
+        println!("soak {title}: {:.1} s of faults", self.faults_took.as_secs_f64());
         println!("  sessions               {} on {} connections", SESSIONS, sum(|outcome| outcome.connections));
         println!("  faults, cancels        {}, {}", self.spells.len(), self.cancels);
         println!("  statements             {}", sum(|outcome| outcome.statements));
@@ -314,6 +330,15 @@ impl Run<'_> {
             assert!(after.sockets <= KMS_CONNECTIONS + OTHER_SOCKETS, "{pid}: {before:?} became {after:?}");
             assert!(grown(|usage| usage.descriptors) == 0, "{pid}: {before:?} became {after:?}");
             assert!(grown(|usage| usage.threads) == 0, "{pid}: {before:?} became {after:?}");
+        }
+    }
+
+    /// It holds what all sessions ask for, within the same bounds as one of them.
+    fn check_broker(&self) {
+        for usage in self.soak.fixture.cluster.brokers().into_iter().map(Usage::of) {
+            println!("  the broker             {usage:?}");
+            assert!(usage.memory_kb <= BROKER_MEMORY_KB, "{usage:?}");
+            assert!(usage.sockets <= KMS_CONNECTIONS + SESSIONS + OTHER_SOCKETS, "{usage:?}");
         }
     }
 

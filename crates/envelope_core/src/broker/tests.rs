@@ -17,7 +17,7 @@ use super::Broker;
 use super::store::{Current, DekName, Held, Place};
 use crate::context::EncryptionContext;
 use crate::keys::{Dek, KEY_BYTES, KeyId, Provider, WrappedKey};
-use crate::kms::request::{OpeningGrant, SealingGrant, SealingLimits, Terms};
+use crate::kms::request::{Calls, OpeningGrant, SealingGrant, SealingLimits, Terms};
 use crate::kms::{
     GeneratedKey, KeyProvider, KmsError, KmsErrorKind, Operation, Reply, Request, Statistics, UnwrappedKey,
 };
@@ -27,7 +27,7 @@ const REPLICA: &str = "arn:aws:kms:us-east-1:111122223333:key/mrk-1234abcd12ab34
 const OTHER_KEY: &str = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
 const ALIAS: &str = "alias/app";
 const MINUTE: Duration = Duration::from_secs(60);
-const TERMS: Terms = Terms { fresh_for: MINUTE, stale_for: Duration::from_secs(600) };
+const TERMS: Terms = Terms { fresh_for: MINUTE, stale_for: Duration::from_secs(600), calls: Calls::Ahead };
 const NO_LIMITS: SealingLimits =
     SealingLimits { max_age: Duration::from_secs(3600), max_uses: None, max_bytes: None, wanted_bytes: 10 };
 

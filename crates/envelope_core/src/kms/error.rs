@@ -73,6 +73,9 @@ pub enum KmsErrorKind {
     /// The local provider's key file cannot be used: why.
     #[error("the local key file cannot be used")]
     Keyring(String),
+    /// The statement may cause no more calls.
+    #[error("the answer takes a call to KMS, and no more are allowed")]
+    NoCallLeft,
     /// A local key with this name exists.
     #[error("local key already exists")]
     LocalKeyExists,
@@ -142,6 +145,12 @@ impl KmsError {
             breaker_was_open: false,
             elapsed: None,
         }
+    }
+
+    /// The call was not made, since the statement may cause no more of them.
+    #[must_use]
+    pub fn no_call_left(operation: Operation, key_id: &str) -> Self {
+        Self::new(KmsErrorKind::NoCallLeft, operation, key_id)
     }
 
     /// An answer that is not trusted.

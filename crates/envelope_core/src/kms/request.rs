@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{GeneratedKey, KeyProvider, KmsError, Providers, UnwrappedKey};
+use super::{GeneratedKey, KeyProvider, KmsError, Operation, Providers, UnwrappedKey};
 use crate::cache::Lease;
 use crate::context::EncryptionContext;
 use crate::keys::{Dek, KeyId, WrappedKey};
@@ -52,6 +52,28 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// What a session that asks for a data key is content with.
+    #[must_use]
+    pub fn terms(&self) -> Option<&Terms> {
+        match self {
+            Self::SealingKey { terms, .. } | Self::OpeningKey { terms, .. } => Some(terms),
+            Self::RotateDek { .. } | Self::Rewrap { .. } => None,
+        }
+    }
+}
+
+/// Which calls to its provider the answer may take.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Calls {
+    /// Those that it needs, and those that the session is about to need.
+    Ahead,
+    /// Those that it needs.
+    Needed,
+    /// None: the statement may cause no more of them.
+    None,
+}
+
 /// How long ago the provider may have handed a data key out: its consent to the use.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Terms {
@@ -59,6 +81,8 @@ pub struct Terms {
     pub fresh_for: Duration,
     /// While the provider is unreachable or throttles.
     pub stale_for: Duration,
+    /// Which calls to the provider the answer may take.
+    pub calls: Calls,
 }
 
 /// How long and how much one data key seals new values.
@@ -150,7 +174,14 @@ impl Providers {
     /// Why the provider did not do it.
     pub async fn answer(&self, request: Request) -> Result<Reply, KmsError> {
         let consent = ConsentAge::JUST_GIVEN;
+        let may_call = request.terms().is_none_or(|terms| terms.calls != Calls::None);
         match request {
+            Request::SealingKey { key_id, .. } if !may_call => {
+                Err(KmsError::no_call_left(Operation::GenerateDataKey, &key_id.to_string()))
+            }
+            Request::OpeningKey { wrapped, .. } if !may_call => {
+                Err(KmsError::no_call_left(Operation::Decrypt, &wrapped.key_id))
+            }
             Request::SealingKey { key_id, context, .. } | Request::RotateDek { key_id, context, .. } => {
                 let GeneratedKey { dek, wrapped } = self.generate_data_key(&key_id, &context).await?;
                 Ok(Reply::Sealing(SealingGrant { dek, wrapped, age: Duration::ZERO, lease: Lease::default(), consent }))

@@ -16,7 +16,7 @@ use envelope_core::broker::server::{self, Config, Host};
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{KeyId, LocalKeyName, WrappedKey};
 use envelope_core::kms::local::LocalKms;
-use envelope_core::kms::request::{SealingLimits, Terms};
+use envelope_core::kms::request::{Calls, SealingLimits, Terms};
 use envelope_core::kms::statistics::StatisticsSnapshot;
 use envelope_core::kms::{Events, KmsError, Reply, Request, Settings, aws};
 use tokio::sync::watch;
@@ -185,7 +185,7 @@ pub fn seal_request(key: &str) -> Request {
     Request::SealingKey {
         key_id: KeyId::parse(&format!("local:{key}")).unwrap(),
         context: EncryptionContext::default(),
-        terms: Terms { fresh_for: HOUR, stale_for: HOUR },
+        terms: Terms { fresh_for: HOUR, stale_for: HOUR, calls: Calls::Ahead },
         limits: SealingLimits { max_age: HOUR, max_uses: None, max_bytes: None, wanted_bytes: 1 },
     }
 }
@@ -194,7 +194,7 @@ pub fn open_request(wrapped: &WrappedKey) -> Request {
     Request::OpeningKey {
         wrapped: wrapped.clone(),
         context: EncryptionContext::default(),
-        terms: Terms { fresh_for: HOUR, stale_for: HOUR },
+        terms: Terms { fresh_for: HOUR, stale_for: HOUR, calls: Calls::Ahead },
     }
 }
 

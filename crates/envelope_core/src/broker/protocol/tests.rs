@@ -6,7 +6,7 @@ use super::*;
 use crate::context::EncryptionContext;
 use crate::key_reference::KeyArn;
 use crate::keys::{KeyId, Provider};
-use crate::kms::request::{SealingLimits, Terms};
+use crate::kms::request::{Calls, SealingLimits, Terms};
 use crate::kms::statistics::{CallCounts, CallStatistics};
 use crate::kms::{KmsErrorKind, Operation, Statistics};
 
@@ -28,7 +28,7 @@ fn context() -> EncryptionContext {
 }
 
 fn calls() -> Vec<Call> {
-    let terms = Terms { fresh_for: Duration::from_secs(900), stale_for: Duration::new(4_500, 1) };
+    let terms = Terms { fresh_for: Duration::from_secs(900), stale_for: Duration::new(4_500, 1), calls: Calls::Ahead };
     let limits = SealingLimits {
         max_age: Duration::from_secs(86_400),
         max_uses: Some(u64::MAX),
@@ -201,7 +201,7 @@ fn a_length_that_lies_takes_no_memory() {
 
 #[test]
 fn keys_and_contexts_are_checked_on_the_way_in() {
-    let terms = Terms { fresh_for: Duration::ZERO, stale_for: Duration::ZERO };
+    let terms = Terms { fresh_for: Duration::ZERO, stale_for: Duration::ZERO, calls: Calls::Ahead };
     let ask = |wrapped| {
         let request = Request::OpeningKey { wrapped, context: context(), terms };
         decode_call(&body(&encode_call(&Call::Ask { request, settings: 0 }), LENGTH_BYTES))
