@@ -18,7 +18,7 @@ pub fn describe(fixture: &Fixture, plan: &Plan) -> String {
     format!(
         "# Benchmarks\n\nWritten by `make bench`; do not edit. `make bench BENCH_QUICK=1` is a smoke run of it.\n{quick}\n\
          | | |\n|---|---|\n| date | {date} |\n| CPU | {} ({cpus} cores{}) |\n| memory | {} |\n| kernel | {} |\n\
-         | PostgreSQL | {} |\n| envelope_pg | {extension} {} |\n| pgcrypto | {pgcrypto} |\n| Rust | {} |\n\n\
+         | PostgreSQL | {} |\n| envelope_pg | {extension} |\n| pgcrypto | {pgcrypto} |\n| Rust | {} |\n| load average at the start | {} |\n\n\
          How: one cluster, one run, a KMS emulator behind a counting proxy. The cases take turns, each {} times after a round \
          that does not count; a figure is the median. CPU time is that of the backend's main thread, user and kernel, from \
          `/proc/PID/schedstat`. Plaintext is ASCII hex in a table column, so no value is folded into a constant, and `count` \
@@ -30,8 +30,8 @@ pub fn describe(fixture: &Fixture, plan: &Plan) -> String {
         memory(),
         first_line("uname", &["-sr"]),
         postgres.split(',').next().unwrap_or_default(),
-        commit(),
         first_line("rustc", &["--version"]),
+        load_average(),
         plan.repetitions,
     )
 }
@@ -64,9 +64,9 @@ fn memory() -> String {
     format!("{} GiB", (kb + (1 << 19)) >> 20)
 }
 
-fn commit() -> String {
-    let commit = first_line("git", &["rev-parse", "--short", "HEAD"]);
-    if commit.is_empty() { String::new() } else { format!("(commit {commit})") }
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }
 
 fn first_line(program: &str, arguments: &[&str]) -> String {
