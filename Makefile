@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server soak rotation-load bench \
-	bench-core bench-instructions audit clean
+	bench-core bench-instructions fuzz audit clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -64,6 +64,9 @@ bench-instructions: install ## instructions that a value costs, counted with cal
 rotation-load: install ## rotate 5 million rows while others write them (ROWS=5000000)
 	@scripts/setup.sh test
 	ROWS=$${ROWS:-5000000} BASELINE_SECONDS=10 cargo test -p server_tests --test rotation_load -- --nocapture
+
+fuzz: ## fuzz the broker's protocol and the value format, each for a minute (FUZZ_SECONDS=60; installs cargo-fuzz into target/)
+	@scripts/fuzz.sh
 
 audit: ## licences, sources and advisories of the dependencies (needs cargo-deny)
 	@scripts/audit.sh
