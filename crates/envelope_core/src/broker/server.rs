@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{interval, timeout};
+use tokio::time::{interval, interval_at, timeout};
 
 use super::Broker;
 use super::protocol::{self, ALIVE, ALIVE_INTERVAL, Answer, Call, LENGTH_BYTES, MAX_CALL_BYTES, Malformed, Status};
@@ -178,9 +178,9 @@ impl Server {
         let (reader, mut writer) = stream.split();
         let answer = self.answer(session.pid().unwrap_or_default(), call);
         tokio::pin!(answer);
-        let mut signs_of_life = interval(ALIVE_INTERVAL);
-        // The first tick is at once, and that sign was given.
-        signs_of_life.tick().await;
+        // The first sign was given. Not by awaiting a tick that is due: the runtime's clock has ticks of a millisecond, and that
+        // would take one.
+        let mut signs_of_life = interval_at(tokio::time::Instant::now() + ALIVE_INTERVAL, ALIVE_INTERVAL);
         let answer = loop {
             tokio::select! {
                 answer = &mut answer => break answer,
