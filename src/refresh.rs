@@ -41,7 +41,7 @@ impl Refresh {
     pub fn start(cached: &Rc<CachedKey>) -> Option<Self> {
         let (wrapped, context) = (cached.data_key().wrapped().clone(), cached.data_key().context().clone());
         let asked = Instant::now();
-        match kms::start_in_background(session::refresh_request(wrapped, context)) {
+        match kms::start_in_background(session::refresh_request(wrapped, context, *cached.data_key().commitment())) {
             Ok(Some(answer)) => {
                 cached.refresh_started();
                 Some(Self { cached: Rc::clone(cached), asked, answer })

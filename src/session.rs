@@ -10,7 +10,7 @@ use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, NONCE_BYTES};
 use envelope_core::key_reference::is_same_key;
-use envelope_core::keys::{KeyId, WrappedKey};
+use envelope_core::keys::{Commitment, KeyId, WrappedKey};
 use envelope_core::kms::request::{Calls, ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
 use envelope_core::kms::{KmsError, KmsErrorKind, Operation, Reply, Request};
 use envelope_core::random::Nonces;
@@ -269,7 +269,7 @@ fn unwrap(head: &Head<'_>, wrapped: WrappedKey, context: &EncryptionContext) -> 
     with_session(|session| session.check_allowed(&wrapped.key_id))?;
     let asked = with_session(Session::asking);
     let fresh_for = settings::limits().ttl;
-    let grant = ask_to_unwrap(wrapped.clone(), context.clone(), fresh_for).map_err(one_message)?;
+    let grant = ask_to_unwrap(wrapped.clone(), context.clone(), head.commitment(), fresh_for).map_err(one_message)?;
     take_up(head, wrapped, grant, asked)
 }
 
@@ -291,7 +291,7 @@ impl Unwrapping {
         with_session(|session| session.check_allowed(&wrapped.key_id))?;
         let asked = with_session(Session::asking);
         let context = head.encryption_context()?;
-        let pending = start(unwrap_request(wrapped.clone(), context, settings::limits().ttl))?;
+        let pending = start(unwrap_request(wrapped.clone(), context, head.commitment(), settings::limits().ttl))?;
         Ok(Self { wrapped, asked, pending })
     }
 
@@ -393,7 +393,7 @@ fn obtain_consent(cached: &Rc<CachedKey>, now: Instant, limits: &Limits) -> Resu
                 None => {
                     let (data_key, asked) = (cached.data_key(), Instant::now());
                     let (wrapped, context) = (data_key.wrapped().clone(), data_key.context().clone());
-                    settle(cached, asked, ask_to_unwrap(wrapped, context, limits.ttl))?;
+                    settle(cached, asked, ask_to_unwrap(wrapped, context, *data_key.commitment(), limits.ttl))?;
                 }
             }
             if matches!(cached.consent(Instant::now(), limits), Consent::Fresh | Consent::RefreshDue) {
@@ -482,8 +482,13 @@ fn heed(Answered { cached, asked, answer }: Answered) -> Result<(), Error> {
     settle(&cached, asked, answer)
 }
 
-fn ask_to_unwrap(wrapped: WrappedKey, context: EncryptionContext, fresh_for: Duration) -> Result<OpeningGrant, Error> {
-    match ask(unwrap_request(wrapped, context, fresh_for))? {
+fn ask_to_unwrap(
+    wrapped: WrappedKey,
+    context: EncryptionContext,
+    commitment: Commitment,
+    fresh_for: Duration,
+) -> Result<OpeningGrant, Error> {
+    match ask(unwrap_request(wrapped, context, commitment, fresh_for))? {
         Reply::Opening(grant) => Ok(grant),
         Reply::Sealing(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
     }
@@ -491,14 +496,19 @@ fn ask_to_unwrap(wrapped: WrappedKey, context: EncryptionContext, fresh_for: Dur
 
 /// The request for the plaintext of a data key that is in use: what another session has refreshed lately will do, and what
 /// is stale will not.
-pub fn refresh_request(wrapped: WrappedKey, context: EncryptionContext) -> Request {
+pub fn refresh_request(wrapped: WrappedKey, context: EncryptionContext, commitment: Commitment) -> Request {
     let terms = Terms { fresh_for: settings::limits().ttl / 2, stale_for: Duration::ZERO, calls: Calls::Needed };
-    Request::OpeningKey { wrapped, context, terms }
+    Request::OpeningKey { wrapped, context, commitment: Some(commitment), terms }
 }
 
 /// The request for the plaintext of a data key.
-fn unwrap_request(wrapped: WrappedKey, context: EncryptionContext, fresh_for: Duration) -> Request {
-    Request::OpeningKey { wrapped, context, terms: terms(&settings::limits(), fresh_for) }
+fn unwrap_request(
+    wrapped: WrappedKey,
+    context: EncryptionContext,
+    commitment: Commitment,
+    fresh_for: Duration,
+) -> Request {
+    Request::OpeningKey { wrapped, context, commitment: Some(commitment), terms: terms(&settings::limits(), fresh_for) }
 }
 
 /// Asks the broker or a provider, and waits for the answer.

@@ -21,6 +21,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::keys::Commitment;
 use crate::kms::request::{Calls, ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
 use crate::kms::{
     GeneratedKey, KeyProvider, KmsError, KmsErrorKind, Operation, Reply, Request, Statistics, UnwrappedKey,
@@ -115,10 +116,10 @@ impl<P: KeyProvider + 'static> Broker<P> {
             Request::RotateDek { key_id, context, all_contexts } => {
                 self.rotate(Place { key_id, context }, all_contexts, asked).await.map(Reply::Sealing)
             }
-            Request::OpeningKey { wrapped, context, terms } => {
+            Request::OpeningKey { wrapped, context, commitment, terms } => {
                 let name = DekName { wrapped, context };
                 self.unwrap_ahead(session, &name, &terms);
-                self.opening_key(name, &terms, asked).await.map(Reply::Opening)
+                self.opening_key(name, commitment, &terms, asked).await.map(Reply::Opening)
             }
             Request::Rewrap { wrapped, context, to } => {
                 let providers = self.providers();
@@ -142,10 +143,11 @@ impl<P: KeyProvider + 'static> Broker<P> {
     async fn opening_key(
         self: &Rc<Self>,
         name: DekName,
+        commitment: Option<Commitment>,
         terms: &Terms,
         asked: Instant,
     ) -> Result<OpeningGrant, KmsError> {
-        let (held, consent) = self.usable(name, Purpose::Open, terms, asked).await?;
+        let (held, consent) = self.usable(name, commitment, Purpose::Open, terms, asked).await?;
         Ok(OpeningGrant { dek: held.dek.copy(), key_id: held.key_id.clone(), consent })
     }
 
@@ -162,7 +164,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             if let Some(current) = &current
                 && let Some(lease) = current.lease(limits)
             {
-                match self.usable(current.name.clone(), Purpose::Seal, terms, asked).await {
+                match self.usable(current.name.clone(), Some(current.commitment), Purpose::Seal, terms, asked).await {
                     Ok((held, mut consent)) => {
                         self.make_next_in_time(&place, current, limits);
                         consent.took_call |= took_call;
@@ -223,8 +225,31 @@ impl<P: KeyProvider + 'static> Broker<P> {
         Ok(current.grant(&held, store::NO_USE, asked, held.consent(asked, false, true)))
     }
 
-    /// A data key, if its provider consents to its use, or cannot be asked.
+    /// A data key, if its provider consents to its use, or cannot be asked; and if it is the one that is committed to. Else
+    /// values would not open, or worse, be sealed so that they never do.
     async fn usable(
+        self: &Rc<Self>,
+        name: DekName,
+        commitment: Option<Commitment>,
+        purpose: Purpose,
+        terms: &Terms,
+        asked: Instant,
+    ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
+        loop {
+            let (held, consent) = self.consented(name.clone(), purpose, terms, asked).await?;
+            if commitment.is_none_or(|commitment| commitment == held.commitment) {
+                return Ok((held, consent));
+            }
+            self.store.borrow_mut().release(&name);
+            // What was in memory may be an answer that nobody has checked before: then once more.
+            if consent.took_call {
+                return Err(KmsError::new(KmsErrorKind::WrappedKeyRejected, Operation::Decrypt, &name.wrapped.key_id));
+            }
+        }
+    }
+
+    /// A data key, if its provider consents to its use, or cannot be asked.
+    async fn consented(
         self: &Rc<Self>,
         name: DekName,
         purpose: Purpose,
@@ -291,7 +316,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
         match providers.generate_data_key(&place.key_id, &place.context).await {
             Ok(GeneratedKey { dek, wrapped }) => {
                 let held = Rc::new(Held::new(dek, wrapped.key_id.clone(), asked));
-                let current = Rc::new(Current::new(DekName { wrapped, context: place.context.clone() }, asked));
+                let current =
+                    Rc::new(Current::new(DekName { wrapped, context: place.context.clone() }, held.commitment, asked));
                 if epoch == self.epoch.get() {
                     let mut store = self.store.borrow_mut();
                     store.hold(current.name.clone(), &held);

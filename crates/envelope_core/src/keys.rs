@@ -18,6 +18,7 @@ use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::error::ArgumentError;
+use crate::format::SUITE;
 use crate::key_reference::KeyArn;
 pub use crate::xaes::KEY_BYTES;
 
@@ -46,6 +47,11 @@ impl Dek {
         &self.0
     }
 
+    /// What values under it commit to.
+    pub(crate) fn commitment(&self) -> Commitment {
+        self.derive(SUITE).1
+    }
+
     /// Another copy, for another holder.
     pub(crate) fn copy(&self) -> Self {
         Self(self.0.clone())
@@ -68,7 +74,7 @@ impl Dek {
 pub(crate) struct SealingKeyBytes(pub(crate) [u8; KEY_BYTES]);
 
 /// C: commits to the data key, and names it in public.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Commitment(pub [u8; KEY_BYTES]);
 
 /// Who wraps a data key. The numbers are those of the value format.

@@ -10,7 +10,7 @@ use lru::LruCache;
 use crate::cache::Lease;
 use crate::context::EncryptionContext;
 use crate::key_reference::{KeyArn, is_same_key};
-use crate::keys::{Dek, KeyId, WrappedKey};
+use crate::keys::{Commitment, Dek, KeyId, WrappedKey};
 use crate::kms::request::{ConsentAge, SealingGrant, SealingLimits};
 
 /// About 10 MB of data keys in all.
@@ -58,6 +58,8 @@ pub enum Purpose {
 pub struct Held {
     /// The plaintext.
     pub dek: Dek,
+    /// What values under it commit to.
+    pub commitment: Commitment,
     /// The key that wraps it, as the provider confirmed it.
     pub key_id: String,
     /// When the provider was asked to hand it out.
@@ -71,7 +73,8 @@ impl Held {
     /// A data key that a provider has handed out after it was asked at `asked`.
     #[must_use]
     pub fn new(dek: Dek, key_id: String, asked: Instant) -> Self {
-        Self { dek, key_id, asked, only_seals: Cell::new(false), refresh_started: Cell::new(None) }
+        let commitment = dek.commitment();
+        Self { dek, commitment, key_id, asked, only_seals: Cell::new(false), refresh_started: Cell::new(None) }
     }
 
     /// How long ago the provider was asked.
@@ -112,6 +115,8 @@ fn may_start(started: &Cell<Option<Instant>>) -> bool {
 pub struct Current {
     /// The data key.
     pub name: DekName,
+    /// What values under it commit to.
+    pub commitment: Commitment,
     made: Instant,
     uses: Cell<u64>,
     bytes: Cell<u64>,
@@ -122,9 +127,10 @@ pub struct Current {
 impl Current {
     /// A data key that was asked for at `made`.
     #[must_use]
-    pub fn new(name: DekName, made: Instant) -> Self {
+    pub fn new(name: DekName, commitment: Commitment, made: Instant) -> Self {
         Self {
             name,
+            commitment,
             made,
             uses: Cell::new(0),
             bytes: Cell::new(0),

@@ -223,7 +223,9 @@ impl Broker<Kms> {
 
     async fn open_for(self: &Rc<Self>, session: i32, name: DekName, terms: Terms) -> Result<OpeningGrant, KmsError> {
         let DekName { wrapped, context } = name;
-        match self.answer(session, Request::OpeningKey { wrapped, context, terms }).await? {
+        let number = u64::from_be_bytes(wrapped.wrapped_dek.as_slice().try_into().unwrap());
+        let commitment = Some(dek(number).commitment());
+        match self.answer(session, Request::OpeningKey { wrapped, context, commitment, terms }).await? {
             Reply::Opening(grant) => Ok(grant),
             _ => panic!("the reply is to this request"),
         }
@@ -263,7 +265,8 @@ impl Broker<Kms> {
 
     /// As if a data key had been made so long ago, and its provider asked again since.
     fn hold_current(&self, place: Place, name: DekName, made: Duration, asked: Duration) {
-        let current = Rc::new(Current::new(name.clone(), ago(made)));
+        let number = u64::from_be_bytes(name.wrapped.wrapped_dek.as_slice().try_into().unwrap());
+        let current = Rc::new(Current::new(name.clone(), dek(number).commitment(), ago(made)));
         self.store.borrow_mut().make_current(place, &current);
         self.hold(name, asked);
     }

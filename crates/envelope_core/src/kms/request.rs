@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{GeneratedKey, KeyProvider, KmsError, Operation, Providers, UnwrappedKey};
 use crate::cache::Lease;
 use crate::context::EncryptionContext;
-use crate::keys::{Dek, KeyId, WrappedKey};
+use crate::keys::{Commitment, Dek, KeyId, WrappedKey};
 
 /// What a session asks.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -38,6 +38,8 @@ pub enum Request {
         wrapped: WrappedKey,
         /// The encryption context that belongs to it.
         context: EncryptionContext,
+        /// What the value commits to, if the data key is for a value: another data key is not handed out.
+        commitment: Option<Commitment>,
         /// How old the provider's consent may be.
         terms: Terms,
     },

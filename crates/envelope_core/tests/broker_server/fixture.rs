@@ -194,6 +194,7 @@ pub fn open_request(wrapped: &WrappedKey) -> Request {
     Request::OpeningKey {
         wrapped: wrapped.clone(),
         context: EncryptionContext::default(),
+        commitment: None,
         terms: Terms { fresh_for: HOUR, stale_for: HOUR, calls: Calls::Ahead },
     }
 }

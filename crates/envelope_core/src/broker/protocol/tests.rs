@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::context::EncryptionContext;
 use crate::key_reference::KeyArn;
-use crate::keys::{KeyId, Provider};
+use crate::keys::{Commitment, KeyId, Provider};
 use crate::kms::request::{Calls, SealingLimits, Terms};
 use crate::kms::statistics::{CallCounts, CallStatistics};
 use crate::kms::{KmsErrorKind, Operation, Statistics};
@@ -43,7 +43,12 @@ fn calls() -> Vec<Call> {
             context: EncryptionContext::default(),
             all_contexts: true,
         },
-        Request::OpeningKey { wrapped: wrapped(16), context: context(), terms },
+        Request::OpeningKey {
+            wrapped: wrapped(16),
+            context: context(),
+            commitment: Some(Commitment([7; KEY_BYTES])),
+            terms,
+        },
         Request::Rewrap { wrapped: local, context: context(), to: KeyId::parse(KEY).unwrap() },
     ];
     let asks = requests.into_iter().map(|request| Call::Ask { request, settings: u64::MAX });
@@ -203,7 +208,7 @@ fn a_length_that_lies_takes_no_memory() {
 fn keys_and_contexts_are_checked_on_the_way_in() {
     let terms = Terms { fresh_for: Duration::ZERO, stale_for: Duration::ZERO, calls: Calls::Ahead };
     let ask = |wrapped| {
-        let request = Request::OpeningKey { wrapped, context: context(), terms };
+        let request = Request::OpeningKey { wrapped, context: context(), commitment: None, terms };
         decode_call(&body(&encode_call(&Call::Ask { request, settings: 0 }), LENGTH_BYTES))
     };
     assert!(ask(wrapped(184)).is_ok());

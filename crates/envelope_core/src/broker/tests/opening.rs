@@ -11,7 +11,7 @@ fn equal_requests_at_the_same_time_are_one_call() {
     run(async {
         let kms = Kms::new();
         let broker = kms.broker();
-        kms.0.delay.set(Duration::from_millis(5));
+        kms.0.delay.set(Duration::from_millis(300));
         let asked: Vec<_> = (0..200)
             .map(|session| {
                 let (broker, number) = (Rc::clone(&broker), 7 + session % 2);
@@ -26,6 +26,29 @@ fn equal_requests_at_the_same_time_are_one_call() {
         assert_eq!(kms.calls(), (0, 2));
         assert!(!broker.open(name(KEY, 7), TERMS).await.unwrap().consent.took_call);
         assert_eq!(kms.calls(), (0, 2));
+    });
+}
+
+/// As after a refresh that a wrong provider has answered.
+#[test]
+fn a_data_key_that_is_not_the_one_committed_to_is_asked_for_again() {
+    run(async {
+        let kms = Kms::new();
+        let broker = kms.broker();
+        broker.seal(place(KEY), NO_LIMITS).await.unwrap();
+        let wrong = || Rc::new(Held::new(dek(99), KEY.to_owned(), Instant::now()));
+        broker.store.borrow_mut().hold(name(KEY, 1), &wrong());
+        assert_eq!(number_of(&broker.open(name(KEY, 1), TERMS).await.unwrap().dek), 1);
+        assert_eq!(kms.calls(), (1, 1));
+        broker.store.borrow_mut().hold(name(KEY, 1), &wrong());
+        let grant = broker.seal(place(KEY), NO_LIMITS).await.unwrap();
+        assert_eq!((number_of(&grant.dek), kms.calls()), (1, (1, 2)), "what is sealed can be opened");
+        // A value that was put together from parts of others.
+        let (wrapped, context) = (wrapped(KEY, 1), context("t"));
+        let commitment = Some(dek(2).commitment());
+        let forged = Request::OpeningKey { wrapped, context, commitment, terms: TERMS };
+        assert_eq!(kind_of(broker.answer(session(), forged).await), KmsErrorKind::WrappedKeyRejected);
+        assert_eq!(number_of(&broker.open(name(KEY, 1), TERMS).await.unwrap().dek), 1);
     });
 }
 
@@ -284,7 +307,7 @@ fn the_store_is_bounded_and_keeps_what_is_in_use() {
         store.hold(name(KEY, number), &held);
         assert!(store.held(&name(KEY, 0)).is_some());
         let place = Place { context: context(&number.to_string()), ..place(KEY) };
-        store.make_current(place, &Rc::new(Current::new(name(KEY, number), Instant::now())));
+        store.make_current(place, &Rc::new(Current::new(name(KEY, number), dek(number).commitment(), Instant::now())));
     }
     assert_eq!(store.sizes(), (16_384, 4_096));
     assert!(store.held(&name(KEY, 1)).is_none() && store.held(&name(KEY, 19_999)).is_some());
