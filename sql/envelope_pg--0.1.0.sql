@@ -697,8 +697,6 @@ CREATE FUNCTION env_rotation_lock(lock_key bigint) RETURNS boolean
 CREATE FUNCTION env_rotation_unlock(lock_key bigint) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'env_rotation_unlock';
 
-CREATE FUNCTION env_rotation_kms_calls() RETURNS bigint
-    LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'env_rotation_kms_calls';
 
 -- The runs, and how far each has come: changed in the transaction of each batch, so that a run resumes exactly. Not
 -- dumped: block numbers mean nothing elsewhere. Members of envelope_rotate can write here, so nothing in these tables is
@@ -1224,7 +1222,7 @@ DECLARE
     r @extschema@.env_rotation_run;
     elapsed double precision;
     pause double precision;
-    calls bigint := @extschema@.env_rotation_kms_calls();
+    calls bigint := (@extschema@.env_kms_calls()).statement;
 BEGIN
     INSERT INTO @extschema@.env_rotation_dek (run_id, dek_id, is_new)
     SELECT DISTINCT run, dek, true FROM unnest(deks) AS u (dek) WHERE dek IS NOT NULL
@@ -1662,7 +1660,6 @@ REVOKE ALL ON FUNCTION
     env_rewrap_target(text),
     env_rotation_lock(bigint),
     env_rotation_unlock(bigint),
-    env_rotation_kms_calls(),
     env_rotation_lock_key(oid, smallint),
     env_rotation_leaves(oid),
     env_rotation_triage(text),
@@ -1706,7 +1703,6 @@ GRANT EXECUTE ON FUNCTION
     env_rewrap_target(text),
     env_rotation_lock(bigint),
     env_rotation_unlock(bigint),
-    env_rotation_kms_calls(),
     env_rotation_lock_key(oid, smallint),
     env_rotation_leaves(oid),
     env_rotation_triage(text),
@@ -1767,8 +1763,6 @@ COMMENT ON FUNCTION env_rotation_lock(bigint) IS
     'part of env_rotate: take the advisory lock of a run, which an error of the CALL gives back';
 COMMENT ON FUNCTION env_rotation_unlock(bigint) IS
     'part of env_rotate: give the advisory lock of a run back';
-COMMENT ON FUNCTION env_rotation_kms_calls() IS
-    'part of env_rotate: KMS calls of the current statement';
 COMMENT ON FUNCTION env_rotation_lock_key(oid, smallint) IS
     'the key of the advisory lock that the run of a column holds';
 COMMENT ON FUNCTION env_rotation_leaves(oid) IS

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use envelope_core::cache::CachedKey;
-use envelope_core::kms::Reply;
 use envelope_core::kms::request::OpeningGrant;
 
 use crate::error::Error;
@@ -57,7 +56,7 @@ impl Refresh {
     /// Waits for the answer.
     pub fn wait(self) -> Answered {
         let Self { cached, asked, mut answer } = self;
-        Answered { cached, asked, answer: opening_grant(kms::wait(&mut answer)) }
+        Answered { cached, asked, answer: session::opening_grant(kms::wait(&mut answer)) }
     }
 }
 
@@ -92,7 +91,7 @@ impl Refreshes {
         let mut answers = self.0.iter_mut().enumerate();
         let (at, answer) = answers.find_map(|(at, refresh)| Some((at, refresh.answer.try_take()?)))?;
         let Refresh { cached, asked, .. } = self.0.swap_remove(at);
-        Some(Answered { cached, asked, answer: opening_grant(answer) })
+        Some(Answered { cached, asked, answer: session::opening_grant(answer) })
     }
 
     /// Takes the request about a data key, to wait for its answer.
@@ -104,12 +103,5 @@ impl Refreshes {
     /// Gives all up.
     pub fn cancel(&mut self) {
         self.0.clear();
-    }
-}
-
-fn opening_grant(reply: Result<Reply, Error>) -> Result<OpeningGrant, Error> {
-    match reply? {
-        Reply::Opening(grant) => Ok(grant),
-        Reply::Sealing(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
     }
 }

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::functions::{aad_argument, utf8_argument};
 use crate::rewrap::{self, Change};
 use crate::session::{self, Unwrapping};
-use crate::{prefetch, run_lock, statement};
+use crate::{prefetch, run_lock};
 
 sql_functions! {
     env_rewrap, pg_finfo_env_rewrap => rewrap;
@@ -25,7 +25,6 @@ sql_functions! {
     env_dek_stub, pg_finfo_env_dek_stub => dek_stub;
     env_rotation_lock, pg_finfo_env_rotation_lock => lock;
     env_rotation_unlock, pg_finfo_env_rotation_unlock => unlock;
-    env_rotation_kms_calls, pg_finfo_env_rotation_kms_calls => kms_calls;
 }
 
 fn rewrap(call: &Call) -> Result<Option<Datum>, Error> {
@@ -93,7 +92,7 @@ fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
         session::opening_key(head)?;
     }
     let missing = heads.iter().filter(|head| !session::is_warm(head));
-    prefetch::run(missing, |head| Unwrapping::start(head), |head, unwrapping| unwrapping.wait(head))?;
+    prefetch::run(missing, |head| Unwrapping::start(head), |head, unwrapping| unwrapping.wait(head).map(drop))?;
     if let Some(to_key) = to_key {
         for head in &heads {
             session::sealing_key(&to_key, &head.encryption_context()?, 0)?;
@@ -135,10 +134,6 @@ fn unlock(call: &Call) -> Result<Option<Datum>, Error> {
 
 fn key_argument(call: &Call) -> i64 {
     call.datum(0).expect("sql/ declares the function STRICT").value() as i64
-}
-
-fn kms_calls(_call: &Call) -> Result<Option<Datum>, Error> {
-    Ok(Some(Datum::from(statement::kms_calls()[0] as i64)))
 }
 
 /// The values of the bytea[] argument.

@@ -154,7 +154,7 @@ pub fn sealing_key(key_id: &str, context: &EncryptionContext, plaintext_bytes: u
         Err(Error::Kms(error)) if error.kind.is_outage() => {
             let spent = with_session(|session| session.sealing.find_spent(key_id, context));
             let spent = spent.filter(|spent| spent.may_go_stale(Instant::now(), &limits)).ok_or(error)?;
-            with_session(|session| session.check_allowed(spent.data_key().key_id()))?;
+            check_allowed(spent.data_key().key_id())?;
             journal::served_stale(spent.data_key().key_id());
             Ok(spent)
         }
@@ -176,9 +176,16 @@ fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -
             wanted_bytes: plaintext_bytes as u64,
         },
     };
-    let (grant, asked) = ask_for_sealing_key(request)?;
-    let (age, lease) = (grant.age, grant.lease);
-    let cached = keep_granted(grant, context, asked)?;
+    let asked = with_session(Session::asking);
+    let SealingGrant { dek, wrapped, age, lease, consent } = match ask(request)? {
+        Reply::Sealing(grant) => grant,
+        Reply::Opening(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
+    };
+    let key_of_answer = wrapped.key_id.clone();
+    let too_large = "the wrapped data key is too large";
+    let data_key = DataKey::generated(dek, wrapped, context)
+        .ok_or_else(|| KmsError::unexpected(too_large, Operation::GenerateDataKey, &key_of_answer))?;
+    let cached = keep(data_key, consent, asked)?;
     let now = Instant::now();
     let made = asked.at.checked_sub(age).unwrap_or(asked.at);
     with_session(|session| {
@@ -197,7 +204,7 @@ fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -
 /// # Errors
 /// Whatever keeps it from being made: then the one before stays.
 pub fn rotate_dek(key_id: &str, context: Option<&EncryptionContext>) -> Result<Rc<CachedKey>, Error> {
-    with_session(|session| session.check_allowed(key_id))?;
+    check_allowed(key_id)?;
     // Before KMS is asked for anything.
     shared::check().map_err(Error::Shared)?;
     let all_contexts = context.is_none();
@@ -208,23 +215,6 @@ pub fn rotate_dek(key_id: &str, context: Option<&EncryptionContext>) -> Result<R
     shared::rotate().map_err(Error::Shared)?;
     // The broker's new one; without a broker, this session's own.
     generate(key_id, &context, 0)
-}
-
-fn ask_for_sealing_key(request: Request) -> Result<(SealingGrant, Asked), Error> {
-    let asked = with_session(Session::asking);
-    match ask(request)? {
-        Reply::Sealing(grant) => Ok((grant, asked)),
-        Reply::Opening(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
-    }
-}
-
-fn keep_granted(grant: SealingGrant, context: &EncryptionContext, asked: Asked) -> Result<Rc<CachedKey>, Error> {
-    let SealingGrant { dek, wrapped, consent, .. } = grant;
-    let key_of_answer = wrapped.key_id.clone();
-    let too_large = "the wrapped data key is too large";
-    let data_key = DataKey::generated(dek, wrapped, context)
-        .ok_or_else(|| KmsError::unexpected(too_large, Operation::GenerateDataKey, &key_of_answer))?;
-    keep(data_key, consent, asked)
 }
 
 /// How old a provider's consent may be that another session has obtained.
@@ -253,7 +243,7 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
     let context = head.encryption_context()?;
     let mut first_error = None;
     for wrapped in head.wrapped_keys()? {
-        match unwrap(head, wrapped, &context) {
+        match Unwrapping::of(head, wrapped, &context).and_then(|unwrapping| unwrapping.wait(head)) {
             Ok(cached) => {
                 cached.count_use();
                 return Ok(cached);
@@ -262,15 +252,6 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
         }
     }
     Err(first_error.expect("a value has one wrapped key at least"))
-}
-
-/// Has the data key of a value unwrapped, and keeps it.
-fn unwrap(head: &Head<'_>, wrapped: WrappedKey, context: &EncryptionContext) -> Result<Rc<CachedKey>, Error> {
-    with_session(|session| session.check_allowed(&wrapped.key_id))?;
-    let asked = with_session(Session::asking);
-    let fresh_for = settings::limits().ttl;
-    let grant = ask_to_unwrap(wrapped.clone(), context.clone(), head.commitment(), fresh_for).map_err(one_message)?;
-    take_up(head, wrapped, grant, asked)
 }
 
 /// A data key that is being unwrapped. Dropping it gives that up.
@@ -287,11 +268,15 @@ impl Unwrapping {
     /// # Errors
     /// Whatever keeps it from being asked for.
     pub fn start(head: &Head<'_>) -> Result<Self, Error> {
-        let wrapped = head.wrapped_keys()?.swap_remove(0);
-        with_session(|session| session.check_allowed(&wrapped.key_id))?;
+        Self::of(head, head.wrapped_keys()?.swap_remove(0), &head.encryption_context()?)
+    }
+
+    /// As [`Self::start`], with this one of the value's wrapped keys.
+    fn of(head: &Head<'_>, wrapped: WrappedKey, context: &EncryptionContext) -> Result<Self, Error> {
+        check_allowed(&wrapped.key_id)?;
         let asked = with_session(Session::asking);
-        let context = head.encryption_context()?;
-        let pending = start(unwrap_request(wrapped.clone(), context, head.commitment(), settings::limits().ttl))?;
+        let ttl = settings::limits().ttl;
+        let pending = start(unwrap_request(wrapped.clone(), context.clone(), head.commitment(), ttl))?;
         Ok(Self { wrapped, asked, pending })
     }
 
@@ -299,18 +284,19 @@ impl Unwrapping {
     ///
     /// # Errors
     /// Why it could not be unwrapped.
-    pub fn finish(self, head: &Head<'_>, reply: Result<Reply, Error>) -> Result<(), Error> {
-        match heed_reply(reply).map_err(one_message)? {
-            Reply::Opening(grant) => take_up(head, self.wrapped, grant, self.asked).map(drop),
-            Reply::Sealing(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
-        }
+    pub fn finish(self, head: &Head<'_>, reply: Result<Reply, Error>) -> Result<Rc<CachedKey>, Error> {
+        let OpeningGrant { dek, key_id, consent } = opening_grant(heed_reply(reply)).map_err(one_message)?;
+        check_allowed(&key_id)?;
+        // It keeps the key id of the value: where a replica of a multi-Region key has helped out, the key's own region is
+        // asked again next time.
+        keep(DataKey::unwrapped(dek, self.wrapped, head)?, consent, self.asked)
     }
 
     /// Waits for the answer, and keeps the data key.
     ///
     /// # Errors
     /// As [`Self::finish`].
-    pub fn wait(mut self, head: &Head<'_>) -> Result<(), Error> {
+    pub fn wait(mut self, head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
         let reply = kms::wait(&mut self.pending);
         self.finish(head, reply)
     }
@@ -333,15 +319,6 @@ pub fn for_each_cached(mut read: impl FnMut(Option<&str>, &CachedKey)) {
         session.sealing.iter().for_each(|(key_id, cached)| read(Some(key_id), cached));
         session.opening.iter().for_each(|cached| read(None, cached));
     });
-}
-
-/// Keeps the data key of a value that its provider has unwrapped.
-fn take_up(head: &Head<'_>, wrapped: WrappedKey, grant: OpeningGrant, asked: Asked) -> Result<Rc<CachedKey>, Error> {
-    let OpeningGrant { dek, key_id, consent } = grant;
-    with_session(|session| session.check_allowed(&key_id))?;
-    // It keeps the key id of the value: where a replica of a multi-Region key has helped out, the key's own region is asked
-    // again next time.
-    keep(DataKey::unwrapped(dek, wrapped, head)?, consent, asked)
 }
 
 /// One error for everything cryptographic.
@@ -393,7 +370,8 @@ fn obtain_consent(cached: &Rc<CachedKey>, now: Instant, limits: &Limits) -> Resu
                 None => {
                     let (data_key, asked) = (cached.data_key(), Instant::now());
                     let (wrapped, context) = (data_key.wrapped().clone(), data_key.context().clone());
-                    settle(cached, asked, ask_to_unwrap(wrapped, context, *data_key.commitment(), limits.ttl))?;
+                    let request = unwrap_request(wrapped, context, *data_key.commitment(), limits.ttl);
+                    settle(cached, asked, opening_grant(ask(request)))?;
                 }
             }
             if matches!(cached.consent(Instant::now(), limits), Consent::Fresh | Consent::RefreshDue) {
@@ -482,13 +460,9 @@ fn heed(Answered { cached, asked, answer }: Answered) -> Result<(), Error> {
     settle(&cached, asked, answer)
 }
 
-fn ask_to_unwrap(
-    wrapped: WrappedKey,
-    context: EncryptionContext,
-    commitment: Commitment,
-    fresh_for: Duration,
-) -> Result<OpeningGrant, Error> {
-    match ask(unwrap_request(wrapped, context, commitment, fresh_for))? {
+/// The reply to a request for the plaintext of a data key.
+pub fn opening_grant(reply: Result<Reply, Error>) -> Result<OpeningGrant, Error> {
+    match reply? {
         Reply::Opening(grant) => Ok(grant),
         Reply::Sealing(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
@@ -125,9 +126,17 @@ fn with_counters<T>(use_counters: impl FnOnce(&Counters) -> T) -> io::Result<T> 
     })
 }
 
-fn map() -> Result<&'static Counters, Errno> {
+/// Opens a file for the server's user only, or makes it.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn open_own(path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::open(PATH, flags, Mode::RUSR | Mode::WUSR)?;
+    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
+}
+
+fn map() -> Result<&'static Counters, Errno> {
+    let file = open_own(PATH)?;
     // Only ever longer: whoever has mapped it keeps what he sees.
     if rustix::fs::fstat(&file)?.st_size < BYTES as i64 {
         rustix::fs::ftruncate(&file, BYTES as u64)?;

@@ -90,7 +90,7 @@ impl Warm {
                 None => at += 1,
                 Some(reply) => {
                     let (cold, unwrapping) = self.pending.swap_remove(at);
-                    match cold.with_head(|head| unwrapping.finish(head, reply)) {
+                    match cold.with_head(|head| unwrapping.finish(head, reply).map(drop)) {
                         // Not of this data key: the statement may make no more calls.
                         Err(error @ Error::TooManyKmsCalls(_)) => return Err(error),
                         kept => self.count(kept),

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{FlockOperation, flock};
 
 use super::{LAUNCH_LOCK, client};
 use crate::broker::client::Lost;
-use crate::waiting;
+use crate::{shared, waiting};
 
 /// It takes about 2 ms, and longer on a server that is busy.
 const START_TIME: Duration = Duration::from_secs(2);
@@ -50,8 +50,7 @@ pub(super) fn begin() -> Result<(), Lost> {
 
 /// The lock of the session that starts it. It goes when the descriptor is closed, whatever becomes of the session.
 fn try_lock() -> Result<Option<OwnedFd>, Lost> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = open(LAUNCH_LOCK.as_str(), flags, Mode::RUSR | Mode::WUSR)
+    let file = shared::open_own(&LAUNCH_LOCK)
         .map_err(|error| Lost::Own(format!("its lock file cannot be opened: {error}")))?;
     Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file))
 }

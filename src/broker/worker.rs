@@ -9,7 +9,7 @@ use envelope_core::kms::Events;
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::prelude::*;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, Mode, OFlags, chmod, flock, open};
+use rustix::fs::{FlockOperation, Mode, chmod, flock};
 use rustix::process::{DumpableBehavior, Resource, geteuid, getrlimit, set_dumpable_behavior};
 use tokio::sync::watch;
 
@@ -54,8 +54,7 @@ pub extern "C-unwind" fn envelope_pg_broker_main(_argument: pg_sys::Datum) {
 
 /// The lock of the one broker; `None` if there is another one. One that is ending is waited for.
 fn take_lock() -> io::Result<Option<OwnedFd>> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let lock = open(LIFE_LOCK.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+    let lock = shared::open_own(&LIFE_LOCK)?;
     let deadline = Instant::now() + PREDECESSOR_TIME;
     while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         if client::connect().is_ok() || Instant::now() >= deadline || BackgroundWorker::sigterm_received() {

@@ -103,7 +103,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
         self.store.borrow().sizes()
     }
 
-    /// Answers a session, which is known by its process id. Dropping the future gives the request up; a call that others wait for goes on.
+    /// Answers a session, which is known by its process id. Dropping the future gives the request up; a call that others wait
+    /// for goes on.
     ///
     /// # Errors
     /// What the provider said.
