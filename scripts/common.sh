@@ -38,6 +38,18 @@ need_postgres() {
     pg_major=$("$pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
 }
 
+# Gives a directory to the user that servers run as, since PostgreSQL refuses to run as root, and sets as_server to what goes in
+# front of a command to run it as that user.
+give_to_server_user() {
+    local server_user
+    as_server=()
+    if [ "$(id -u)" = 0 ]; then
+        server_user=$(id -un postgres 2>/dev/null || echo nobody)
+        chown "$server_user" "$1"
+        as_server=(setpriv --reuid="$server_user" --regid="$(id -gn "$server_user")" --init-groups env HOME="$1")
+    fi
+}
+
 # Runs a command with root's rights.
 as_root() {
     if [ "$(id -u)" = 0 ]; then

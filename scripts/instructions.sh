@@ -17,12 +17,7 @@ bin_dir=$("$pg_config" --bindir)
 
 dir=$(mktemp -d /tmp/envelope_pg.XXXXXX)
 trap 'rm -rf "$dir"' EXIT
-as_server=()
-if [ "$(id -u)" = 0 ]; then
-    server_user=$(id -un postgres 2>/dev/null || echo nobody)
-    chown "$server_user" "$dir"
-    as_server=(setpriv --reuid="$server_user" --regid="$(id -gn "$server_user")" --init-groups env HOME="$dir")
-fi
+give_to_server_user "$dir"
 cd "$dir"
 unset PGDATA PGOPTIONS
 "${as_server[@]}" "$bin_dir/initdb" -D data -U postgres --encoding=UTF8 --locale=C --no-sync >log 2>&1

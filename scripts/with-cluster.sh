@@ -35,13 +35,7 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# PostgreSQL refuses to run as root.
-as_server=()
-if [ "$(id -u)" = 0 ]; then
-    server_user=$(id -un postgres 2>/dev/null || echo nobody)
-    chown "$server_user" "$dir"
-    as_server=(setpriv --reuid="$server_user" --regid="$(id -gn "$server_user")" --init-groups env HOME="$dir")
-fi
+give_to_server_user "$dir"
 
 fail() {
     echo "error: $1; the end of the server's log:" >&2

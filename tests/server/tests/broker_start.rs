@@ -12,34 +12,8 @@ use server_tests::{Cluster, Fault, Fixture, Session, expect_end, wait_until};
 
 const LINE: &str = "envelope_pg broker is not available";
 
-#[test]
-fn thirty_sessions_at_once_start_one() {
-    let fixture = Fixture::with_broker();
-    for _ in 0..3 {
-        let before = fixture.cluster.log_lines("starting background worker").len();
-        fixture.proxy.reset_counts();
-        let clients: Vec<_> = (0..30).map(|_| fixture.connect()).collect();
-        let start = std::sync::Barrier::new(clients.len());
-        thread::scope(|scope| {
-            for mut client in clients {
-                let (start, key_id) = (&start, &fixture.key_id);
-                scope.spawn(move || {
-                    start.wait();
-                    client.encrypt("a text", key_id);
-                });
-            }
-        });
-        assert_eq!(fixture.cluster.brokers().len(), 1);
-        assert_eq!(fixture.kms_calls(), (1, 0));
-        assert_eq!(fixture.cluster.log_lines("starting background worker").len(), before, "only at DEBUG1");
-        fixture.cluster.stop_broker();
-    }
-    assert!(fixture.cluster.log_lines(LINE).is_empty(), "{:?}", fixture.cluster.log_lines(LINE));
-}
-
-#[test]
-fn one_start_is_one_registration() {
-    let fixture = Fixture::with_broker_and(Cluster::builder().setting("log_min_messages", "debug1"));
+/// All of them at once.
+fn encrypt_in_thirty_sessions(fixture: &Fixture) {
     let clients: Vec<_> = (0..30).map(|_| fixture.connect()).collect();
     let start = std::sync::Barrier::new(clients.len());
     thread::scope(|scope| {
@@ -51,6 +25,27 @@ fn one_start_is_one_registration() {
             });
         }
     });
+}
+
+#[test]
+fn thirty_sessions_at_once_start_one() {
+    let fixture = Fixture::with_broker();
+    for _ in 0..3 {
+        let before = fixture.cluster.log_lines("starting background worker").len();
+        fixture.proxy.reset_counts();
+        encrypt_in_thirty_sessions(&fixture);
+        assert_eq!(fixture.cluster.brokers().len(), 1);
+        assert_eq!(fixture.kms_calls(), (1, 0));
+        assert_eq!(fixture.cluster.log_lines("starting background worker").len(), before, "only at DEBUG1");
+        fixture.cluster.stop_broker();
+    }
+    assert!(fixture.cluster.log_lines(LINE).is_empty(), "{:?}", fixture.cluster.log_lines(LINE));
+}
+
+#[test]
+fn one_start_is_one_registration() {
+    let fixture = Fixture::with_broker_and(Cluster::builder().setting("log_min_messages", "debug1"));
+    encrypt_in_thirty_sessions(&fixture);
     let registered = fixture.cluster.log_lines("registering background worker \"envelope_pg broker\"");
     assert_eq!(registered.len(), 1, "{registered:?}");
 }
