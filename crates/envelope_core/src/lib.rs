@@ -5,6 +5,8 @@
 //! - [`keys`]: the key hierarchy, from the key that a statement names to the key that seals a value
 //! - [`key_reference`]: how a value names the KMS key that wraps its data key
 //! - [`xaes`]: the cipher XAES-256-GCM
+//! - `gcm`: AES-256-GCM of short messages
+//! - `stack`: the stack of a computation with secrets, wiped
 //! - [`suite`]: suite 01: the cipher under a derived key, with key commitment
 //! - [`value`]: whole values: format and suite together
 //! - [`random`]: nonces from the kernel
@@ -24,10 +26,12 @@ pub mod column_rule;
 pub mod context;
 pub mod error;
 pub mod format;
+mod gcm;
 pub mod key_reference;
 pub mod keys;
 pub mod kms;
 pub mod random;
+mod stack;
 pub mod suite;
 pub mod value;
 pub mod xaes;

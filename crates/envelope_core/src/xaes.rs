@@ -6,27 +6,32 @@
 //! Kx = AES-256(K, M1 xor K1) || AES-256(K, M2 xor K1)        one CMAC each: the KDF of NIST SP 800-108r1, section 4.1
 //! C || T = AES-256-GCM(Kx, N[12:], P, A)                     NIST SP 800-38D
 //! ```
-//! AES-GCM is aws-lc's, which is the fastest here at every size and wipes its key schedules when it frees them. The tests
-//! hold it against RustCrypto's implementation.
+//! AES-GCM is our own short form of it for short messages, and aws-lc's for all others: each where it is the faster one
+//! (`make bench-core`). aws-lc wipes its key schedules when it frees them; everything else is on the stack, which is wiped.
+//! The tests hold both against RustCrypto's implementation.
 
-use aes::Aes256;
+use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use zeroize::{Zeroize, Zeroizing, optimization_barrier};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::ValueError;
 use crate::format::{NONCE_BYTES, TAG_BYTES};
+use crate::gcm;
+use crate::stack::with_wiped_stack;
 
 /// Bytes of the key.
 pub const KEY_BYTES: usize = 32;
 
 const BLOCK_BYTES: usize = 16;
+/// More than sealing and opening use: a test looks for what they leave.
+const STACK_BYTES: usize = 2048;
 /// Bytes of the nonce that go into the derived key; the rest is the nonce of AES-GCM.
-const DERIVATION_NONCE_BYTES: usize = 12;
+const DERIVATION_NONCE_BYTES: usize = NONCE_BYTES - gcm::NONCE_BYTES;
 
 /// XAES-256-GCM under one key. The key schedule is wiped when dropped; has no Debug.
 pub struct Xaes256Gcm {
-    cipher: Aes256,
+    cipher: Aes256Enc,
     /// M1 xor K1 and M2 xor K1, where the nonce is still 0.
     inputs: Zeroizing<[u128; 2]>,
 }
@@ -35,7 +40,7 @@ impl Xaes256Gcm {
     /// Expands a key.
     #[must_use]
     pub fn new(key: &[u8; KEY_BYTES]) -> Self {
-        let cipher = Aes256::new(key.into());
+        let cipher = Aes256Enc::new(key.into());
         let mut block = aes::Block::default();
         cipher.encrypt_block(&mut block);
         let l = Zeroizing::new(u128::from_be_bytes(block.into()));
@@ -62,9 +67,16 @@ impl Xaes256Gcm {
         ciphertext: &mut [u8],
         tag: &mut [u8],
     ) {
-        let (key, nonce) = self.derive_gcm(nonce);
-        key.seal_out_of_place_scatter(nonce, Aad::from(associated_data), plaintext, ciphertext, &[], tag)
-            .expect("the output is as long as the input, which is shorter than AES-GCM's limit of 64 GiB");
+        with_wiped_stack::<STACK_BYTES, _>(|| {
+            let (key, nonce) = self.derive(nonce);
+            if gcm::is_short(associated_data.len(), plaintext.len()) {
+                return gcm::seal(&key, nonce, associated_data, plaintext, ciphertext, tag);
+            }
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            aws_lc_key(&key)
+                .seal_out_of_place_scatter(nonce, Aad::from(associated_data), plaintext, ciphertext, &[], tag)
+                .expect("the output is as long as the input, which is shorter than AES-GCM's limit of 64 GiB");
+        });
     }
 
     /// Decrypts and verifies `ciphertext` into `plaintext`, which is as long.
@@ -79,25 +91,38 @@ impl Xaes256Gcm {
         tag: &[u8; TAG_BYTES],
         plaintext: &mut [u8],
     ) -> Result<(), ValueError> {
-        let (key, nonce) = self.derive_gcm(nonce);
-        key.open_separate_gather(nonce, Aad::from(associated_data), ciphertext, tag, plaintext).map_err(|_| {
-            plaintext.fill(0);
-            ValueError::AuthenticationFailed
-        })
+        let is_authentic = with_wiped_stack::<STACK_BYTES, _>(|| {
+            let (key, nonce) = self.derive(nonce);
+            if gcm::is_short(associated_data.len(), ciphertext.len()) {
+                return gcm::open(&key, nonce, associated_data, ciphertext, tag, plaintext);
+            }
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            aws_lc_key(&key).open_separate_gather(nonce, Aad::from(associated_data), ciphertext, tag, plaintext).is_ok()
+        });
+        if is_authentic {
+            return Ok(());
+        }
+        plaintext.fill(0);
+        Err(ValueError::AuthenticationFailed)
     }
 
-    fn derive_gcm(&self, nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
-        let (derivation_nonce, gcm_nonce) = nonce.split_at(DERIVATION_NONCE_BYTES);
+    /// The key and the nonce of AES-GCM.
+    #[inline(always)]
+    fn derive<'a>(&self, nonce: &'a [u8; NONCE_BYTES]) -> ([u8; KEY_BYTES], &'a [u8; gcm::NONCE_BYTES]) {
+        let (derivation_nonce, gcm_nonce) =
+            nonce.split_first_chunk::<DERIVATION_NONCE_BYTES>().expect("it is longer than a half");
         let mut nonce_block = [0; BLOCK_BYTES];
         nonce_block[BLOCK_BYTES - DERIVATION_NONCE_BYTES..].copy_from_slice(derivation_nonce);
         let nonce_block = u128::from_be_bytes(nonce_block);
         let mut key = self.inputs.map(|input| (input ^ nonce_block).to_be_bytes());
-        self.cipher.encrypt_blocks(aes::Block::cast_slice_from_core_mut(&mut key));
-        let gcm_key = UnboundKey::new(&AES_256_GCM, key.as_flattened());
-        // In one store: Zeroize writes byte by byte, which costs as much as the AES before it.
-        key = [[0; BLOCK_BYTES]; 2];
-        optimization_barrier(&key);
-        let nonce = Nonce::try_assume_unique_for_key(gcm_nonce).expect("half of 24 bytes is a GCM nonce");
-        (LessSafeKey::new(gcm_key.expect("an AES-256 key is 32 bytes")), nonce)
+        for block in aes::Block::cast_slice_from_core_mut(&mut key) {
+            self.cipher.encrypt_block(block);
+        }
+        let key = key.as_flattened().try_into().expect("two blocks are a key");
+        (key, gcm_nonce.try_into().expect("the other half"))
     }
+}
+
+fn aws_lc_key(key: &[u8; KEY_BYTES]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("an AES-256 key is 32 bytes"))
 }

@@ -14,11 +14,14 @@ use super::keyring::{Key, Keyring, KeyringLock};
 use super::{GeneratedKey, KeyProvider, KmsError, KmsErrorKind, Operation, UnwrappedKey};
 use crate::context::EncryptionContext;
 use crate::keys::{Dek, KEY_BYTES, KeyId, LocalKeyName, Provider, WrappedKey};
+use crate::stack::with_wiped_stack;
 
 const WRAPPED_FORM: u8 = 1;
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 const LABEL: &[u8] = b"envelope_pg/v1/local/";
+/// More than AES-GCM uses of it.
+const STACK_BYTES: usize = 16 << 10;
 /// How often a session that waits for another one's change of the key file looks again.
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
@@ -97,14 +100,12 @@ impl LocalKms {
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|error| KmsErrorKind::Unreachable(error.to_string()))?;
         let mut ciphertext = *dek.as_bytes();
-        let tag = kek
-            .cipher()
-            .encrypt_inout_detached(
-                &Nonce::from(nonce),
-                &associated_data(name, key.current, context),
-                ciphertext.as_mut_slice().into(),
-            )
-            .expect("32 bytes are within the limits of AES-GCM");
+        let associated_data = associated_data(name, key.current, context);
+        let tag = with_wiped_stack::<STACK_BYTES, _>(|| {
+            let buffer = ciphertext.as_mut_slice().into();
+            kek.cipher().encrypt_inout_detached(&Nonce::from(nonce), &associated_data, buffer)
+        })
+        .expect("32 bytes are within the limits of AES-GCM");
         let wrapped_dek = [&[WRAPPED_FORM][..], &key.current.to_be_bytes(), &nonce, &ciphertext, &tag].concat();
         Ok(WrappedKey { provider: Provider::Local, key_id: format!("local:{name}"), wrapped_dek })
     }
@@ -115,14 +116,12 @@ impl LocalKms {
         let parts = WrappedParts::parse(&wrapped.wrapped_dek).ok_or(KmsErrorKind::WrappedKeyRejected)?;
         let kek = key.versions.get(&parts.version).ok_or(KmsErrorKind::WrappedKeyRejected)?;
         let mut dek = Zeroizing::new(*parts.ciphertext);
-        kek.cipher()
-            .decrypt_inout_detached(
-                &Nonce::from(*parts.nonce),
-                &associated_data(name, parts.version, context),
-                dek.as_mut_slice().into(),
-                &Tag::from(*parts.tag),
-            )
-            .map_err(|_| KmsErrorKind::WrappedKeyRejected)?;
+        let associated_data = associated_data(name, parts.version, context);
+        with_wiped_stack::<STACK_BYTES, _>(|| {
+            let (nonce, tag) = (Nonce::from(*parts.nonce), Tag::from(*parts.tag));
+            kek.cipher().decrypt_inout_detached(&nonce, &associated_data, dek.as_mut_slice().into(), &tag)
+        })
+        .map_err(|_| KmsErrorKind::WrappedKeyRejected)?;
         Ok(Dek::take_from(&mut dek[..]).expect("as long as a data key"))
     }
 }
