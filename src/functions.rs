@@ -13,7 +13,7 @@ use pgrx::pg_sys::Datum;
 use crate::call::{Call, Varlena, jsonb_from_text, jsonb_text, sql_functions};
 use crate::encoding::{from_utf8, to_utf8};
 use crate::error::Error;
-use crate::session;
+use crate::session::{self, Sealing};
 
 sql_functions! {
     env_encrypt_text, pg_finfo_env_encrypt_text => encrypt_text;
@@ -132,9 +132,8 @@ pub fn seal(
     context: &EncryptionContext,
     aad: Option<&[u8]>,
 ) -> Result<Datum, Error> {
-    let cached = session::sealing_key(key_id, context, plaintext.len())?;
+    let Sealing { cached, nonce } = session::sealing(key_id, context, plaintext.len())?;
     let data_key = cached.data_key();
-    let nonce = session::nonce()?;
     let value_bytes = data_key.value_bytes(plaintext.len());
     let mut value = Varlena::with_room(value_bytes)?;
     data_key.seal(value_type, &nonce, aad, plaintext, value.as_mut_slice());

@@ -22,6 +22,7 @@
 //! - `broker`: the background worker that all sessions share, and how they ask it
 //! - `bridge`: this backend's own thread that talks to KMS
 //! - `shared`: counters that all processes of the server see
+//! - `clock`: the time, cheaply
 //! - `waiting`: the interruptible wait
 //! - `threads`: threads beside the main thread
 //! - `settings`: the settings `envelope_pg.*`
@@ -37,6 +38,7 @@ mod admin;
 mod bridge;
 mod broker;
 mod call;
+mod clock;
 mod encoding;
 mod error;
 mod functions;

@@ -13,7 +13,7 @@ use crate::encoding::from_utf8;
 use crate::error::Error;
 use crate::functions::{aad_argument, utf8_argument};
 use crate::rewrap::{self, Change};
-use crate::session::{self, Unwrapping};
+use crate::session::{self, Sealing, Unwrapping};
 use crate::{prefetch, run_lock};
 
 sql_functions! {
@@ -73,8 +73,7 @@ fn reencrypt(call: &Call) -> Result<Option<Datum>, Error> {
     check_aad(&envelope.head, aad.as_deref())?;
     let opener = session::opening_key(&envelope.head)?;
     let plaintext_bytes = envelope.ciphertext.len();
-    let sealer = session::sealing_key(&to_key, opener.data_key().context(), plaintext_bytes)?;
-    let nonce = session::nonce()?;
+    let Sealing { cached: sealer, nonce } = session::sealing(&to_key, opener.data_key().context(), plaintext_bytes)?;
     let bytes = sealer.data_key().value_bytes(plaintext_bytes);
     let mut resealed = Varlena::with_room(bytes)?;
     sealer.data_key().reseal(opener.data_key(), &envelope, &nonce, aad.as_deref(), resealed.as_mut_slice())?;
@@ -95,7 +94,7 @@ fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
     prefetch::run(missing, |head| Unwrapping::start(head), |head, unwrapping| unwrapping.wait(head).map(drop))?;
     if let Some(to_key) = to_key {
         for head in &heads {
-            session::sealing_key(&to_key, &head.encryption_context()?, 0)?;
+            session::sealing(&to_key, &head.encryption_context()?, 0)?;
         }
     }
     Ok(None)

@@ -20,7 +20,7 @@ use pgrx::prelude::*;
 use crate::error::Error;
 use crate::refresh::{Answered, Refresh, Refreshes};
 use crate::shared::Seen;
-use crate::{bridge, broker, journal, kms, settings, shared, statement};
+use crate::{bridge, broker, clock, journal, kms, settings, shared, statement};
 
 /// When something was asked for, and what had been flushed or replaced by then.
 #[derive(Clone, Copy)]
@@ -76,6 +76,11 @@ impl Session {
         self.seen = seen;
     }
 
+    fn find_with<T>(&mut self, find: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        self.heed_shared();
+        find(self)
+    }
+
     fn asking(&mut self) -> Asked {
         self.heed_shared();
         Asked { at: Instant::now(), seen: self.seen }
@@ -102,8 +107,10 @@ fn with_session<T>(use_session: impl FnOnce(&mut Session) -> T) -> T {
     SESSION.with_borrow_mut(|session| {
         // SAFETY: reads a variable of the backend.
         let process = unsafe { pg_sys::MyProcPid };
-        session.take_if(|session| session.process != process);
-        use_session(session.get_or_insert_with(|| Session::start(process)))
+        match session {
+            Some(session) if session.process == process => use_session(session),
+            _ => use_session(session.insert(Session::start(process))),
+        }
     })
 }
 
@@ -115,33 +122,43 @@ pub fn check_allowed(key_id: &str) -> Result<(), Error> {
     with_session(|session| session.check_allowed(key_id))
 }
 
-/// A random nonce.
-///
-/// # Errors
-/// [`Error::NoRandomness`].
-pub fn nonce() -> Result<[u8; NONCE_BYTES], Error> {
-    with_session(|session| session.nonces.next_nonce()).map_err(|_| Error::NoRandomness)
+/// What seals a value.
+pub struct Sealing {
+    /// The data key.
+    pub cached: Rc<CachedKey>,
+    /// A random nonce, for this value only.
+    pub nonce: [u8; NONCE_BYTES],
 }
 
 /// The data key to seal `plaintext_bytes` bytes with, under the key that the statement names. The use is counted.
 ///
 /// # Errors
-/// Whatever keeps it from being had.
-pub fn sealing_key(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Rc<CachedKey>, Error> {
-    settle_refreshes();
-    // The clock is read once: that costs as much as a tenth of a short value.
-    let (now, limits) = (Instant::now(), settings::limits());
-    let found = with_session(|session| {
-        session.heed_shared();
+/// Whatever keeps it from being had; [`Error::NoRandomness`].
+pub fn sealing(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Sealing, Error> {
+    let (now, limits) = (clock::now(), settings::limits());
+    let (found, nonce) = look_up(|session| {
         session.check_allowed(key_id)?;
         let found = session.sealing.find(key_id, context, plaintext_bytes, now, &limits);
         if let Some(cached) = &found {
             session.check_allowed(cached.data_key().key_id())?;
         }
-        Ok::<_, Error>(found)
+        Ok((found, session.nonces.next_nonce().map_err(|_| Error::NoRandomness)?))
     })?;
+    let cached = sealing_key(found, key_id, context, plaintext_bytes, now, &limits)?;
+    Ok(Sealing { cached, nonce })
+}
+
+/// The data key that was found, if its provider consents; else another one.
+fn sealing_key(
+    found: Option<Rc<CachedKey>>,
+    key_id: &str,
+    context: &EncryptionContext,
+    plaintext_bytes: usize,
+    now: Instant,
+    limits: &Limits,
+) -> Result<Rc<CachedKey>, Error> {
     if let Some(cached) = found {
-        match obtain_consent(&cached, now, &limits) {
+        match obtain_consent(&cached, now, limits) {
             Ok(()) => return Ok(cached),
             // Not this data key any more. A new one may be had: where only kms:GenerateDataKey is allowed, or when the
             // alias points to another key by now.
@@ -153,7 +170,7 @@ pub fn sealing_key(key_id: &str, context: &EncryptionContext, plaintext_bytes: u
         // The one that was due to be replaced serves on, as an opening key would.
         Err(Error::Kms(error)) if error.kind.is_outage() => {
             let spent = with_session(|session| session.sealing.find_spent(key_id, context));
-            let spent = spent.filter(|spent| spent.may_go_stale(Instant::now(), &limits)).ok_or(error)?;
+            let spent = spent.filter(|spent| spent.may_go_stale(Instant::now(), limits)).ok_or(error)?;
             check_allowed(spent.data_key().key_id())?;
             journal::served_stale(spent.data_key().key_id());
             Ok(spent)
@@ -228,18 +245,24 @@ fn terms(limits: &Limits, fresh_for: Duration) -> Terms {
 /// # Errors
 /// Whatever keeps it from being had.
 pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
-    settle_refreshes();
-    let found = with_session(|session| {
-        session.heed_shared();
+    let found = look_up(|session| {
         let found = session.opening.find(head.dek_identity());
         if let Some(cached) = &found {
             session.check_allowed(cached.data_key().key_id())?;
         }
-        Ok::<_, Error>(found)
+        Ok(found)
     })?;
-    if let Some(cached) = found {
-        return obtain_consent(&cached, Instant::now(), &settings::limits()).map(|()| cached).map_err(one_message);
+    match found {
+        Some(cached) => {
+            obtain_consent(&cached, clock::now(), &settings::limits()).map_err(one_message)?;
+            Ok(cached)
+        }
+        None => unwrap_for(head),
     }
+}
+
+/// Has the data key of a value unwrapped: by the first of its wrapped keys that can be.
+fn unwrap_for(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
     let context = head.encryption_context()?;
     let mut first_error = None;
     for wrapped in head.wrapped_keys()? {
@@ -428,12 +451,22 @@ fn forget(is_refused: impl Fn(&DataKey) -> bool) -> usize {
     })
 }
 
+/// Looks something up in the session, with all that it has been told up to now heeded.
+fn look_up<T>(find: impl FnOnce(&mut Session) -> Result<T, Error>) -> Result<T, Error> {
+    // Mostly there are no refreshes, and then the session is borrowed once for a value.
+    let found = with_session(|session| match session.refreshes.is_empty() {
+        true => Ok(session.find_with(find)),
+        false => Err(find),
+    });
+    found.unwrap_or_else(|find| {
+        settle_refreshes();
+        with_session(|session| session.find_with(find))
+    })
+}
+
 /// Acts on the background refreshes that have been answered. Whoever needs a data key that was refused asks again, and is
 /// told.
 fn settle_refreshes() {
-    if with_session(|session| session.refreshes.is_empty()) {
-        return;
-    }
     let mut refreshes = with_session(|session| session.refreshes.take_all());
     let answered: Vec<_> = std::iter::from_fn(|| refreshes.take_answered()).collect();
     with_session(|session| session.refreshes.put_back(refreshes));
