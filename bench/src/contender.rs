@@ -68,6 +68,19 @@ pub fn all(key_id: &str) -> Vec<Contender> {
     ]
 }
 
+/// pgsodium with a raw key: XSalsa20-Poly1305, as libsodium's secretbox.
+pub fn pgsodium() -> Contender {
+    let open = format!("pgsodium.crypto_secretbox_open(substr(value, 25), substr(value, 1, 24), {KEY})");
+    Contender {
+        name: "pgsodium secretbox, raw key",
+        slug: "pgsodium",
+        encrypt: format!("nonce || pgsodium.crypto_secretbox(convert_to(plain, 'UTF8'), nonce, {KEY})"),
+        decrypt: format!("convert_from({open}, 'UTF8')"),
+        steps: vec!["pgsodium.crypto_secretbox_noncegen() AS nonce".into()],
+        slowness: 1,
+    }
+}
+
 impl Contender {
     /// How many of so many rows of so many bytes are measured. What is slow for the key alone is not slow for large values.
     pub fn rows(&self, rows: usize, bytes: usize) -> usize {

@@ -5,9 +5,11 @@
 //! - `session`: a backend and the CPU time it has used
 //! - `measure`: interleaved repetitions and their medians
 //! - `contender`: the ways to encrypt a column, as SQL
+//! - `core`: what the core's own benchmarks have measured
 //! - `single`: one session: encrypt, insert, decrypt, read headers
 //! - `parallel`: parallel query
 //! - `throughput`: pgbench with 8 clients
+//! - `connections`: time to the first value of a session, and its memory
 //! - `storage`: bytes of values, TOAST strategies, dumps and WAL
 //! - `large`: values up to the limit, and the memory they take
 //! - `table`, `chart`: Markdown and SVG
@@ -15,7 +17,9 @@
 #![forbid(unsafe_code)]
 
 mod chart;
+mod connections;
 mod contender;
+mod core;
 mod large;
 mod machine;
 mod measure;
@@ -29,7 +33,7 @@ mod throughput;
 
 use std::path::Path;
 
-use server_tests::{Cluster, Fixture};
+use server_tests::{Cluster, Fixture, Session as _};
 
 use crate::plan::Plan;
 
@@ -43,13 +47,21 @@ fn main() {
         .setting("autovacuum", "off");
     let fixture = Fixture::kms_with(cluster);
     fixture.cluster.sql("CREATE EXTENSION pgcrypto");
+    // Optional: few distributions have it.
+    let has_pgsodium =
+        fixture.connect().one("SELECT count(*) > 0 FROM pg_available_extensions WHERE name = 'pgsodium'", &[]);
+    if has_pgsodium {
+        fixture.cluster.sql("CREATE EXTENSION pgsodium");
+    }
 
     let mut page = machine::describe(&fixture, &plan);
-    let single = single::measure(&fixture, &plan);
+    let single = single::measure(&fixture, &plan, has_pgsodium);
     page += &single.markdown;
+    page += &core::table(&plan);
     page += &instructions(&plan);
     page += &parallel::measure(&fixture, &plan);
     page += &throughput::measure(&fixture, &plan);
+    page += &connections::measure(&plan);
     page += &storage::measure(&fixture, &plan);
     page += &large::measure(&fixture, &plan);
 
@@ -60,7 +72,7 @@ fn main() {
 
 /// What scripts/instructions.sh has counted before, if it did.
 fn instructions(plan: &Plan) -> String {
-    let counted = std::fs::read_to_string(&plan.instructions).unwrap_or_default();
+    let counted = std::fs::read_to_string(plan.input.join("instructions.txt")).unwrap_or_default();
     if counted.is_empty() {
         return String::new();
     }

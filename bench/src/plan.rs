@@ -14,15 +14,17 @@ pub struct Plan {
     pub pgbench_repetitions: usize,
     pub storage_rows: usize,
     pub large_mib: Vec<usize>,
+    /// Sessions that connect for a first value.
+    pub connections: Vec<usize>,
     pub output: PathBuf,
-    pub instructions: PathBuf,
+    /// Where scripts/bench.sh leaves what other programs have measured.
+    pub input: PathBuf,
 }
 
 impl Plan {
     pub fn from_environment() -> Self {
         let target = PathBuf::from(env::var_os("BENCH_DIR").expect("scripts/bench.sh sets BENCH_DIR"));
         let is_quick = env::var_os("BENCH_QUICK").is_some_and(|value| value != "0" && !value.is_empty());
-        let instructions = target.join("instructions.txt");
         if is_quick {
             return Self {
                 is_quick,
@@ -33,8 +35,9 @@ impl Plan {
                 pgbench_repetitions: 1,
                 storage_rows: 500,
                 large_mib: vec![16],
-                output: target,
-                instructions,
+                connections: vec![1, 4],
+                output: target.clone(),
+                input: target,
             };
         }
         Self {
@@ -46,8 +49,9 @@ impl Plan {
             pgbench_repetitions: 3,
             storage_rows: 10_000,
             large_mib: vec![100, 500, 1_023],
+            connections: vec![1, 10, 200],
             output: PathBuf::from("docs"),
-            instructions,
+            input: target,
         }
     }
 }

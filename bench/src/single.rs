@@ -28,7 +28,7 @@ pub struct Single {
     pub ratios: Vec<Ratios>,
 }
 
-pub fn measure(fixture: &Fixture, plan: &Plan) -> Single {
+pub fn measure(fixture: &Fixture, plan: &Plan, has_pgsodium: bool) -> Single {
     let mut markdown = String::from(
         "## One session\n\nCPU time of the backend per row, and its ratio to the passthrough: `convert_to`, which copies a text \
          into a `bytea`, and `convert_from`, which copies it back.\n\n![ratios to the passthrough](benchmarks.svg)\n\n",
@@ -37,7 +37,10 @@ pub fn measure(fixture: &Fixture, plan: &Plan) -> Single {
     for &(bytes, rows) in &plan.sizes {
         println!("one session, {}", size_name(bytes));
         let session = RefCell::new(Session::start(fixture));
-        let contenders = contender::all(&fixture.key_id);
+        let mut contenders = contender::all(&fixture.key_id);
+        if has_pgsodium {
+            contenders.push(contender::pgsodium());
+        }
         prepare(&mut session.borrow_mut(), &contenders, bytes, rows);
         let calls = fixture.proxy.total_calls();
         let costs = run(&session, &contenders, plan, bytes, rows);
