@@ -699,8 +699,9 @@ CREATE FUNCTION env_rotation_unlock(lock_key bigint) RETURNS void
 
 
 -- The runs, and how far each has come: changed in the transaction of each batch, so that a run resumes exactly. Not
--- dumped: block numbers mean nothing elsewhere. Members of envelope_rotate can write here, so nothing in these tables is
--- ever run as SQL or decides which key is used; that comes from the arguments of each CALL.
+-- dumped: block numbers mean nothing elsewhere. A procedure that commits runs with the rights of its caller, so whoever may
+-- update a column can also write how far its runs have come (see the policies below), and make one skip rows; but nothing in
+-- these tables is ever run as SQL, or decides which table or key is used: that comes from the arguments of each CALL.
 
 CREATE TABLE env_rotation_run (
     run_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -755,6 +756,22 @@ CREATE TABLE env_rotation_failure (
 );
 
 CREATE INDEX env_rotation_failure_run ON env_rotation_failure (run_id);
+
+-- All runs can be seen. What is written is about a column that the writer may update, or one that is gone.
+ALTER TABLE env_rotation_run ENABLE ROW LEVEL SECURITY;
+ALTER TABLE env_rotation_dek ENABLE ROW LEVEL SECURITY;
+ALTER TABLE env_rotation_failure ENABLE ROW LEVEL SECURITY;
+CREATE POLICY seen ON env_rotation_run FOR SELECT USING (true);
+CREATE POLICY seen ON env_rotation_dek FOR SELECT USING (true);
+CREATE POLICY seen ON env_rotation_failure FOR SELECT USING (true);
+CREATE POLICY written ON env_rotation_run
+    USING (COALESCE(pg_catalog.has_column_privilege(relation, column_number, 'UPDATE'), true));
+CREATE POLICY written ON env_rotation_dek
+    USING (EXISTS (SELECT FROM env_rotation_run AS r WHERE r.run_id = env_rotation_dek.run_id
+                   AND COALESCE(pg_catalog.has_column_privilege(r.relation, r.column_number, 'UPDATE'), true)));
+CREATE POLICY written ON env_rotation_failure
+    USING (EXISTS (SELECT FROM env_rotation_run AS r WHERE r.run_id = env_rotation_failure.run_id
+                   AND COALESCE(pg_catalog.has_column_privilege(r.relation, r.column_number, 'UPDATE'), true)));
 
 CREATE FUNCTION env_rotation_lock_key(relation oid, column_number smallint) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
@@ -883,7 +900,7 @@ BEGIN
         RAISE 'column "%" of relation % cannot be cleared', p ->> 'source', root::regclass
             USING ERRCODE = 'not_null_violation', HINT = 'ALTER TABLE ... ALTER COLUMN ... DROP NOT NULL first.';
     END IF;
-    FOR member IN SELECT leaf FROM @extschema@.env_rotation_leaves(root) WHERE kind = 'r' LOOP
+    FOR member IN SELECT root AS leaf UNION SELECT leaf FROM @extschema@.env_rotation_leaves(root) WHERE kind = 'r' LOOP
         IF row_security_active(member.leaf) THEN
             RAISE 'row-level security hides rows of % from role %', member.leaf::regclass, current_user
                 USING ERRCODE = 'insufficient_privilege', HINT = 'Use a role with BYPASSRLS, or the owner of the table.';
@@ -1048,9 +1065,10 @@ DECLARE
     r @extschema@.env_rotation_run;
     next_leaf oid;
 BEGIN
-    SELECT * INTO r FROM @extschema@.env_rotation_run AS s WHERE s.run_id = run FOR UPDATE;
+    SELECT * INTO r FROM @extschema@.env_rotation_run AS s
+    WHERE s.run_id = run AND s.relation = (p ->> 'relation')::oid AND s.column_name = p ->> 'column' FOR UPDATE;
     IF NOT FOUND OR r.status <> 'open' THEN
-        RAISE 'run % was abandoned', run USING ERRCODE = 'object_not_in_prerequisite_state';
+        RAISE 'run % is not an open one of this column', run USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_class WHERE oid = r.relation) THEN
         RAISE 'relation % is gone', r.relation_name USING ERRCODE = 'undefined_table';
@@ -1063,6 +1081,10 @@ BEGIN
     finished := false;
     begins_pass := false;
     nap := 0;
+    -- Dropped or detached meanwhile, or never one of the tree: what there is of the pass is in the tables behind it.
+    IF NOT EXISTS (SELECT FROM @extschema@.env_rotation_leaves(r.relation) AS l WHERE l.kind = 'r' AND l.leaf = r.leaf) THEN
+        r.next_block := r.leaf_blocks;
+    END IF;
     WHILE r.leaf = 0 OR r.next_block >= r.leaf_blocks OR r.pass = 0 LOOP
         SELECT min(l.leaf) INTO next_leaf FROM @extschema@.env_rotation_leaves(r.relation) AS l
         WHERE l.kind = 'r' AND l.leaf > r.leaf AND r.pass > 0;
@@ -1563,11 +1585,15 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(r.lock_key) THEN
         RAISE 'run % is running', run_id USING ERRCODE = 'object_in_use', HINT = 'Cancel its CALL first.';
     END IF;
+    IF r.status <> 'open' THEN
+        RAISE 'run % is over', run_id USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
     UPDATE @extschema@.env_rotation_run AS s
     SET status = 'abandoned', updated = clock_timestamp(), finished = clock_timestamp()
-    WHERE s.run_id = $1 AND s.status = 'open';
+    WHERE s.run_id = $1;
     IF NOT FOUND THEN
-        RAISE 'run % is over', run_id USING ERRCODE = 'object_not_in_prerequisite_state';
+        RAISE 'role % needs UPDATE on column "%" of %', current_user, r.column_name, r.relation_name
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Who may not rotate the column may not give up its runs.';
     END IF;
 END
 $$;
@@ -1728,7 +1754,12 @@ GRANT EXECUTE ON PROCEDURE
     env_decrypt_column(regclass, name, name, name, text, boolean, integer, text, numeric, integer, bigint)
     TO envelope_rotate;
 
-GRANT SELECT, INSERT, UPDATE ON env_rotation_run, env_rotation_dek TO envelope_rotate;
+GRANT SELECT,
+    INSERT (relation, column_number, relation_name, column_name, method, parameters, lock_key, rows_estimated),
+    UPDATE (status, pass, leaf, leaf_blocks, next_block, blocks_done, blocks_total, pass_changed, pass_left, not_envelopes,
+            failures, rows_done, kms_calls, seconds, updated, finished)
+    ON env_rotation_run TO envelope_rotate;
+GRANT SELECT, INSERT, UPDATE (is_new) ON env_rotation_dek TO envelope_rotate;
 GRANT SELECT, INSERT, DELETE ON env_rotation_failure TO envelope_rotate;
 GRANT SELECT ON env_rotation TO envelope_rotate, envelope_admin;
 GRANT SELECT ON env_rotation_failure TO envelope_admin;
