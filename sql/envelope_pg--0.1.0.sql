@@ -1054,6 +1054,24 @@ BEGIN
 END
 $$;
 
+-- Whether a table is in the tree of another one, and stays there for this transaction. One that is dropped or detached in
+-- the middle of a run is none of its business any more.
+CREATE FUNCTION env_rotation_hold(relation oid, leaf oid) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    WHILE EXISTS (SELECT FROM @extschema@.env_rotation_leaves($1) AS l WHERE l.kind = 'r' AND l.leaf = $2) LOOP
+        BEGIN
+            EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', $2::regclass);
+            RETURN EXISTS (SELECT FROM @extschema@.env_rotation_leaves($1) AS l WHERE l.kind = 'r' AND l.leaf = $2);
+        EXCEPTION
+            -- Gone or renamed while it waited for the lock.
+            WHEN undefined_table OR invalid_schema_name THEN NULL;
+        END;
+    END LOOP;
+    RETURN false;
+END
+$$;
+
 -- Where the next batch is: the rest of the table, the next table of the tree, the next pass, or nowhere.
 CREATE FUNCTION env_rotation_next(
     run bigint, p jsonb, blocks bigint, first_pass integer,
@@ -1081,11 +1099,7 @@ BEGIN
     finished := false;
     begins_pass := false;
     nap := 0;
-    -- Dropped or detached meanwhile, or never one of the tree: what there is of the pass is in the tables behind it.
-    IF NOT EXISTS (SELECT FROM @extschema@.env_rotation_leaves(r.relation) AS l WHERE l.kind = 'r' AND l.leaf = r.leaf) THEN
-        r.next_block := r.leaf_blocks;
-    END IF;
-    WHILE r.leaf = 0 OR r.next_block >= r.leaf_blocks OR r.pass = 0 LOOP
+    WHILE r.leaf = 0 OR r.next_block >= r.leaf_blocks OR r.pass = 0 OR NOT @extschema@.env_rotation_hold(r.relation, r.leaf) LOOP
         SELECT min(l.leaf) INTO next_leaf FROM @extschema@.env_rotation_leaves(r.relation) AS l
         WHERE l.kind = 'r' AND l.leaf > r.leaf AND r.pass > 0;
         IF next_leaf IS NOT NULL THEN
@@ -1693,6 +1707,7 @@ REVOKE ALL ON FUNCTION
     env_rotation_begin(jsonb),
     env_rotation_type(oid, name),
     env_rotation_statements(oid, jsonb),
+    env_rotation_hold(oid, oid),
     env_rotation_next(bigint, jsonb, bigint, integer),
     env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]),
     env_rotation_warm(text, bytea[], text),
@@ -1736,6 +1751,7 @@ GRANT EXECUTE ON FUNCTION
     env_rotation_begin(jsonb),
     env_rotation_type(oid, name),
     env_rotation_statements(oid, jsonb),
+    env_rotation_hold(oid, oid),
     env_rotation_next(bigint, jsonb, bigint, integer),
     env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]),
     env_rotation_warm(text, bytea[], text),
@@ -1808,6 +1824,8 @@ COMMENT ON FUNCTION env_rotation_type(oid, name) IS
     'part of env_rotate: text, bytea or jsonb, the type of a column without its domains';
 COMMENT ON FUNCTION env_rotation_statements(oid, jsonb) IS
     'part of env_rotate: the statements of a batch';
+COMMENT ON FUNCTION env_rotation_hold(oid, oid) IS
+    'part of env_rotate: whether a table is one of the run, and stays one for a batch';
 COMMENT ON FUNCTION env_rotation_next(bigint, jsonb, bigint, integer) IS
     'part of env_rotate: where the next batch is';
 COMMENT ON FUNCTION env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]) IS

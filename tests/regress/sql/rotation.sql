@@ -149,6 +149,16 @@ INSERT INTO parted SELECT i, env_encrypt('text ' || i, 'local:rotate_old') FROM 
 CALL env_rotate('parted', 'value', 'local:rotate_new');
 SELECT tableoid::regclass, env_key_id(value), count(*) FROM parted GROUP BY 1, 2 ORDER BY 1;
 SELECT relation, rows_done, blocks_done = blocks_total AS all_blocks FROM env_rotation ORDER BY run_id DESC LIMIT 1;
+-- One that is dropped while the run is interrupted in it.
+INSERT INTO parted VALUES (50, '\x00'), (150, '\x00');
+UPDATE parted SET value = set_byte(value, 100, get_byte(value, 100) # 1) WHERE id = 20;
+\set VERBOSITY sqlstate
+CALL env_rotate('parted', 'value', 'local:rotate_old', batch_blocks => 1, max_failures => 0);
+\set VERBOSITY default
+SELECT leaf::regclass, next_block < leaf_blocks AS in_the_middle FROM env_rotation_run WHERE status = 'open';
+DROP TABLE parted_1;
+CALL env_rotate('parted', 'value', 'local:rotate_old', batch_blocks => 100);
+SELECT tableoid::regclass, env_key_id(value), count(*) FROM parted WHERE id <> 150 GROUP BY 1, 2 ORDER BY 1;
 CREATE TABLE mother (id int, value bytea);
 CREATE TABLE daughter () INHERITS (mother);
 INSERT INTO mother VALUES (1, env_encrypt('one', 'local:rotate_old'));

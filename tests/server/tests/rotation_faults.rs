@@ -204,6 +204,33 @@ fn a_table_that_goes_in_the_middle_is_an_error() {
 }
 
 #[test]
+fn a_partition_that_goes_in_the_middle_is_left_out() {
+    let fixture = fixture();
+    let key_id = &fixture.key_id;
+    let new = fixture.new_key();
+    let mut witness = fixture.connect();
+    witness.run(&format!(
+        "CREATE TABLE parts (id int, value bytea) PARTITION BY RANGE (id);
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (2000);
+         CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (2000) TO (4000);
+         INSERT INTO parts SELECT i, env_encrypt('text ' || i, '{key_id}') FROM generate_series(1, 3999) AS i"
+    ));
+    // Dropped while a batch works on it, and detached between the run and its next CALL.
+    for (change, left) in [("DROP TABLE parts_1", 2000), ("ALTER TABLE parts DETACH PARTITION parts_2", 0)] {
+        let to_key = if left > 0 { &new.arn } else { key_id };
+        let running = spawn(fixture.connect(), rotate("parts", to_key, ", max_rows_per_second => 1500"));
+        wait_until("it runs", || {
+            let running = "SELECT count(*) FROM env_rotation WHERE relation = 'parts' AND state = 'running' AND rows_done > 0";
+            witness.one::<i64>(running, &[]) > 0
+        });
+        witness.run(change);
+        running.join().expect("no panic").1.expect("the run goes on without it");
+        assert_eq!(run_of(&mut witness, "parts", "state"), "done");
+        assert_eq!((intact(&mut witness, "parts"), under(&mut witness, "parts", to_key)), (left, left));
+    }
+}
+
+#[test]
 fn kill_9_in_the_middle_leaves_a_run_that_resumes() {
     // A crash may take back what was committed a moment ago if nobody waited for the WAL.
     let fixture = Fixture::kms_with(Cluster::builder().setting("synchronous_commit", "on"));
