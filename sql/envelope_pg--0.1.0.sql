@@ -1358,7 +1358,9 @@ DECLARE
     noticed pg_catalog.timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     LOOP
-        -- Each COMMIT is followed by this: the statements below are right under READ COMMITTED only.
+        -- The statements below are right under READ COMMITTED only. That must be said before anything takes a snapshot, as the
+        -- evaluation of an expression can.
+        COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         began := pg_catalog.clock_timestamp();
         SELECT s.* INTO step FROM @extschema@.env_rotation_next(run, p, blocks, first_pass) AS s;
@@ -1438,6 +1440,7 @@ BEGIN
         kms_seen := outcome.kms_seen;
         noticed := outcome.noticed;
         blocks := outcome.blocks;
+        -- No lock and no snapshot is held meanwhile.
         COMMIT;
         FOR nap IN 1..outcome.naps LOOP
             PERFORM pg_catalog.pg_sleep(outcome.nap);
@@ -1489,7 +1492,6 @@ DECLARE
         'from_dek', pg_catalog.encode(from_dek, 'hex'), 'aad_expression', aad_expression));
 BEGIN
     run := @extschema@.env_rotation_begin(p);
-    COMMIT;
     CALL @extschema@.env_rotation_loop(run, p);
 END
 $$;
@@ -1518,7 +1520,6 @@ DECLARE
         'max_rows_per_second', max_rows_per_second, 'max_passes', max_passes, 'max_failures', max_failures));
 BEGIN
     run := @extschema@.env_rotation_begin(p);
-    COMMIT;
     CALL @extschema@.env_rotation_loop(run, p);
 END
 $$;
@@ -1545,7 +1546,6 @@ DECLARE
         'max_rows_per_second', max_rows_per_second, 'max_passes', max_passes, 'max_failures', max_failures));
 BEGIN
     run := @extschema@.env_rotation_begin(p);
-    COMMIT;
     CALL @extschema@.env_rotation_loop(run, p);
 END
 $$;
