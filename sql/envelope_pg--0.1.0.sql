@@ -1515,7 +1515,8 @@ DECLARE
     run bigint;
     p pg_catalog.jsonb := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
         'relation', relation::pg_catalog.oid, 'column', target_column, 'source', source_column, 'method', 'encrypt',
-        'to_key', key_id, 'context', encryption_context, 'aad_column', aad_column, 'aad_expression', aad_expression,
+        -- As text, in which no nulls are stripped: they are for env_encrypt to refuse.
+        'to_key', key_id, 'context', encryption_context::pg_catalog.text, 'aad_column', aad_column, 'aad_expression', aad_expression,
         'clear_source', clear_source, 'batch_blocks', batch_blocks, 'on_locked', on_locked,
         'max_rows_per_second', max_rows_per_second, 'max_passes', max_passes, 'max_failures', max_failures));
 BEGIN

@@ -90,6 +90,8 @@ CALL env_encrypt_column('adopted', 'short', 'more', 'local:adopt', '[]');
 \echo :SQLSTATE
 CALL env_encrypt_column('adopted', 'short', 'more', 'local:adopt', NULL);
 \echo :SQLSTATE
+CALL env_encrypt_column('adopted', 'short', 'more', 'local:adopt', '{"tenant": null}');
+\echo :SQLSTATE
 CALL env_encrypt_column('adopted', 'raw', 'raw', 'local:adopt');
 \echo :SQLSTATE
 CALL env_decrypt_column('adopted', 'short', 'plain');
