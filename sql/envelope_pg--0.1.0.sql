@@ -912,6 +912,19 @@ BEGIN
                 HINT = 'Batches go to each partition itself, so a grant on the partitioned table is not enough.';
         END IF;
     END LOOP;
+    SELECT l.leaf::regclass AS leaf, m.* INTO member
+    FROM @extschema@.env_rotation_leaves(root) AS l, @extschema@.env_rotation_moves(l.leaf, rotated) AS m
+    WHERE m.source = CASE method WHEN 'encrypt' THEN p ->> 'source' ELSE rotated::text END
+      AND NOT (method = 'encrypt' AND (p ->> 'clear_source')::boolean AND m.target = rotated)
+    LIMIT 1;
+    IF FOUND AND method IN ('encrypt', 'decrypt') THEN
+        RAISE 'trigger "%" of % moves the plaintext that is to stay', member.trigger, member.leaf
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+            DETAIL = format('It sets "%s" to null, and encrypts it into "%s".', member.source, member.target),
+            HINT = CASE WHEN method = 'encrypt' AND member.target = rotated
+                THEN 'Have the application read the encrypted column, and give clear_source => true.'
+                ELSE 'Drop or disable the trigger.' END;
+    END IF;
     IF method = 'encrypt' THEN
         -- Before there is a run: whether the key may be used, and the context is one.
         PERFORM @extschema@.env_encrypt(''::text, p ->> 'to_key', (p ->> 'context')::jsonb);
@@ -951,6 +964,20 @@ BEGIN
     RAISE NOTICE 'run % begins: % of column "%" of %', run.run_id, method, rotated, root::regclass;
     RETURN run.run_id;
 END
+$$;
+
+-- What env_encrypt_trigger moves from column to column when a column of a table is updated.
+CREATE FUNCTION env_rotation_moves(relation oid, updated name) RETURNS TABLE (trigger name, source text, target text)
+    LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT t.tgname, rule ->> 'source', rule ->> 'target'
+    FROM pg_trigger AS t
+    JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attname = updated
+    -- A zero byte is behind each argument: in hex with a space behind each byte.
+    CROSS JOIN unnest(string_to_array(regexp_replace(encode(t.tgargs, 'hex'), '..', '\& ', 'g'), '00 ')) AS argument
+    CROSS JOIN LATERAL CAST(convert_from(decode(argument, 'hex'), getdatabaseencoding()) AS jsonb) AS rule
+    WHERE t.tgrelid = relation AND t.tgfoid = '@extschema@.env_encrypt_trigger'::regproc AND t.tgenabled <> 'D'
+      AND t.tgtype & 16 <> 0 AND (cardinality(t.tgattr::smallint[]) = 0 OR a.attnum = ANY (t.tgattr))
+      AND argument <> '' AND rule ->> 'source' <> rule ->> 'target'
 $$;
 
 -- The type that a column's plaintext or values are of; NULL for others than text, bytea and jsonb.
@@ -1706,6 +1733,7 @@ REVOKE ALL ON FUNCTION
     env_rotation_triage(text),
     env_rotation_fail(bigint, oid, tid, bytea, bigint, text, text),
     env_rotation_begin(jsonb),
+    env_rotation_moves(oid, name),
     env_rotation_type(oid, name),
     env_rotation_statements(oid, jsonb),
     env_rotation_hold(oid, oid),
@@ -1750,6 +1778,7 @@ GRANT EXECUTE ON FUNCTION
     env_rotation_triage(text),
     env_rotation_fail(bigint, oid, tid, bytea, bigint, text, text),
     env_rotation_begin(jsonb),
+    env_rotation_moves(oid, name),
     env_rotation_type(oid, name),
     env_rotation_statements(oid, jsonb),
     env_rotation_hold(oid, oid),
@@ -1821,6 +1850,8 @@ COMMENT ON FUNCTION env_rotation_fail(bigint, oid, tid, bytea, bigint, text, tex
     'part of env_rotate: count and list rows that are left alone';
 COMMENT ON FUNCTION env_rotation_begin(jsonb) IS
     'part of env_rotate: check, lock, and find or make the run';
+COMMENT ON FUNCTION env_rotation_moves(oid, name) IS
+    'part of env_rotate: the columns that triggers of env_encrypt_trigger move';
 COMMENT ON FUNCTION env_rotation_type(oid, name) IS
     'part of env_rotate: text, bytea or jsonb, the type of a column without its domains';
 COMMENT ON FUNCTION env_rotation_statements(oid, jsonb) IS
