@@ -995,7 +995,7 @@ $$;
 
 -- The statements of a batch, for one table. They run under the caller's search_path, as triggers of the table must, so
 -- every name and operator in them says its schema.
---   $1, $2  the first tid and the one behind the last      $3  stubs of the data keys to change (rotate only)
+--   $1, $2  the first tid and the one behind the last      $3  stubs of the data keys to change; encrypt: to leave alone
 CREATE FUNCTION env_rotation_statements(
     leaf oid, p jsonb,
     OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT quick_sql text, OUT update_sql text
@@ -1013,6 +1013,7 @@ DECLARE
     type text;
     relation text;
     stub_of text := changed;
+    stub text;
     due text;
     new_value text;
     result text := 'NULL, true';
@@ -1032,7 +1033,6 @@ BEGIN
         END IF;
     ELSIF method = 'encrypt' THEN
         type := 'pg_catalog.' || @extschema@.env_rotation_type(leaf, (p ->> 'source')::name);
-        stub_of := NULL;
         due := '@extschema@.env_opens_to(t.' || changed || ', CAST(t.' || source || ' AS ' || type || ')' || aad || ')';
         new_value := 'CASE WHEN ' || due || ' IS TRUE THEN t.' || changed
             || ' ELSE @extschema@.env_encrypt(CAST(t.' || source || ' AS ' || type || '), ' || quote_literal(p ->> 'to_key')
@@ -1046,14 +1046,19 @@ BEGIN
             THEN '_bytea' ELSE '_jsonb' END || '(t.' || source || aad || ')';
         result := 'NULL, @extschema@.env_opens_to(l.env_source, CAST(t.' || changed || ' AS ' || type || ')' || aad || ')';
     END IF;
+    stub := '@extschema@.env_dek_stub(t.' || stub_of || ')';
     IF source IS NOT NULL THEN
-        due := 't.' || source || ' IS NOT NULL' || CASE WHEN clears THEN '' ELSE ' AND (' || due || ') IS NOT TRUE' END
-            || CASE method WHEN 'decrypt' THEN ' AND @extschema@.env_is_envelope(t.' || source || ')' ELSE '' END;
+        -- First whether the data key is refused: then the value cannot be compared with the plaintext. Without a value there is
+        -- nothing to refuse.
+        due := 't.' || source || ' IS NOT NULL AND CASE WHEN (' || stub || ' OPERATOR(pg_catalog.=) ANY ($3)) IS '
+            || CASE method WHEN 'encrypt' THEN 'NOT TRUE' ELSE 'TRUE' END || ' THEN '
+            || CASE WHEN clears THEN 'true' ELSE '(' || due || ') IS NOT TRUE' END || ' ELSE false END';
     END IF;
     scan_sql := 'SELECT pg_catalog.array_agg(s.stub), pg_catalog.array_agg(s.n) FROM (
         SELECT v.stub, pg_catalog.count(*) AS n FROM (
-            SELECT @extschema@.env_dek_stub(t.' || stub_of || ') AS stub FROM ONLY ' || relation || ' AS t
-            WHERE ' || in_range || ' AND t.' || stub_of || ' IS NOT NULL) AS v GROUP BY v.stub) AS s';
+            SELECT ' || stub || ' AS stub FROM ONLY ' || relation || ' AS t
+            WHERE ' || in_range || ' AND t.' || stub_of || ' IS NOT NULL'
+                || coalesce(' AND t.' || source || ' IS NOT NULL', '') || ') AS v GROUP BY v.stub) AS s';
     IF source IS NOT NULL THEN
         count_sql := 'SELECT pg_catalog.count(*) FROM ONLY ' || relation || ' AS t WHERE ' || in_range || ' AND ' || due;
     END IF;
@@ -1199,11 +1204,10 @@ BEGIN
     IF method = 'encrypt' THEN
         -- Makes the data key, if that is due.
         PERFORM @extschema@.env_encrypt(''::text, to_key, (p ->> 'context')::jsonb);
-        not_envelopes := 0;
-        RETURN;
     END IF;
-    SELECT coalesce(sum(n), 0) INTO not_envelopes FROM unnest(stubs, counts) AS u (s, n) WHERE s IS NULL;
-    IF method = 'decrypt' THEN
+    -- Adopted rows get a value instead.
+    SELECT coalesce(sum(n), 0) INTO not_envelopes FROM unnest(stubs, counts) AS u (s, n) WHERE s IS NULL AND method <> 'encrypt';
+    IF method IN ('encrypt', 'decrypt') THEN
         due := array_remove(stubs, NULL);
     ELSE
         SELECT array_agg(s) INTO due FROM unnest(stubs) AS u (s)
@@ -1257,7 +1261,7 @@ BEGIN
     SET failures = failures + (SELECT coalesce(sum(n), 0) FROM unnest(stubs, counts) AS u (s, n)
                                WHERE s = ANY (due) AND s = ANY (refused))
     WHERE r.run_id = run AND refused <> '{}';
-    due := ready;
+    due := CASE method WHEN 'encrypt' THEN ARRAY(SELECT s FROM unnest(due) AS u (s) WHERE s = ANY (refused)) ELSE ready END;
     SELECT coalesce(sum(n), 0) INTO due_rows FROM unnest(stubs, counts) AS u (s, n) WHERE s = ANY (due);
     -- The array is searched for each batch; beyond this KMS is asked again instead.
     refused := refused[1:1000];
@@ -1397,15 +1401,13 @@ BEGIN
             refused := '{}';
             PERFORM pg_catalog.pg_sleep(step.nap);
         END IF;
-        IF step.scan_sql IS NOT NULL THEN
-            EXECUTE step.scan_sql INTO stubs, counts USING step.from_tid, step.to_tid;
-        END IF;
+        EXECUTE step.scan_sql INTO stubs, counts USING step.from_tid, step.to_tid;
         SELECT d.* INTO due
         FROM @extschema@.env_rotation_due(run, p, step.pass, step.leaf, stubs, counts, refused) AS d;
         refused := due.refused;
         due_rows := due.due_rows;
         IF step.count_sql IS NOT NULL THEN
-            EXECUTE step.count_sql INTO due_rows USING step.from_tid, step.to_tid;
+            EXECUTE step.count_sql INTO due_rows USING step.from_tid, step.to_tid, due.due;
         END IF;
         changed := 0;
         deks := NULL;

@@ -59,7 +59,11 @@ fn rewrap_warm(call: &Call) -> Result<Option<Datum>, Error> {
 
 fn rewrap_target(call: &Call) -> Result<Option<Datum>, Error> {
     let to_key = utf8_argument(call, 0, "to_key")?;
+    session::check_allowed(&to_key)?;
     let target = rewrap::target(&to_key)?;
+    if let Some(target) = &target {
+        session::check_allowed(target)?;
+    }
     target.map(|key_id| Varlena::copy_of(&from_utf8(key_id.as_bytes())?)).transpose()
 }
 
@@ -90,8 +94,12 @@ fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
         // Tries all of its wrapped keys, where many at a time try the first one.
         session::opening_key(head)?;
     }
-    let missing = heads.iter().filter(|head| !session::is_warm(head));
+    let (warm, missing): (Vec<&Head<'_>>, Vec<&Head<'_>>) = heads.iter().partition(|head| session::is_warm(head));
     prefetch::run(missing, |head| Unwrapping::start(head), |head, unwrapping| unwrapping.wait(head).map(drop))?;
+    for head in warm {
+        // It may be refused by now.
+        session::opening_key(head)?;
+    }
     if let Some(to_key) = to_key {
         for head in &heads {
             session::sealing(&to_key, &head.encryption_context()?, 0)?;

@@ -220,7 +220,8 @@ fn a_partition_that_goes_in_the_middle_is_left_out() {
         let to_key = if left > 0 { &new.arn } else { key_id };
         let running = spawn(fixture.connect(), rotate("parts", to_key, ", max_rows_per_second => 1500"));
         wait_until("it runs", || {
-            let running = "SELECT count(*) FROM env_rotation WHERE relation = 'parts' AND state = 'running' AND rows_done > 0";
+            let running =
+                "SELECT count(*) FROM env_rotation WHERE relation = 'parts' AND state = 'running' AND rows_done > 0";
             witness.one::<i64>(running, &[]) > 0
         });
         witness.run(change);
