@@ -722,6 +722,7 @@ CREATE TABLE env_rotation_run (
     pass_changed   bigint NOT NULL DEFAULT 0,
     pass_left      bigint NOT NULL DEFAULT 0,
     not_envelopes  bigint NOT NULL DEFAULT 0,
+    target_only    bigint NOT NULL DEFAULT 0,
     failures       bigint NOT NULL DEFAULT 0,
     rows_done      bigint NOT NULL DEFAULT 0,
     rows_estimated bigint NOT NULL DEFAULT 0,
@@ -1060,7 +1061,10 @@ BEGIN
             WHERE ' || in_range || ' AND t.' || stub_of || ' IS NOT NULL'
                 || coalesce(' AND t.' || source || ' IS NOT NULL', '') || ') AS v GROUP BY v.stub) AS s';
     IF source IS NOT NULL THEN
-        count_sql := 'SELECT pg_catalog.count(*) FROM ONLY ' || relation || ' AS t WHERE ' || in_range || ' AND ' || due;
+        -- If the source is cleared, all targets are the only one.
+        count_sql := 'SELECT pg_catalog.count(*) FILTER (WHERE ' || due || '), pg_catalog.count(*) FILTER (WHERE '
+            || CASE WHEN clears THEN 'false' ELSE 't.' || source || ' IS NULL AND t.' || changed || ' IS NOT NULL' END
+            || ') FROM ONLY ' || relation || ' AS t WHERE ' || in_range;
     END IF;
     tids_sql := 'SELECT pg_catalog.array_agg(t.ctid) FROM ONLY ' || relation || ' AS t WHERE ' || in_range || ' AND ' || due;
     -- Whatever was committed since the snapshot of this statement is locked in its newest version, which the outer scan
@@ -1155,6 +1159,7 @@ BEGIN
             r.pass_changed := 0;
             r.pass_left := 0;
             r.not_envelopes := 0;
+            r.target_only := 0;
             r.failures := 0;
             r.blocks_done := 0;
             SELECT coalesce(sum(pg_relation_size(l.leaf, 'main') / current_setting('block_size')::bigint), 0)
@@ -1173,7 +1178,7 @@ BEGIN
     UPDATE @extschema@.env_rotation_run AS s
     SET pass = r.pass, leaf = r.leaf, leaf_blocks = r.leaf_blocks, next_block = r.next_block,
         pass_changed = r.pass_changed, pass_left = r.pass_left, not_envelopes = r.not_envelopes,
-        failures = r.failures, blocks_done = r.blocks_done, blocks_total = r.blocks_total
+        target_only = r.target_only, failures = r.failures, blocks_done = r.blocks_done, blocks_total = r.blocks_total
     WHERE s.run_id = run;
     pass := r.pass;
     leaf := r.leaf;
@@ -1282,7 +1287,7 @@ $$;
 -- Writes down what a batch has done, in its transaction, and says how to go on.
 CREATE FUNCTION env_rotation_record(
     run bigint, p jsonb, began timestamptz, from_block bigint, to_block bigint,
-    changed bigint, left_rows bigint, not_envelopes bigint, deks bytea[],
+    changed bigint, left_rows bigint, not_envelopes bigint, target_only bigint, deks bytea[],
     INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT naps integer, OUT nap double precision
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1300,6 +1305,7 @@ BEGIN
     SET next_block = to_block, blocks_done = s.blocks_done + to_block - from_block,
         pass_changed = s.pass_changed + changed, pass_left = s.pass_left + left_rows,
         rows_done = s.rows_done + changed, not_envelopes = s.not_envelopes + env_rotation_record.not_envelopes,
+        target_only = s.target_only + env_rotation_record.target_only,
         kms_calls = s.kms_calls + calls - kms_seen,
         seconds = s.seconds + elapsed + pause, updated = clock_timestamp()
     WHERE s.run_id = run RETURNING * INTO r;
@@ -1342,6 +1348,11 @@ BEGIN
     IF r.not_envelopes > 0 THEN
         RAISE WARNING 'run %: values that are no encrypted values and are as they were: %', run, r.not_envelopes;
     END IF;
+    IF r.target_only > 0 THEN
+        RAISE WARNING 'run %: rows with nothing in column "%" and something in column "%": %', run, r.parameters ->> 'source',
+                r.column_name, r.target_only
+            USING HINT = 'If somebody sets the one to null to delete it, the other has to be set to null, too.';
+    END IF;
     IF r.status = 'open' THEN
         RAISE WARNING 'run % is not finished: after % passes % rows are left', run, r.pass, r.pass_left
             USING DETAIL = 'They were locked, or somebody goes on writing values that are to be rotated.',
@@ -1374,6 +1385,7 @@ DECLARE
     counts bigint[];
     refused pg_catalog.bytea[] := '{}';
     due_rows bigint;
+    target_only bigint := 0;
     changed bigint;
     row_changed bigint;
     not_verified bigint;
@@ -1407,7 +1419,7 @@ BEGIN
         refused := due.refused;
         due_rows := due.due_rows;
         IF step.count_sql IS NOT NULL THEN
-            EXECUTE step.count_sql INTO due_rows USING step.from_tid, step.to_tid, due.due;
+            EXECUTE step.count_sql INTO due_rows, target_only USING step.from_tid, step.to_tid, due.due;
         END IF;
         changed := 0;
         deks := NULL;
@@ -1465,7 +1477,7 @@ BEGIN
         END IF;
         SELECT o.* INTO outcome
         FROM @extschema@.env_rotation_record(run, p, began, step.from_block, step.to_block, changed,
-            GREATEST(due_rows OPERATOR(pg_catalog.-) changed, 0::bigint), due.not_envelopes, deks, kms_seen, noticed) AS o;
+            GREATEST(due_rows OPERATOR(pg_catalog.-) changed, 0::bigint), due.not_envelopes, target_only, deks, kms_seen, noticed) AS o;
         kms_seen := outcome.kms_seen;
         noticed := outcome.noticed;
         blocks := outcome.blocks;
@@ -1602,6 +1614,7 @@ CREATE VIEW env_rotation AS
            r.pass_left AS rows_left,
            r.failures,
            r.not_envelopes,
+           r.target_only,
            r.kms_calls,
            r.started_by,
            r.started,
@@ -1742,7 +1755,7 @@ REVOKE ALL ON FUNCTION
     env_rotation_next(bigint, jsonb, bigint, integer),
     env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]),
     env_rotation_warm(text, bytea[], text),
-    env_rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz),
+    env_rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz),
     env_rotation_end(bigint),
     env_rotation_next_tid(tid),
     env_rotation_verify(bigint),
@@ -1787,7 +1800,7 @@ GRANT EXECUTE ON FUNCTION
     env_rotation_next(bigint, jsonb, bigint, integer),
     env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]),
     env_rotation_warm(text, bytea[], text),
-    env_rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz),
+    env_rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz),
     env_rotation_end(bigint),
     env_rotation_next_tid(tid),
     env_rotation_verify(bigint),
@@ -1805,7 +1818,7 @@ GRANT EXECUTE ON PROCEDURE
 GRANT SELECT,
     INSERT (relation, column_number, relation_name, column_name, method, parameters, lock_key, rows_estimated),
     UPDATE (status, pass, leaf, leaf_blocks, next_block, blocks_done, blocks_total, pass_changed, pass_left, not_envelopes,
-            failures, rows_done, kms_calls, seconds, updated, finished)
+            target_only, failures, rows_done, kms_calls, seconds, updated, finished)
     ON env_rotation_run TO envelope_rotate;
 GRANT SELECT, INSERT, UPDATE (is_new) ON env_rotation_dek TO envelope_rotate;
 GRANT SELECT, INSERT, DELETE ON env_rotation_failure TO envelope_rotate;
@@ -1866,7 +1879,7 @@ COMMENT ON FUNCTION env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigin
     'part of env_rotate: which data keys of a batch are to be changed';
 COMMENT ON FUNCTION env_rotation_warm(text, bytea[], text) IS
     'part of env_rotate: ask KMS for what a batch takes';
-COMMENT ON FUNCTION env_rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz) IS
+COMMENT ON FUNCTION env_rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz) IS
     'part of env_rotate: write down what a batch has done';
 COMMENT ON FUNCTION env_rotation_end(bigint) IS
     'part of env_rotate: say how a run ended';

@@ -34,8 +34,16 @@ CALL env_encrypt_column('patient', 'diagnosis', 'diagnosis_enc', 'local:patients
 SELECT state, rows_done, failures FROM env_rotation;
 SELECT tableoid::regclass, count(*), count(diagnosis), count(*) FILTER (WHERE env_decrypt(diagnosis_enc, 'patient.diagnosis:' || id) = diagnosis) AS same
 FROM patient GROUP BY 1 ORDER BY 1;
--- A plaintext that the application deletes takes its value along.
+-- A plaintext that the application deletes takes its value along. Without the trigger it does not, and that is said.
 UPDATE patient SET diagnosis = NULL WHERE id = 5;
+ALTER TABLE patient DISABLE TRIGGER patient_encrypt;
+UPDATE patient SET diagnosis = NULL WHERE id IN (6, 7);
+ALTER TABLE patient ENABLE TRIGGER patient_encrypt;
+CALL env_encrypt_column('patient', 'diagnosis', 'diagnosis_enc', 'local:patients',
+                        aad_expression => $$'patient.diagnosis:' || id$$);
+SELECT state, rows_done, target_only FROM env_rotation ORDER BY run_id DESC LIMIT 1;
+SELECT id, diagnosis_enc IS NULL AS deleted FROM patient WHERE id BETWEEN 5 AND 7 ORDER BY id;
+UPDATE patient SET diagnosis_enc = NULL WHERE diagnosis IS NULL;
 
 -- 4. The application reads the encrypted column, and no plaintext is stored any more.
 BEGIN;
