@@ -740,6 +740,7 @@ CREATE UNIQUE INDEX env_rotation_run_open ON env_rotation_run (relation, column_
 CREATE TABLE env_rotation_dek (
     run_id bigint NOT NULL REFERENCES env_rotation_run ON DELETE CASCADE,
     dek_id bytea NOT NULL,
+    key_id text NOT NULL,
     is_new boolean NOT NULL,
     PRIMARY KEY (run_id, dek_id)
 );
@@ -894,7 +895,7 @@ BEGIN
     END IF;
     IF attribute.attgenerated <> '' THEN
         RAISE 'column "%" of relation % is generated', rotated, root::regclass USING ERRCODE = 'generated_always',
-            HINT = 'UPDATE the table: that computes the column again, under a new data key if env_cache_flush() was called.';
+            HINT = 'UPDATE the table: that computes the column again, after env_rotate_dek(key_id) under a new data key.';
     END IF;
     IF (p ->> 'clear_source')::boolean AND EXISTS (SELECT FROM pg_attribute
         WHERE attrelid = root AND attname = p ->> 'source' AND (attnotnull OR attgenerated <> '')) THEN
@@ -1030,7 +1031,7 @@ BEGIN
         new_value := '@extschema@.env_' || method || '(t.' || changed || ', ' || quote_literal(p ->> 'to_key')
             || CASE method WHEN 'reencrypt' THEN aad ELSE '' END || ')';
         IF method = 'reencrypt' THEN
-            result := '@extschema@.env_dek_id(t.' || changed || '), true';
+            result := '@extschema@.env_dek_stub(t.' || changed || '), true';
         END IF;
     ELSIF method = 'encrypt' THEN
         type := 'pg_catalog.' || @extschema@.env_rotation_type(leaf, (p ->> 'source')::name);
@@ -1222,12 +1223,16 @@ BEGIN
     END IF;
     IF method = 'reencrypt' THEN
         -- The first pass changes whatever is not under a data key of this run. Others may seal with data keys of their
-        -- own meanwhile, so later passes look for those that the first one has met.
+        -- own meanwhile, so later passes look for those that the first one has met, and for those of another key.
         SELECT array_agg(s) INTO due FROM unnest(due) AS u (s)
         LEFT JOIN @extschema@.env_rotation_dek AS d ON d.run_id = run AND d.dek_id = @extschema@.env_dek_id(s)
-        WHERE CASE WHEN pass = 1 THEN d.is_new IS NOT TRUE ELSE d.is_new IS FALSE END;
-        INSERT INTO @extschema@.env_rotation_dek (run_id, dek_id, is_new)
-        SELECT DISTINCT run, @extschema@.env_dek_id(s), false FROM unnest(due) AS u (s) ON CONFLICT DO NOTHING;
+        WHERE d.is_new IS NOT TRUE
+          AND (pass = 1 OR d.is_new IS FALSE OR NOT EXISTS (
+              SELECT FROM @extschema@.env_rotation_dek AS n
+              WHERE n.run_id = run AND n.is_new AND @extschema@.env_is_same_key(n.key_id, @extschema@.env_key_id(s))));
+        INSERT INTO @extschema@.env_rotation_dek (run_id, dek_id, key_id, is_new)
+        SELECT run, @extschema@.env_dek_id(s), min(@extschema@.env_key_id(s)), false FROM unnest(due) AS u (s)
+        GROUP BY 2 ON CONFLICT DO NOTHING;
     END IF;
     due := coalesce(due, '{}');
     -- Asking can tell what an alias stands for, and so which values are under it already.
@@ -1287,7 +1292,7 @@ $$;
 -- Writes down what a batch has done, in its transaction, and says how to go on.
 CREATE FUNCTION env_rotation_record(
     run bigint, p jsonb, began timestamptz, from_block bigint, to_block bigint,
-    changed bigint, left_rows bigint, not_envelopes bigint, target_only bigint, deks bytea[],
+    changed bigint, left_rows bigint, not_envelopes bigint, target_only bigint, stubs bytea[],
     INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT naps integer, OUT nap double precision
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1296,8 +1301,9 @@ DECLARE
     pause double precision;
     calls bigint := (@extschema@.env_kms_calls()).statement;
 BEGIN
-    INSERT INTO @extschema@.env_rotation_dek (run_id, dek_id, is_new)
-    SELECT DISTINCT run, dek, true FROM unnest(deks) AS u (dek) WHERE dek IS NOT NULL
+    INSERT INTO @extschema@.env_rotation_dek (run_id, dek_id, key_id, is_new)
+    SELECT run, @extschema@.env_dek_id(stub), min(@extschema@.env_key_id(stub)), true
+    FROM unnest(stubs) AS u (stub) WHERE stub IS NOT NULL GROUP BY 2
     ON CONFLICT (run_id, dek_id) DO UPDATE SET is_new = true WHERE NOT env_rotation_dek.is_new;
     elapsed := extract(epoch FROM clock_timestamp() - began);
     pause := greatest(coalesce(changed / (p ->> 'max_rows_per_second')::double precision, 0) - elapsed, 0);

@@ -38,7 +38,7 @@ UPDATE env_rotation_run SET parameters = '{}';
 INSERT INTO env_rotation_run (relation, column_number, relation_name, column_name, method, parameters, lock_key)
 SELECT relation, 1, relation_name, 'id', method, parameters, lock_key FROM env_rotation_run;
 \echo :SQLSTATE
-INSERT INTO env_rotation_dek (run_id, dek_id, is_new) VALUES (:run, '\x00', true);
+INSERT INTO env_rotation_dek (run_id, dek_id, key_id, is_new) VALUES (:run, '\x00', 'local:forged_old', true);
 \echo :SQLSTATE
 INSERT INTO env_rotation_failure (run_id, relation, row_count, sqlstate, message) VALUES (:run, 0, 1, '22000', 'forged');
 \echo :SQLSTATE
