@@ -789,14 +789,16 @@ CREATE FUNCTION env_rotation_leaves(relation oid) RETURNS TABLE (leaf oid, kind 
     SELECT oid, relkind FROM tree JOIN pg_class ON oid = member WHERE relkind IN ('r', 'f') ORDER BY oid
 $$;
 
--- What an error of a batch or of a row means for the run: 'row' is left alone, 'later' is tried in the next pass, 'stop'
--- ends the CALL, which then resumes.
+-- What an error means for the run: 'row' is left alone, 'later' is tried in the next pass, 'stop' ends the CALL, which then
+-- resumes. 'key' is a refusal, by KMS or by PostgreSQL: of a data key when KMS is asked for it, which leaves its rows alone; of
+-- all else when rows are updated, such as a right or a replica identity that the table lacks, which ends the CALL.
 CREATE FUNCTION env_rotation_triage(error_code text) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE
         WHEN error_code IN ('40001', '40P01', '55P03') THEN 'later'
         WHEN left(error_code, 2) IN ('22', '23', '44')
-            OR error_code IN ('0A000', '42501', '42704', '42804', '55000', 'P0001') THEN 'row'
+            OR error_code IN ('0A000', '42804', 'P0001') THEN 'row'
+        WHEN error_code IN ('42501', '42704', '55000') THEN 'key'
         ELSE 'stop'
     END
 $$;
@@ -908,7 +910,8 @@ BEGIN
                 USING ERRCODE = 'insufficient_privilege', HINT = 'Use a role with BYPASSRLS, or the owner of the table.';
         END IF;
         IF NOT has_table_privilege(member.leaf, 'SELECT')
-            OR NOT has_column_privilege(member.leaf, rotated::text, 'UPDATE') THEN
+            OR NOT has_column_privilege(member.leaf, rotated::text, 'UPDATE')
+            OR ((p ->> 'clear_source')::boolean AND NOT has_column_privilege(member.leaf, p ->> 'source', 'UPDATE')) THEN
             RAISE 'role % needs SELECT and UPDATE on %', current_user, member.leaf::regclass
                 USING ERRCODE = 'insufficient_privilege',
                 HINT = 'Batches go to each partition itself, so a grant on the partitioned table is not enough.';
@@ -1109,7 +1112,20 @@ BEGIN
 END
 $$;
 
--- Where the next batch is: the rest of the table, the next table of the tree, the next pass, or nowhere.
+-- Ends the CALL, and not the run. NULL as error_code: the one of a failure.
+CREATE FUNCTION env_rotation_give_up(run bigint, message text, error_code text, hint text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    f @extschema@.env_rotation_failure;
+BEGIN
+    SELECT * INTO f FROM @extschema@.env_rotation_failure AS s WHERE s.run_id = $1 ORDER BY failure_id LIMIT 1;
+    RAISE '%', message USING ERRCODE = coalesce(error_code, f.sqlstate), HINT = hint,
+        DETAIL = format('One of the failures: %s %s.', f.sqlstate, f.message);
+END
+$$;
+
+-- Where the next batch is: the rest of the table, the next table of the tree, the next pass, or nowhere. first_pass is the first
+-- one that this CALL does from its beginning; NULL before its first batch.
 CREATE FUNCTION env_rotation_next(
     run bigint, p jsonb, blocks bigint, first_pass integer,
     OUT finished boolean, OUT pass integer, OUT leaf oid, OUT from_block bigint, OUT to_block bigint,
@@ -1136,6 +1152,15 @@ BEGIN
     finished := false;
     begins_pass := false;
     nap := 0;
+    IF r.failures > (p ->> 'max_failures')::bigint THEN
+        IF first_pass IS NOT NULL THEN
+            PERFORM @extschema@.env_rotation_give_up(run, format('run %s stops: %s rows failed in this pass', run, r.failures),
+                'data_exception', 'Mend the cause, or raise max_failures; the same CALL resumes the run.');
+        END IF;
+        -- What it stopped for may have been mended: none of its rows is left out.
+        r.leaf := 4294967295;
+        r.leaf_blocks := 0;
+    END IF;
     WHILE r.leaf = 0 OR r.next_block >= r.leaf_blocks OR r.pass = 0 OR NOT @extschema@.env_rotation_hold(r.relation, r.leaf) LOOP
         SELECT min(l.leaf) INTO next_leaf FROM @extschema@.env_rotation_leaves(r.relation) AS l
         WHERE l.kind = 'r' AND l.leaf > r.leaf AND r.pass > 0;
@@ -1143,7 +1168,13 @@ BEGIN
             r.leaf := next_leaf;
             r.next_block := 0;
             r.leaf_blocks := pg_relation_size(next_leaf, 'main') / current_setting('block_size')::bigint;
-        ELSIF r.pass > 0 AND r.pass_changed = 0 AND r.pass_left = 0 THEN
+        ELSIF r.pass > 0 AND r.pass_changed = 0 AND r.pass_left = 0 AND (r.failures = 0 OR r.pass >= first_pass) THEN
+            IF r.rows_done = 0 AND r.failures > 0 AND NOT EXISTS (
+                SELECT FROM @extschema@.env_rotation_failure AS f
+                WHERE f.run_id = run AND (f.tid IS NOT NULL OR @extschema@.env_rotation_triage(f.sqlstate) <> 'key')) THEN
+                PERFORM @extschema@.env_rotation_give_up(run, format('run %s stops: all data keys are refused', run), NULL,
+                    'If they are refused for good, SELECT env_rotation_abandon(' || run || '); else the same CALL resumes the run.');
+            END IF;
             finished := true;
             UPDATE @extschema@.env_rotation_run AS s
             SET status = 'done', finished = clock_timestamp(), updated = clock_timestamp() WHERE s.run_id = run;
@@ -1248,14 +1279,14 @@ BEGIN
         BEGIN
             PERFORM @extschema@.env_rotation_warm(method, ready, to_key);
         EXCEPTION WHEN OTHERS THEN
-            IF @extschema@.env_rotation_triage(SQLSTATE) <> 'row' THEN
+            IF @extschema@.env_rotation_triage(SQLSTATE) NOT IN ('row', 'key') THEN
                 RAISE;
             END IF;
             FOREACH stub IN ARRAY ready LOOP
                 BEGIN
                     PERFORM @extschema@.env_rotation_warm(method, ARRAY[stub], to_key);
                 EXCEPTION WHEN OTHERS THEN
-                    IF @extschema@.env_rotation_triage(SQLSTATE) <> 'row' THEN
+                    IF @extschema@.env_rotation_triage(SQLSTATE) NOT IN ('row', 'key') THEN
                         RAISE;
                     END IF;
                     refused := refused || stub;
@@ -1267,6 +1298,11 @@ BEGIN
             END LOOP;
         END;
     END LOOP;
+    SELECT coalesce(array_agg(s), '{}') INTO ready FROM unnest(due) AS u (s) WHERE s <> ALL (refused);
+    IF method = 'reencrypt' THEN
+        -- Has what is to seal them made. If that is refused it is no fault of theirs.
+        PERFORM @extschema@.env_reencrypt_warm(ready, to_key);
+    END IF;
     UPDATE @extschema@.env_rotation_run AS r
     SET failures = failures + (SELECT coalesce(sum(n), 0) FROM unnest(stubs, counts) AS u (s, n)
                                WHERE s = ANY (due) AND s = ANY (refused))
@@ -1284,7 +1320,7 @@ BEGIN
     IF method = 'rewrap' THEN
         PERFORM @extschema@.env_rewrap_warm(stubs, to_key);
     ELSE
-        PERFORM @extschema@.env_reencrypt_warm(stubs, CASE method WHEN 'reencrypt' THEN to_key END);
+        PERFORM @extschema@.env_reencrypt_warm(stubs, NULL);
     END IF;
 END
 $$;
@@ -1316,12 +1352,6 @@ BEGIN
         seconds = s.seconds + elapsed + pause, updated = clock_timestamp()
     WHERE s.run_id = run RETURNING * INTO r;
     kms_seen := calls;
-    IF r.failures > (p ->> 'max_failures')::bigint THEN
-        RAISE 'run % stops: % rows failed in this pass', run, r.failures
-            USING ERRCODE = 'data_exception', DETAIL = (SELECT format('One of them: %s %s.', f.sqlstate, f.message)
-                FROM @extschema@.env_rotation_failure AS f WHERE f.run_id = run ORDER BY failure_id LIMIT 1),
-            HINT = 'Mend the cause, or raise max_failures; the same CALL resumes the run.';
-    END IF;
     -- Batches of about a tenth of a second: short locks, and little that is done twice after a crash.
     blocks := coalesce((p ->> 'batch_blocks')::bigint,
         greatest(1, least(4096, ceil((to_block - from_block) * least(2, greatest(0.1, 0.1 / greatest(elapsed, 0.001)))))));
@@ -1414,7 +1444,8 @@ BEGIN
         began := pg_catalog.clock_timestamp();
         SELECT s.* INTO step FROM @extschema@.env_rotation_next(run, p, blocks, first_pass) AS s;
         EXIT WHEN step.finished;
-        first_pass := COALESCE(first_pass, step.pass);
+        first_pass := COALESCE(first_pass,
+            CASE WHEN step.begins_pass THEN step.pass ELSE step.pass OPERATOR(pg_catalog.+) 1 END);
         IF step.begins_pass THEN
             refused := '{}';
             PERFORM pg_catalog.pg_sleep(step.nap);
@@ -1452,7 +1483,7 @@ BEGIN
                 PERFORM @extschema@.env_rotation_verify(not_verified);
             EXCEPTION WHEN OTHERS THEN
                 triage := @extschema@.env_rotation_triage(SQLSTATE);
-                IF triage OPERATOR(pg_catalog.=) 'stop'::pg_catalog.text THEN
+                IF triage OPERATOR(pg_catalog.=) ANY (ARRAY['stop', 'key']::pg_catalog.text[]) THEN
                     RAISE;
                 END IF;
                 by_row := triage OPERATOR(pg_catalog.=) 'row'::pg_catalog.text;
@@ -1471,7 +1502,7 @@ BEGIN
                     deks := pg_catalog.array_cat(deks, row_deks);
                 EXCEPTION WHEN OTHERS THEN
                     triage := @extschema@.env_rotation_triage(SQLSTATE);
-                    IF triage OPERATOR(pg_catalog.=) 'stop'::pg_catalog.text THEN
+                    IF triage OPERATOR(pg_catalog.=) ANY (ARRAY['stop', 'key']::pg_catalog.text[]) THEN
                         RAISE;
                     ELSIF triage OPERATOR(pg_catalog.=) 'row'::pg_catalog.text THEN
                         PERFORM @extschema@.env_rotation_fail(run, step.leaf, row_tid, NULL, 1, SQLSTATE, SQLERRM);
@@ -1758,6 +1789,7 @@ REVOKE ALL ON FUNCTION
     env_rotation_type(oid, name),
     env_rotation_statements(oid, jsonb),
     env_rotation_hold(oid, oid),
+    env_rotation_give_up(bigint, text, text, text),
     env_rotation_next(bigint, jsonb, bigint, integer),
     env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]),
     env_rotation_warm(text, bytea[], text),
@@ -1803,6 +1835,7 @@ GRANT EXECUTE ON FUNCTION
     env_rotation_type(oid, name),
     env_rotation_statements(oid, jsonb),
     env_rotation_hold(oid, oid),
+    env_rotation_give_up(bigint, text, text, text),
     env_rotation_next(bigint, jsonb, bigint, integer),
     env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]),
     env_rotation_warm(text, bytea[], text),
@@ -1879,6 +1912,8 @@ COMMENT ON FUNCTION env_rotation_statements(oid, jsonb) IS
     'part of env_rotate: the statements of a batch';
 COMMENT ON FUNCTION env_rotation_hold(oid, oid) IS
     'part of env_rotate: whether a table is one of the run, and stays one for a batch';
+COMMENT ON FUNCTION env_rotation_give_up(bigint, text, text, text) IS
+    'part of env_rotate: end the CALL, and not the run';
 COMMENT ON FUNCTION env_rotation_next(bigint, jsonb, bigint, integer) IS
     'part of env_rotate: where the next batch is';
 COMMENT ON FUNCTION env_rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]) IS

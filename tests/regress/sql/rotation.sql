@@ -164,6 +164,7 @@ SELECT relation, rows_done, blocks_done = blocks_total AS all_blocks FROM env_ro
 -- One that is dropped while the run is interrupted in it.
 INSERT INTO parted VALUES (50, '\x00'), (150, '\x00');
 UPDATE parted SET value = set_byte(value, 100, get_byte(value, 100) # 1) WHERE id = 20;
+INSERT INTO parted SELECT i, env_encrypt('text ' || i, 'local:rotate_new') FROM generate_series(0, 99) AS i;
 \set VERBOSITY sqlstate
 CALL env_rotate('parted', 'value', 'local:rotate_old', batch_blocks => 1, max_failures => 0);
 \set VERBOSITY default
