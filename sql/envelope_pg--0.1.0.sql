@@ -1707,6 +1707,7 @@ DECLARE
     blocks bigint;
     -- Above this many blocks (1 GB) about half as many are read.
     all_blocks bigint := 131072;
+    leaf oid;
     scan text;
     found record;
     scale double precision;
@@ -1716,15 +1717,32 @@ BEGIN
         RAISE 'unknown method "%"', method USING ERRCODE = 'invalid_parameter_value',
             HINT = 'The methods are rewrap and reencrypt.';
     END IF;
+    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind IN ('r', 'p')) THEN
+        RAISE '% is not a table', relation USING ERRCODE = 'wrong_object_type',
+            HINT = 'Name the table itself, not a view or a foreign table.';
+    END IF;
+    IF coalesce(rows_per_second <= 0, true) OR coalesce(usd_per_10000_requests < 0, true)
+        OR sample_percent <= 0 OR sample_percent > 100 THEN
+        RAISE 'rates and shares of a plan must be positive, and sample_percent 100 at most'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOR leaf IN SELECT l.leaf FROM @extschema@.env_rotation_leaves(relation) AS l WHERE l.kind = 'r' LOOP
+        IF row_security_active(leaf) THEN
+            RAISE 'row-level security hides rows of % from role %', leaf::regclass, current_user
+                USING ERRCODE = 'insufficient_privilege', HINT = 'Use a role with BYPASSRLS, or the owner of the table.';
+        END IF;
+    END LOOP;
     IF @extschema@.env_rotation_type(relation, column_name) IS DISTINCT FROM 'bytea' THEN
         RAISE 'relation % has no bytea column "%"', relation, column_name USING ERRCODE = 'undefined_column';
     END IF;
-    SELECT sum(pg_relation_size(leaf, 'main')) / block_bytes INTO blocks
-    FROM @extschema@.env_rotation_leaves(relation) WHERE kind = 'r';
+    SELECT coalesce(sum(pg_relation_size(l.leaf, 'main')), 0) / block_bytes INTO blocks
+    FROM @extschema@.env_rotation_leaves(relation) AS l WHERE l.kind = 'r';
     sampled_percent := coalesce(sample_percent, CASE WHEN blocks > all_blocks THEN 50.0 * all_blocks / blocks ELSE 100 END);
-    SELECT string_agg(format('SELECT v.%I AS value FROM ONLY %s AS v %s', column_name, leaf::regclass,
+    SELECT string_agg(format('SELECT v.%I AS value FROM ONLY %s AS v %s', column_name, l.leaf::regclass,
         CASE WHEN sampled_percent < 100 THEN format('TABLESAMPLE SYSTEM (%s) REPEATABLE (1)', sampled_percent) END), ' UNION ALL ')
-    INTO scan FROM @extschema@.env_rotation_leaves(relation) WHERE kind = 'r';
+    INTO scan FROM @extschema@.env_rotation_leaves(relation) AS l WHERE l.kind = 'r';
+    -- A partitioned table can be without partitions.
+    scan := coalesce(scan, 'SELECT NULL::bytea AS value WHERE false');
     EXECUTE format('
         WITH dek AS (
             SELECT stub, absent, count(*) AS n, sum(bytes) FILTER (WHERE bytes > 2000) AS toasted
