@@ -526,7 +526,7 @@ CREATE FUNCTION env_inventory(schema name DEFAULT NULL)
         last_block bigint,
         detail text
     )
-    LANGUAGE plpgsql STABLE PARALLEL UNSAFE CALLED ON NULL INPUT
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
     SET search_path = pg_catalog, pg_temp
     SET jit = off
 AS $$
@@ -534,6 +534,12 @@ AS $$
 DECLARE
     target record;
 BEGIN
+    -- What is in a table must not be older than the lock on it: ALTER TABLE can write a table anew, which to a snapshot from
+    -- before then is empty. VOLATILE and READ COMMITTED give each statement below a snapshot that is taken under its locks.
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        RAISE 'an inventory cannot be taken in a % transaction', current_setting('transaction_isolation')
+            USING ERRCODE = 'active_sql_transaction', HINT = 'BEGIN ISOLATION LEVEL READ COMMITTED first.';
+    END IF;
     FOR target IN
         SELECT c.relation, array_agg(c.column_name) AS columns, array_agg(c.obstacle) AS obstacles,
                string_agg(format('(%L::name, t.%I::bytea)', c.column_name, c.column_name), ', ')
@@ -598,7 +604,7 @@ CREATE FUNCTION env_key_usage(key_id text)
         deks bigint,
         detail text
     )
-    LANGUAGE plpgsql STABLE PARALLEL UNSAFE CALLED ON NULL INPUT
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
     SET search_path = pg_catalog, pg_temp
     SET jit = off
 AS $$

@@ -1,6 +1,8 @@
 //! env_inventory and env_key_usage: what other sessions do meanwhile, parallel workers, and no KMS.
 
-use server_tests::{Client, Fixture, Session};
+use std::thread;
+
+use server_tests::{Client, Fixture, Session, wait_until};
 
 /// The first row of env_key_usage: the answer, rows, and detail.
 fn answer(client: &mut Client, key_id: &str) -> (String, i64, String) {
@@ -60,6 +62,27 @@ fn a_table_that_cannot_be_read_now_makes_the_answer_incomplete() {
     // A temporary table of another session may hold anything.
     other.run("CREATE TEMP TABLE theirs AS SELECT v FROM locked");
     assert_eq!(answer(&mut client, "local:unused").0, "incomplete");
+}
+
+#[test]
+fn a_table_that_is_being_rewritten_is_read_as_it_is_then() {
+    let fixture = Fixture::local();
+    let mut other = fixture.connect();
+    other.run("CREATE TABLE rewritten (id int, v bytea)");
+    other.run("INSERT INTO rewritten SELECT i, env_encrypt('x'::text, 'local:dev') FROM generate_series(1, 10) AS i");
+    other.run("BEGIN; ALTER TABLE rewritten ALTER id TYPE bigint");
+    let mut client = fixture.connect();
+    let asking = thread::spawn(move || answer(&mut client, "local:dev"));
+    wait_until("it waits for the table", || {
+        fixture.connect().one::<i64>("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'", &[]) > 0
+    });
+    other.run("COMMIT");
+    let (state, rows, _) = asking.join().expect("no panic");
+    assert_eq!((state.as_str(), rows), ("in use", 10));
+    // A snapshot for the whole transaction would not see it.
+    other.run("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    other.fail("SELECT * FROM env_key_usage('local:dev')", &[]).with("25001");
+    other.run("ROLLBACK");
 }
 
 #[test]
