@@ -734,6 +734,7 @@ CREATE TABLE env_rotation_run (
     rows_estimated bigint NOT NULL DEFAULT 0,
     kms_calls      bigint NOT NULL DEFAULT 0,
     seconds        double precision NOT NULL DEFAULT 0,
+    pass_seconds   double precision NOT NULL DEFAULT 0,
     started_by     name NOT NULL DEFAULT CURRENT_USER,
     started        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     updated        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -1200,6 +1201,7 @@ BEGIN
             r.target_only := 0;
             r.failures := 0;
             r.blocks_done := 0;
+            r.pass_seconds := 0;
             SELECT coalesce(sum(pg_relation_size(l.leaf, 'main') / current_setting('block_size')::bigint), 0)
             INTO r.blocks_total FROM @extschema@.env_rotation_leaves(r.relation) AS l WHERE l.kind = 'r';
             DELETE FROM @extschema@.env_rotation_failure AS f WHERE f.run_id = run;
@@ -1216,7 +1218,8 @@ BEGIN
     UPDATE @extschema@.env_rotation_run AS s
     SET pass = r.pass, leaf = r.leaf, leaf_blocks = r.leaf_blocks, next_block = r.next_block,
         pass_changed = r.pass_changed, pass_left = r.pass_left, not_envelopes = r.not_envelopes,
-        target_only = r.target_only, failures = r.failures, blocks_done = r.blocks_done, blocks_total = r.blocks_total
+        target_only = r.target_only, failures = r.failures, blocks_done = r.blocks_done, blocks_total = r.blocks_total,
+        pass_seconds = r.pass_seconds
     WHERE s.run_id = run;
     pass := r.pass;
     leaf := r.leaf;
@@ -1355,7 +1358,7 @@ BEGIN
         rows_done = s.rows_done + changed, not_envelopes = s.not_envelopes + env_rotation_record.not_envelopes,
         target_only = s.target_only + env_rotation_record.target_only,
         kms_calls = s.kms_calls + calls - kms_seen,
-        seconds = s.seconds + elapsed + pause, updated = clock_timestamp()
+        seconds = s.seconds + elapsed + pause, pass_seconds = s.pass_seconds + elapsed + pause, updated = clock_timestamp()
     WHERE s.run_id = run RETURNING * INTO r;
     kms_seen := calls;
     -- Batches of about a tenth of a second: short locks, and little that is done twice after a crash.
@@ -1663,9 +1666,10 @@ CREATE VIEW env_rotation AS
            r.started,
            r.updated,
            r.finished,
-           CASE WHEN r.status = 'open' AND l.pid IS NOT NULL AND r.pass = 1 AND r.blocks_done > 0
+           -- Of this pass. The last one only reads.
+           CASE WHEN r.status = 'open' AND l.pid IS NOT NULL AND r.blocks_done > 0
                 THEN r.updated + pg_catalog.make_interval(
-                    secs => r.seconds * (r.blocks_total - r.blocks_done) / r.blocks_done) END AS eta
+                    secs => r.pass_seconds * GREATEST(r.blocks_total - r.blocks_done, 0) / r.blocks_done) END AS eta
     FROM env_rotation_run AS r
     LEFT JOIN pg_catalog.pg_class AS c ON c.oid = r.relation
     LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = r.relation AND a.attnum = r.column_number AND NOT a.attisdropped
@@ -1881,7 +1885,7 @@ GRANT EXECUTE ON PROCEDURE
 GRANT SELECT,
     INSERT (relation, column_number, relation_name, column_name, method, parameters, lock_key, rows_estimated),
     UPDATE (status, pass, leaf, leaf_blocks, next_block, blocks_done, blocks_total, pass_changed, pass_left, not_envelopes,
-            target_only, failures, rows_done, kms_calls, seconds, updated, finished)
+            target_only, failures, rows_done, kms_calls, seconds, pass_seconds, updated, finished)
     ON env_rotation_run TO envelope_rotate;
 GRANT SELECT, INSERT, UPDATE (is_new) ON env_rotation_dek TO envelope_rotate;
 GRANT SELECT, INSERT, DELETE ON env_rotation_failure TO envelope_rotate;

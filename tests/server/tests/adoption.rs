@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use server_tests::random::Random;
-use server_tests::{Client, Fixture, Session, expect_error};
+use server_tests::{Client, Cluster, Fixture, Session, expect_error, process, wait_until};
 
 const ROWS: i64 = 20_000;
 
@@ -84,4 +85,57 @@ fn it_takes_the_rights_to_encrypt_and_to_decrypt() {
     owner.run("GRANT SELECT, UPDATE ON adopted TO adopter");
     adopter.run(call);
     assert_eq!(owner.one::<String>("SELECT env_decrypt(value) FROM adopted", &[]), "text");
+}
+
+#[test]
+fn kill_9_in_the_middle_leaves_a_run_that_resumes() {
+    let fixture = Fixture::local_with(Cluster::builder().setting("synchronous_commit", "on"));
+    let mut witness = fixture.connect();
+    witness.run(
+        "CREATE TABLE adopted (id int, plain text, value bytea) PARTITION BY RANGE (id);
+         CREATE TABLE adopted_1 PARTITION OF adopted FOR VALUES FROM (1) TO (2001);
+         CREATE TABLE adopted_2 PARTITION OF adopted FOR VALUES FROM (2001) TO (6001);
+         INSERT INTO adopted SELECT i, 'text ' || i FROM generate_series(1, 6000) AS i;
+         CREATE TABLE written (id int);
+         CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO written VALUES (NEW.id); RETURN NULL; END $$;
+         CREATE TRIGGER log AFTER UPDATE ON adopted FOR EACH ROW EXECUTE FUNCTION log()",
+    );
+    let call = |more: &str| {
+        format!(
+            "CALL env_encrypt_column('adopted', 'plain', 'value', 'local:dev', aad_column => 'id', clear_source => true{more})"
+        )
+    };
+    let mut client = fixture.connect();
+    let pid = client.backend();
+    let running = thread::spawn({
+        let call = call(", max_rows_per_second => 3000");
+        move || client.batch_execute(&call).is_err()
+    });
+    wait_until("some batches are done", || {
+        witness.one::<i64>("SELECT count(*) FROM env_rotation WHERE rows_done > 1000", &[]) > 0
+    });
+    assert!(process::send_signal(pid, Signal::KILL));
+    assert!(running.join().expect("no panic"), "its connection is gone");
+    wait_until("the server ends all sessions", || witness.batch_execute("SELECT 1").is_err());
+    wait_until("the server is back", || {
+        let Ok(mut client) = fixture.cluster.try_connect("postgres", "postgres") else { return false };
+        let back = client.batch_execute("SELECT FROM adopted LIMIT 1").is_ok();
+        witness = client;
+        back
+    });
+    // Each row has its plaintext, or a value in its place.
+    let halfway = "SELECT count(*) FILTER (WHERE plain IS NULL AND env_decrypt(value, id::text) = 'text ' || id)
+        FROM adopted WHERE (plain IS NULL) <> (value IS NULL)";
+    let encrypted: i64 = witness.one(halfway, &[]);
+    println!("kill -9 left {encrypted} of 6000 rows encrypted");
+    assert!((1001..6000).contains(&encrypted), "{encrypted}");
+    assert_eq!(witness.one::<i64>("SELECT count(*) FROM adopted WHERE plain = 'text ' || id", &[]), 6000 - encrypted);
+    let done = "SELECT rows_done FROM env_rotation WHERE state = $1";
+    assert_eq!(witness.one::<i64>(done, &[&"interrupted"]), encrypted, "what the run says is what is there");
+    witness.run(&call(""));
+    assert_eq!(witness.one::<i64>(done, &[&"done"]), 6000);
+    assert_eq!(witness.one::<i64>(halfway, &[]), 6000);
+    let twice: Vec<i64> = witness.column("SELECT count(*) FROM written GROUP BY id HAVING count(*) <> 1");
+    assert!(twice.is_empty(), "no row was done twice");
 }
