@@ -1,83 +1,77 @@
-//! A large table is rotated while others write the same rows: nothing is lost, every value opens, and what it costs them.
-//! `ROWS` makes it larger, and `BASELINE_SECONDS` the time that
-//! writers are alone: `make rotation-load`.
+//! A large table is rotated while pgbench writes the same rows: nothing is lost, every value opens, and what it costs the writers.
+//! `ROWS` makes it larger, and `BASELINE_SECONDS` the time that writers are alone: `make rotation-load`.
 
 use std::env;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fs;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::random::Random;
-use server_tests::{Client, Cluster, Fixture, Session};
+use server_tests::{Client, Cluster, Fixture, Session, process, wait_until};
 
-const WRITERS: usize = 2;
-/// Between two statements of a writer: it is the latency that is measured, and not how much the machine can do.
-const THINK_TIME: Duration = Duration::from_millis(2);
+const WRITERS: i64 = 2;
 
 fn from_environment(name: &str, default: i64) -> i64 {
     env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
-/// What a writer did.
-#[derive(Default)]
-struct Written {
-    latencies: Vec<Duration>,
-    /// How often it has raised the counter of a row.
-    raised: i64,
-}
+/// Runs `work` while pgbench raises the counters of random rows, seals each new state under `key_id`, and notes each commit;
+/// prints how long its statements took.
+fn with_writers(fixture: &Fixture, rows: i64, key_id: &str, what: &str, work: impl FnOnce()) {
+    let directory = fixture.cluster.directory();
+    let script = directory.join("write.sql");
+    let statement = format!(
+        "\\set id random(1, {rows})
+         WITH w AS (UPDATE load SET counter = counter + 1, value = env_encrypt(id || ':' || counter + 1, :key)
+             WHERE id = :id RETURNING id) INSERT INTO written SELECT id FROM w;"
+    );
+    fs::write(&script, statement).expect("the script can be written");
+    process::give_to_server(&script);
+    let mut pgbench = fixture.cluster.tool("pgbench");
+    pgbench.args(["--no-vacuum", "--protocol=prepared", "--time=86400", "--log", "--log-prefix=latency"]);
+    pgbench.args([format!("--client={WRITERS}"), format!("--jobs={WRITERS}"), format!("--file={}", script.display())]);
+    // A rate, since it is the latency that is measured, and not how much the machine can do.
+    pgbench.args(["--rate=600", &format!("--define=key={key_id}"), "postgres"]).current_dir(directory);
+    // Each session seals with a data key of its own. One that was made before the run would be a suspect, so writers have to
+    // take new ones for a reencrypting run to come to an end.
+    pgbench.env("PGOPTIONS", "-c envelope_pg.dek_max_age=1s").stdout(Stdio::null()).stderr(Stdio::piped());
+    let pgbench = process::spawn(pgbench);
 
-/// Raises the counters of random rows, and seals each new state under `key_id`, until told to stop.
-fn write(mut client: Client, seed: u64, rows: i64, key_id: &str, stop: &AtomicBool) -> Written {
-    let mut random = Random::new(seed);
-    let mut written = Written::default();
-    // Each session seals with a data key of its own. One that was made before the run would be a suspect, so writers have
-    // to take new ones for a reencrypting run to come to an end.
-    client.run("SET envelope_pg.dek_max_age = '1s'");
-    let update = client
-        .prepare(
-            "UPDATE load SET counter = counter + 1, value = env_encrypt(id || ':' || counter + 1, $2) WHERE id = $1",
-        )
-        .expect("the table is there");
-    while !stop.load(Ordering::Relaxed) {
-        let id = 1 + random.below(rows);
-        let started = Instant::now();
-        let updated = client.execute(&update, &[&id, &key_id]);
-        written.latencies.push(started.elapsed());
-        assert_eq!(updated.expect("a writer never fails"), 1);
-        written.raised += 1;
-        thread::sleep(THINK_TIME);
-    }
-    written
-}
+    let mut witness = fixture.connect();
+    let written = "SELECT count(*) FROM written";
+    let before: i64 = witness.one(written, &[]);
+    wait_until("pgbench writes", || witness.one::<i64>(written, &[]) > before);
+    work();
+    // A writer whose statement failed would be gone.
+    let writers = "FROM pg_stat_activity WHERE application_name = 'pgbench'";
+    assert_eq!(witness.one::<i64>(&format!("SELECT count(*) {writers}"), &[]), WRITERS, "a writer never fails");
+    witness.one::<i64>(&format!("SELECT count(pg_terminate_backend(pid)) {writers}"), &[]);
+    let output = pgbench.wait_with_output().expect("it ends without its sessions");
+    let errors = String::from_utf8_lossy(&output.stderr);
 
-/// Runs `work` while writers write; says how often they did, and prints how long it took them.
-fn with_writers(fixture: &Fixture, rows: i64, key_id: &str, what: &str, work: impl FnOnce()) -> i64 {
-    let stop = AtomicBool::new(false);
-    let mut all = Written::default();
-    thread::scope(|scope| {
-        let spawn = |number: usize| {
-            let (client, stop) = (fixture.connect(), &stop);
-            scope.spawn(move || write(client, number as u64 + 1, rows, key_id, stop))
-        };
-        let writers: Vec<_> = (0..WRITERS).map(spawn).collect();
-        work();
-        stop.store(true, Ordering::Relaxed);
-        for writer in writers {
-            let written = writer.join().expect("no writer panics");
-            all.raised += written.raised;
-            all.latencies.extend(written.latencies);
+    let mut latencies: Vec<f64> = Vec::new();
+    for file in directory.read_dir().expect("it is there").flatten() {
+        if file.file_name().to_string_lossy().starts_with("latency") {
+            let log = fs::read_to_string(file.path()).expect("a log");
+            fs::remove_file(file.path()).expect("it can be removed");
+            // client, number, microseconds since it was due, script, second, microsecond, microseconds of these that it waited
+            let latency = |line: &str| {
+                let fields: Vec<f64> = line.split(' ').filter_map(|field| field.parse().ok()).collect();
+                (fields[2] - fields[6]) / 1000.0
+            };
+            latencies.extend(log.lines().map(latency));
         }
-    });
-    all.latencies.sort();
-    let at = |part: f64| all.latencies[((all.latencies.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
+    }
+    assert!(!latencies.is_empty(), "{errors}");
+    latencies.sort_by(f64::total_cmp);
+    let at = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize];
     println!(
         "writers {what}: {} updates, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
-        all.raised,
+        latencies.len(),
         at(0.5),
         at(0.99),
         at(1.0)
     );
-    all.raised
 }
 
 /// Runs a statement, prints and returns its rows per second.
@@ -89,10 +83,13 @@ fn timed(client: &mut Client, what: &str, rows: i64, statement: &str) -> f64 {
     rows as f64 / elapsed
 }
 
-fn check(client: &mut Client, rows: i64, raised: i64, key_id: &str) {
+fn check(client: &mut Client, rows: i64, key_id: &str) {
     let intact = "SELECT count(*) FROM load WHERE env_decrypt(value) = id || ':' || counter";
     assert_eq!(client.one::<i64>(intact, &[]), rows, "every value opens to the state of its row");
-    assert_eq!(client.one::<i64>("SELECT sum(counter)::bigint FROM load", &[]), raised, "no update was lost");
+    let lost =
+        "SELECT count(*) FROM load LEFT JOIN (SELECT id, count(*) AS commits FROM written GROUP BY id) AS w USING (id)
+        WHERE counter <> coalesce(commits, 0)";
+    assert_eq!(client.one::<i64>(lost, &[]), 0, "no update was lost");
     let under: i64 = client.one("SELECT count(*) FROM load WHERE env_key_id(value) = $1", &[&key_id]);
     assert_eq!(under, rows);
 }
@@ -107,6 +104,7 @@ fn others_write_while_a_large_table_is_rotated() {
     let (old, new) = (fixture.key_id.clone(), fixture.new_key().arn);
     let mut client = fixture.connect();
     client.run("CREATE TABLE load (id bigint PRIMARY KEY, counter bigint NOT NULL DEFAULT 0, value bytea)");
+    client.run("CREATE TABLE written (id bigint)");
     let fill =
         format!("INSERT INTO load SELECT i, 0, env_encrypt(i || ':0', '{old}') FROM generate_series(1, {rows}) AS i");
     timed(&mut client, "encrypt and insert", rows, &fill);
@@ -149,11 +147,10 @@ fn others_write_while_a_large_table_is_rotated() {
     client.run("DROP TABLE copy");
 
     // With others. They use the new key by now, as an application does before its old values are rotated.
-    let mut raised =
-        with_writers(&fixture, rows, &new, "before", || thread::sleep(Duration::from_secs(idle_seconds as u64)));
+    with_writers(&fixture, rows, &new, "before", || thread::sleep(Duration::from_secs(idle_seconds as u64)));
     for (method, key_id) in [("rewrap", &new), ("reencrypt", &new)] {
         let call = format!("CALL env_rotate('load', 'value', '{key_id}', '{method}')");
-        raised += with_writers(&fixture, rows, key_id, &format!("during {method}"), || {
+        with_writers(&fixture, rows, key_id, &format!("during {method}"), || {
             timed(&mut client, &format!("{method} with writers"), rows, &call);
         });
         let last =
@@ -162,7 +159,7 @@ fn others_write_while_a_large_table_is_rotated() {
         let last = client.one::<String>(last, &[]);
         println!("{method} with writers: {last}");
         assert!(last.starts_with("done"), "it comes to an end while others write");
-        check(&mut client, rows, raised, key_id);
+        check(&mut client, rows, key_id);
     }
     assert_eq!(client.one::<i64>("SELECT count(*) FROM env_rotation WHERE failures + not_envelopes > 0", &[]), 0);
 }
