@@ -904,7 +904,8 @@ BEGIN
     END IF;
     IF attribute.attgenerated <> '' THEN
         RAISE 'column "%" of relation % is generated', rotated, root::regclass USING ERRCODE = 'generated_always',
-            HINT = 'UPDATE the table: that computes the column again, after env_rotate_dek(key_id) under a new data key.';
+            HINT = CASE attribute.attgenerated WHEN 'v' THEN 'Name the column that it is computed from.'
+                ELSE 'UPDATE the table: that computes the column again, after env_rotate_dek(key_id) under a new data key.' END;
     END IF;
     IF (p ->> 'clear_source')::boolean AND EXISTS (SELECT FROM pg_attribute
         WHERE attrelid = root AND attname = p ->> 'source' AND (attnotnull OR attgenerated <> '')) THEN
