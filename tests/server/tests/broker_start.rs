@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
-use server_tests::process::{give_to_server, is_running, send_signal};
+use server_tests::process::{children, give_to_server, is_running, send_signal};
 use server_tests::{Cluster, Fault, Fixture, Session, expect_end, wait_until};
 
 const LINE: &str = "envelope_pg broker is not available";
@@ -192,11 +192,14 @@ fn it_ends_when_the_postmaster_is_killed() {
     let broker = fixture.cluster.broker();
     // What was committed asynchronously is on disk.
     fixture.cluster.sql("CHECKPOINT");
+    let processes = children(fixture.cluster.pid());
     let started = Instant::now();
     assert!(send_signal(fixture.cluster.pid(), Signal::KILL));
     wait_until("the broker has ended", || !is_running(broker));
     println!("postmaster killed: the broker ended after {:?}", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    // No server starts while another process of the one before lives.
+    wait_until("all have ended", || !processes.iter().any(|pid| is_running(*pid)));
     // What it left behind is in nobody's way.
     fixture.cluster.stop_immediate();
     fixture.cluster.start_again();
