@@ -13,7 +13,8 @@ fn fixture() -> MutexGuard<'static, Fixture> {
     server_tests::lock(&SHARED)
 }
 
-const OBJECTS: &str = "
+/// PostgreSQL 17 lists the types of rows and of arrays, too, and gives owners of tables MAINTAIN.
+const OBJECTS: &str = r#"
     SELECT pg_describe_object(d.classid, d.objid, d.objsubid),
            obj_description(d.objid, c.relname),
            CASE p.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' WHEN 'v' THEN 'VOLATILE' END,
@@ -22,14 +23,17 @@ const OBJECTS: &str = "
            CASE WHEN p.proisstrict THEN 'STRICT' ELSE 'CALLED ON NULL INPUT' END,
            p.prosecdef OR p.proleakproof,
            pg_get_function_result(p.oid),
-           coalesce(p.proacl, r.relacl)::text
+           regexp_replace(coalesce(p.proacl, r.relacl)::text, '(=arwdDxt)m/', '\1/', 'g')
     FROM pg_depend AS d
     JOIN pg_class AS c ON c.oid = d.classid
     LEFT JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
     LEFT JOIN pg_class AS r ON d.classid = 'pg_class'::regclass AND r.oid = d.objid
+    LEFT JOIN pg_type AS t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid
+    LEFT JOIN pg_class AS row_of ON row_of.oid = t.typrelid
     WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
       AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'envelope_pg')
-    ORDER BY pg_describe_object(d.classid, d.objid, d.objsubid) COLLATE \"C\"";
+      AND (t.oid IS NULL OR (t.typcategory <> 'A' AND coalesce(row_of.relkind, 'c') = 'c'))
+    ORDER BY pg_describe_object(d.classid, d.objid, d.objsubid) COLLATE "C""#;
 
 /// A paragraph for each object of the extension.
 fn describe_objects(client: &mut Client) -> String {
