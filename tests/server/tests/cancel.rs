@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use postgres::Error;
 use rustix::process::Signal;
+use server_tests::install::Installation;
 use server_tests::{Client, Failure, Fault, Fixture, Session, SharedFixture, expect_error, process, wait_until};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
@@ -225,6 +226,32 @@ fn nothing_outlives_the_postmaster() {
         wait_until("every process of the server is gone", || !process::is_running(pid));
     }
     wait_until("the request is dropped", || fixture.proxy.hanging() == 0);
+}
+
+/// For KMS, and for the broker, which waits for KMS.
+#[test]
+fn a_session_shows_what_it_waits_for() {
+    // Before, the events of extensions have no names.
+    let event = if Installation::current().major_version() < 17 { "Extension" } else { "EnvelopePgKms" };
+    for fixture in [Fixture::kms(), Fixture::with_broker()] {
+        let mut witness = fixture.connect();
+        // A wait event that another session has named has that name in this one, too.
+        for _ in 0..2 {
+            let mut client = fixture.connect();
+            let pid = client.backend();
+            let running = hang_encrypt(&fixture, client);
+            let shown = "SELECT concat_ws('/', wait_event_type, wait_event) FROM pg_stat_activity WHERE pid = $1";
+            let expected = format!("Extension/{event}");
+            wait_until("the session waits", || witness.one::<String>(shown, &[&pid]) == expected);
+            assert!(witness.one::<bool>("SELECT pg_cancel_backend($1)", &[&pid]));
+            expect_error(join(running).1).with("57014");
+            fixture.proxy.clear();
+        }
+        if event == "EnvelopePgKms" {
+            let known = "SELECT count(*) FROM pg_wait_events WHERE type = 'Extension' AND name = 'EnvelopePgKms'";
+            assert_eq!(witness.one::<i64>(known, &[]), 1);
+        }
+    }
 }
 
 #[test]
