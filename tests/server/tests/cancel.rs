@@ -245,7 +245,7 @@ fn a_session_shows_what_it_waits_for() {
             wait_until("the session waits", || witness.one::<String>(shown, &[&pid]) == expected);
             assert!(witness.one::<bool>("SELECT pg_cancel_backend($1)", &[&pid]));
             expect_error(join(running).1).with("57014");
-            fixture.proxy.clear();
+            wait_until("the request is dropped", || fixture.proxy.hanging() == 0);
         }
         if event == "EnvelopePgKms" {
             let known = "SELECT count(*) FROM pg_wait_events WHERE type = 'Extension' AND name = 'EnvelopePgKms'";
