@@ -9,7 +9,7 @@
 //! - `stack`: the stack of a computation with secrets, wiped
 //! - [`suite`]: suite 01: the cipher under a derived key, with key commitment
 //! - [`value`]: whole values: format and suite together
-//! - [`random`]: nonces from the kernel
+//! - [`random`]: nonces from seeds of the kernel's
 //! - [`cache`]: the bounded caches of data keys; time is a parameter
 //! - [`allowed_keys`]: strict mode
 //! - [`broker`]: one holder of data keys for all sessions of a server

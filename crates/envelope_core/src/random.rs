@@ -1,19 +1,35 @@
-//! Nonces from the kernel, a buffer at a time.
+//! Nonces, a buffer at a time, each buffer from a new seed of the kernel's.
 //!
-//! PostgreSQL forks its backends: a user-space generator seeded before the fork would repeat nonces in each of them. So
-//! there is none. The buffer holds bytes of the kernel's generator as they came, each is handed out once and wiped, and
-//! whoever owns the buffer makes it after the fork.
+//! PostgreSQL forks its backends: a generator that is seeded before the fork and goes on after it would repeat nonces in each
+//! of them. So there is none that goes on. Whoever owns the buffer makes it after the fork; the seed serves for one buffer,
+//! and then it is gone; each nonce is handed out once and wiped.
+//!
+//! ```text
+//! seed = 32 bytes of the kernel's;   buffer = AES-256(seed, 0) || AES-256(seed, 1) || ...
+//! ```
+//! which is counter mode (NIST SP 800-38A, section 6.5), as in Bernstein's "Fast-key-erasure random-number generators". Nonces
+//! are public, so all that counts is that none repeats: the blocks of a buffer are distinct, and seeds of 256 bits do not
+//! repeat. The kernel's own bytes would be as good, but it takes 2.6 ns for each (Linux 6.18), which for a nonce is a third of
+//! what AES-GCM takes for a short value (docs/PERFORMANCE.md).
 
-use zeroize::{Zeroize, optimization_barrier};
+use aes::Aes256Enc;
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use zeroize::{Zeroize, Zeroizing, optimization_barrier};
 
 use crate::format::NONCE_BYTES;
 
-/// A system call for 4 KiB costs little more than one for 24 bytes.
-const BUFFER_BYTES: usize = 170 * NONCE_BYTES;
+const SEED_BYTES: usize = 32;
 
-/// Random bytes of the kernel's that were not used yet. Wiped when dropped; has no Debug.
+type Block = [u8; 16];
+
+/// 170 nonces: a system call is then a small part of each.
+const BLOCKS: usize = 255;
+const BUFFER_BYTES: usize = BLOCKS * size_of::<Block>();
+
+/// Nonces that were not used yet. Wiped when dropped; has no Debug.
 pub struct Nonces {
-    buffer: Box<[u8; BUFFER_BYTES]>,
+    buffer: Box<[Block; BLOCKS]>,
+    /// In bytes.
     used: usize,
 }
 
@@ -21,7 +37,7 @@ impl Nonces {
     /// An empty buffer; the first nonce fills it.
     #[must_use]
     pub fn new() -> Self {
-        Self { buffer: Box::new([0; BUFFER_BYTES]), used: BUFFER_BYTES }
+        Self { buffer: Box::new([Block::default(); BLOCKS]), used: BUFFER_BYTES }
     }
 
     /// A random 192-bit nonce.
@@ -30,10 +46,9 @@ impl Nonces {
     /// If the kernel has no randomness to give; nothing but a wrong sandbox makes that happen.
     pub fn next_nonce(&mut self) -> Result<[u8; NONCE_BYTES], getrandom::Error> {
         if self.used == BUFFER_BYTES {
-            getrandom::fill(&mut self.buffer[..])?;
-            self.used = 0;
+            self.fill()?;
         }
-        let unused = self.buffer[self.used..].first_chunk_mut::<NONCE_BYTES>();
+        let unused = self.buffer.as_flattened_mut()[self.used..].first_chunk_mut::<NONCE_BYTES>();
         let nonce = unused.expect("the buffer is a multiple of a nonce");
         let taken = *nonce;
         // In a store or two: Zeroize writes byte by byte.
@@ -42,6 +57,23 @@ impl Nonces {
         self.used += NONCE_BYTES;
         Ok(taken)
     }
+
+    #[cold]
+    fn fill(&mut self) -> Result<(), getrandom::Error> {
+        let mut seed = Zeroizing::new([0; SEED_BYTES]);
+        getrandom::fill(&mut seed[..])?;
+        expand(&seed, &mut self.buffer[..]);
+        self.used = 0;
+        Ok(())
+    }
+}
+
+/// The key stream of AES-256 in counter mode, from counter 0 on.
+fn expand(seed: &[u8; SEED_BYTES], blocks: &mut [Block]) {
+    for (counter, block) in (0_u128..).zip(blocks.iter_mut()) {
+        *block = counter.to_be_bytes();
+    }
+    Aes256Enc::new(seed.into()).encrypt_blocks(aes::Block::cast_slice_from_core_mut(blocks));
 }
 
 impl Default for Nonces {
@@ -73,7 +105,44 @@ mod tests {
     fn what_was_handed_out_is_wiped() {
         let mut nonces = Nonces::new();
         nonces.next_nonce().unwrap();
-        assert_eq!(nonces.buffer[..NONCE_BYTES], [0; NONCE_BYTES]);
-        assert_ne!(nonces.buffer[NONCE_BYTES..2 * NONCE_BYTES], [0; NONCE_BYTES]);
+        let buffer = nonces.buffer.as_flattened();
+        assert_eq!(buffer[..NONCE_BYTES], [0; NONCE_BYTES]);
+        assert_ne!(buffer[NONCE_BYTES..2 * NONCE_BYTES], [0; NONCE_BYTES]);
+    }
+
+    /// H, E(K, Y0) and E(K, Y1) of test cases 13 and 14 of McGrew and Viega, "The Galois/Counter Mode of Operation",
+    /// appendix B, where Y0 is 1: the first three counters.
+    #[test]
+    fn mcgrew_viega() {
+        let mut blocks = [Block::default(); 3];
+        expand(&[0; SEED_BYTES], &mut blocks);
+        let expected = concat!(
+            "dc95c078a2408989ad48a21492842087",
+            "530f8afbc74536b9a963b4f1c4cb738b",
+            "cea7403d4d606b6e074ec5d3baf39d18"
+        );
+        assert_eq!(hex::encode(blocks.as_flattened()), expected);
+    }
+
+    #[test]
+    fn agrees_with_aws_lc() {
+        use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
+
+        for seed in [std::array::from_fn(|at| at as u8), [0xff; SEED_BYTES]] {
+            let mut blocks = [Block::default(); 300];
+            expand(&seed, &mut blocks);
+            let key = EncryptingKey::ctr(UnboundCipherKey::new(&AES_256, &seed).unwrap()).unwrap();
+            let mut key_stream = [0; 300 * size_of::<Block>()];
+            key.less_safe_encrypt(&mut key_stream, EncryptionContext::Iv128([0; 16].into())).unwrap();
+            assert!(blocks.as_flattened() == key_stream);
+        }
+    }
+
+    #[test]
+    fn each_buffer_has_a_seed_of_its_own() {
+        let mut nonces = [Nonces::new(), Nonces::new()];
+        let [one, other] = nonces.each_mut().map(|nonces| [(); 171].map(|()| nonces.next_nonce().unwrap()));
+        assert_ne!(one[0], other[0]);
+        assert_ne!(one[0], one[170]);
     }
 }
