@@ -1102,15 +1102,28 @@ BEGIN
 END
 $$;
 
--- Whether a table is in the tree of another one, and stays there for this transaction. One that is dropped or detached in
--- the middle of a run is none of its business any more.
+-- Whether a table is in the tree of another one, or is that one, and stays so for this transaction. One that is dropped or
+-- detached in the middle of a run is none of its business any more.
 CREATE FUNCTION env_rotation_hold(relation oid, leaf oid) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    is_held boolean := false;
 BEGIN
-    WHILE EXISTS (SELECT FROM @extschema@.env_rotation_leaves($1) AS l WHERE l.kind = 'r' AND l.leaf = $2) LOOP
+    -- From the leaf up: a tree can have thousands of them.
+    WHILE EXISTS (
+        WITH RECURSIVE ancestor (member) AS (
+            SELECT oid FROM pg_class WHERE oid = $2 AND relkind IN ('r', 'p')
+            UNION
+            SELECT inhparent FROM pg_inherits JOIN ancestor ON inhrelid = member
+        )
+        SELECT FROM ancestor WHERE member = $1
+    ) LOOP
+        IF is_held THEN
+            RETURN true;
+        END IF;
         BEGIN
             EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', $2::regclass);
-            RETURN EXISTS (SELECT FROM @extschema@.env_rotation_leaves($1) AS l WHERE l.kind = 'r' AND l.leaf = $2);
+            is_held := true;
         EXCEPTION
             -- Gone or renamed while it waited for the lock.
             WHEN undefined_table OR invalid_schema_name THEN NULL;
@@ -1149,7 +1162,7 @@ BEGIN
     IF NOT FOUND OR r.status <> 'open' THEN
         RAISE 'run % is not an open one of this column', run USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = r.relation) THEN
+    IF NOT @extschema@.env_rotation_hold(r.relation, r.relation) THEN
         RAISE 'relation % is gone', r.relation_name USING ERRCODE = 'undefined_table';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = r.relation AND attnum = r.column_number
@@ -1180,7 +1193,8 @@ BEGIN
             IF r.rows_done = 0 AND r.failures > 0 AND NOT EXISTS (
                 SELECT FROM @extschema@.env_rotation_failure AS f
                 WHERE f.run_id = run AND (f.tid IS NOT NULL OR @extschema@.env_rotation_triage(f.sqlstate) <> 'key')) THEN
-                PERFORM @extschema@.env_rotation_give_up(run, format('run %s stops: all data keys are refused', run), NULL,
+                PERFORM @extschema@.env_rotation_give_up(run,
+                    format('run %s stops: it changed nothing, and the data keys of %s rows are refused', run, r.failures), NULL,
                     'If they are refused for good, SELECT env_rotation_abandon(' || run || '); else the same CALL resumes the run.');
             END IF;
             finished := true;
@@ -1401,7 +1415,7 @@ BEGIN
     END IF;
     IF r.status = 'open' THEN
         RAISE WARNING 'run % is not finished: after % passes % rows are left', run, r.pass, r.pass_left
-            USING DETAIL = 'They were locked, or somebody goes on writing values that are to be rotated.',
+            USING DETAIL = 'The last pass changed rows or met locked ones, so another one has to look whether any are left.',
                   HINT = 'Have writers use the new key; then the same CALL resumes the run.';
         RETURN;
     END IF;
