@@ -721,6 +721,7 @@ CREATE TABLE env_rotation_run (
     status         text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'done', 'abandoned')),
     pass           integer NOT NULL DEFAULT 0,
     leaf           oid NOT NULL DEFAULT 0,
+    leaf_file      oid NOT NULL DEFAULT 0,
     leaf_blocks    bigint NOT NULL DEFAULT 0,
     next_block     bigint NOT NULL DEFAULT 0,
     blocks_done    bigint NOT NULL DEFAULT 0,
@@ -1187,6 +1188,7 @@ BEGIN
         WHERE l.kind = 'r' AND l.leaf > r.leaf AND r.pass > 0;
         IF next_leaf IS NOT NULL THEN
             r.leaf := next_leaf;
+            r.leaf_file := pg_relation_filenode(next_leaf);
             r.next_block := 0;
             r.leaf_blocks := pg_relation_size(next_leaf, 'main') / current_setting('block_size')::bigint;
         ELSIF r.pass > 0 AND r.pass_changed = 0 AND r.pass_left = 0 AND (r.failures = 0 OR r.pass >= first_pass) THEN
@@ -1230,8 +1232,15 @@ BEGIN
             END IF;
         END IF;
     END LOOP;
+    IF r.leaf_file <> pg_relation_filenode(r.leaf) THEN
+        -- Another table, or one whose rows VACUUM FULL, CLUSTER or pg_repack has moved: block numbers mean nothing any more.
+        r.blocks_done := r.blocks_done - r.next_block;
+        r.next_block := 0;
+        r.leaf_blocks := pg_relation_size(r.leaf, 'main') / current_setting('block_size')::bigint;
+        r.leaf_file := pg_relation_filenode(r.leaf);
+    END IF;
     UPDATE @extschema@.env_rotation_run AS s
-    SET pass = r.pass, leaf = r.leaf, leaf_blocks = r.leaf_blocks, next_block = r.next_block,
+    SET pass = r.pass, leaf = r.leaf, leaf_file = r.leaf_file, leaf_blocks = r.leaf_blocks, next_block = r.next_block,
         pass_changed = r.pass_changed, pass_left = r.pass_left, not_envelopes = r.not_envelopes,
         target_only = r.target_only, failures = r.failures, blocks_done = r.blocks_done, blocks_total = r.blocks_total,
         pass_seconds = r.pass_seconds
@@ -1899,7 +1908,7 @@ GRANT EXECUTE ON PROCEDURE
 
 GRANT SELECT,
     INSERT (relation, column_number, relation_name, column_name, method, parameters, lock_key, rows_estimated),
-    UPDATE (status, pass, leaf, leaf_blocks, next_block, blocks_done, blocks_total, pass_changed, pass_left, not_envelopes,
+    UPDATE (status, pass, leaf, leaf_file, leaf_blocks, next_block, blocks_done, blocks_total, pass_changed, pass_left, not_envelopes,
             target_only, failures, rows_done, kms_calls, seconds, pass_seconds, updated, finished)
     ON env_rotation_run TO envelope_rotate;
 GRANT SELECT, INSERT, UPDATE (is_new) ON env_rotation_dek TO envelope_rotate;
