@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use server_tests::random::Random;
-use server_tests::{Client, Cluster, Fixture, Session, expect_error, process, wait_until};
+use server_tests::{Client, Cluster, Fault, Fixture, Rule, Session, expect_error, process, wait_until};
 
 const ROWS: i64 = 20_000;
 
@@ -138,4 +138,31 @@ fn kill_9_in_the_middle_leaves_a_run_that_resumes() {
     assert_eq!(witness.one::<i64>(halfway, &[]), 6000);
     let twice: Vec<i64> = witness.column("SELECT count(*) FROM written GROUP BY id HAVING count(*) <> 1");
     assert!(twice.is_empty(), "no row was done twice");
+}
+
+#[test]
+fn values_under_a_key_that_is_disabled_are_left_alone_until_it_is_not() {
+    let fixture = Fixture::kms();
+    let mut witness = fixture.connect();
+    witness.run(&format!(
+        "CREATE TABLE adopted (id int, plain text, value bytea);
+         INSERT INTO adopted SELECT i, 'text ' || i, CASE WHEN i <= 5 THEN env_encrypt('text ' || i, '{}') END
+             FROM generate_series(1, 10) AS i",
+        fixture.key_id
+    ));
+    let last = "SELECT state || ', done ' || rows_done || ', failed ' || failures FROM env_rotation ORDER BY run_id DESC LIMIT 1";
+    fixture.proxy.set(Rule::every(Fault::kms_error(400, "DisabledException")).only("Decrypt"));
+    let encrypt = format!("CALL env_encrypt_column('adopted', 'plain', 'value', '{}')", fixture.new_key().arn);
+    fixture.connect().run(&encrypt);
+    assert_eq!(witness.one::<String>(last, &[]), "done, done 5, failed 5");
+
+    // With all of them refused, nothing is done that could be called so.
+    witness.run("UPDATE adopted SET plain = NULL");
+    let decrypt = "CALL env_decrypt_column('adopted', 'value', 'plain')";
+    expect_error(fixture.connect().batch_execute(decrypt)).with("55000").says("data keys of 10 rows are refused");
+    assert_eq!(witness.one::<String>(last, &[]), "interrupted, done 0, failed 10");
+    fixture.proxy.clear();
+    fixture.connect().run(decrypt);
+    assert_eq!(witness.one::<String>(last, &[]), "done, done 10, failed 0");
+    assert_eq!(witness.one::<i64>("SELECT count(*) FROM adopted WHERE plain = 'text ' || id", &[]), 10);
 }
