@@ -236,17 +236,24 @@ impl<P: KeyProvider + 'static> Broker<P> {
         terms: &Terms,
         asked: Instant,
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
-        loop {
-            let (held, consent) = self.consented(name.clone(), purpose, terms, asked).await?;
-            if commitment.is_none_or(|commitment| commitment == held.commitment) {
+        let is_wanted = |held: &Held| commitment.is_none_or(|commitment| commitment == held.commitment);
+        let (held, consent) = self.consented(name.clone(), purpose, terms, asked).await?;
+        if is_wanted(&held) {
+            return Ok((held, consent));
+        }
+        // What the provider has answered before this request may be wrong, since nobody may have checked it: then once more. It
+        // stays until the next answer takes its place, since it is the value that may be wrong, too.
+        if held.was_asked_for_before(asked) {
+            if terms.calls == Calls::None {
+                return Err(KmsError::no_call_left(Operation::Decrypt, &name.wrapped.key_id));
+            }
+            let held = self.unwrap_anew(name.clone()).await?;
+            if is_wanted(&held) {
+                let consent = held.consent(asked, false, true);
                 return Ok((held, consent));
             }
-            self.store.borrow_mut().release(&name);
-            // What was in memory may be an answer that nobody has checked before: then once more.
-            if consent.took_call {
-                return Err(KmsError::new(KmsErrorKind::WrappedKeyRejected, Operation::Decrypt, &name.wrapped.key_id));
-            }
         }
+        Err(KmsError::new(KmsErrorKind::WrappedKeyRejected, Operation::Decrypt, &name.wrapped.key_id))
     }
 
     /// A data key, if its provider consents to its use, or cannot be asked.
@@ -286,25 +293,27 @@ impl<P: KeyProvider + 'static> Broker<P> {
 
     fn unwrap(self: &Rc<Self>, name: &DekName) -> Flight<Rc<Held>> {
         let broker = Rc::clone(self);
-        self.unwrapping.join(name, |name| async move {
-            let (asked, epoch, providers) = (Instant::now(), broker.epoch.get(), broker.providers());
-            match providers.unwrap_key(&name.wrapped, &name.context).await {
-                Ok(UnwrappedKey { dek, key_id }) => {
-                    let held = Rc::new(Held::new(dek, key_id, asked));
-                    if epoch == broker.epoch.get() {
-                        broker.store.borrow_mut().hold(name, &held);
-                    }
-                    Ok(held)
+        self.unwrapping.join(name, |name| async move { broker.unwrap_anew(name).await })
+    }
+
+    async fn unwrap_anew(self: &Rc<Self>, name: DekName) -> Result<Rc<Held>, KmsError> {
+        let (asked, epoch, providers) = (Instant::now(), self.epoch.get(), self.providers());
+        match providers.unwrap_key(&name.wrapped, &name.context).await {
+            Ok(UnwrappedKey { dek, key_id }) => {
+                let held = Rc::new(Held::new(dek, key_id, asked));
+                if epoch == self.epoch.get() {
+                    self.store.borrow_mut().hold(name, &held);
                 }
-                Err(error) => {
-                    if error.kind.is_refusal() {
-                        broker.store.borrow_mut().release(&name);
-                    }
-                    broker.heed_refusal(&error);
-                    Err(error)
-                }
+                Ok(held)
             }
-        })
+            Err(error) => {
+                if error.kind.is_refusal() {
+                    self.store.borrow_mut().release(&name);
+                }
+                self.heed_refusal(&error);
+                Err(error)
+            }
+        }
     }
 
     fn generate(self: &Rc<Self>, place: &Place) -> Flight<Generated> {

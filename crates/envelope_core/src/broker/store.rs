@@ -83,6 +83,12 @@ impl Held {
         self.asked.elapsed()
     }
 
+    /// Whether the provider was asked for it before a request of `requested`, and so for another one.
+    #[must_use]
+    pub fn was_asked_for_before(&self, requested: Instant) -> bool {
+        self.asked < requested
+    }
+
     /// Whether it may be used for this at all.
     #[must_use]
     pub fn is_for(&self, purpose: Purpose) -> bool {
@@ -209,8 +215,11 @@ impl Store {
         self.held.get(name).cloned()
     }
 
-    /// Adds the plaintext of a data key, or replaces it.
+    /// Adds the plaintext of a data key, or replaces it, unless the provider was asked for what there is later.
     pub fn hold(&mut self, name: DekName, held: &Rc<Held>) {
+        if self.held.peek(&name).is_some_and(|found| found.asked > held.asked) {
+            return;
+        }
         self.held.put(name, Rc::clone(held));
         if self.held.len() > MAX_HELD {
             self.held.pop_lru();

@@ -47,6 +47,8 @@ struct State {
     generate_error: RefCell<Option<KmsErrorKind>>,
     unwrap_error: RefCell<Option<KmsErrorKind>>,
     breaker_is_open: Cell<bool>,
+    /// So many of the first calls to Decrypt are answered with the plaintext of another data key.
+    lies: Cell<u64>,
     /// The key that the alias points to.
     alias_target: Cell<&'static str>,
 }
@@ -71,6 +73,7 @@ impl Kms {
             generate_error: RefCell::default(),
             unwrap_error: RefCell::default(),
             breaker_is_open: Cell::new(false),
+            lies: Cell::new(0),
             alias_target: Cell::new(KEY),
         }))
     }
@@ -141,8 +144,8 @@ impl KeyProvider for Kms {
     async fn unwrap_key(&self, wrapped: &WrappedKey, _: &EncryptionContext) -> Result<UnwrappedKey, KmsError> {
         let number = u64::from_be_bytes(wrapped.wrapped_dek.as_slice().try_into().expect("a number"));
         let key_id = &wrapped.key_id;
-        self.call(&self.0.unwrapped, &self.0.unwrap_error, Operation::Decrypt, key_id, |_| UnwrappedKey {
-            dek: dek(number),
+        self.call(&self.0.unwrapped, &self.0.unwrap_error, Operation::Decrypt, key_id, |begun| UnwrappedKey {
+            dek: dek(if begun > self.0.lies.get() { number } else { number + 1_000 }),
             key_id: key_id.clone(),
         })
         .await
@@ -260,7 +263,9 @@ impl Broker<Kms> {
     fn hold(&self, name: DekName, age: Duration) {
         let number = u64::from_be_bytes(name.wrapped.wrapped_dek.as_slice().try_into().unwrap());
         let held = Held::new(dek(number), name.wrapped.key_id.clone(), ago(age));
-        self.store.borrow_mut().hold(name, &Rc::new(held));
+        let mut store = self.store.borrow_mut();
+        store.release(&name);
+        store.hold(name, &Rc::new(held));
     }
 
     /// As if a data key had been made so long ago, and its provider asked again since.

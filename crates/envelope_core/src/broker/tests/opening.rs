@@ -52,6 +52,75 @@ fn a_data_key_that_is_not_the_one_committed_to_is_asked_for_again() {
     });
 }
 
+/// As when KMS is well again just before the request, but the call that it joins was begun before.
+#[test]
+fn what_a_call_from_before_the_request_has_wrong_is_asked_for_by_a_call_of_its_own() {
+    run(async {
+        let kms = Kms::new();
+        let broker = kms.broker();
+        kms.0.lies.set(1);
+        kms.block([1]);
+        let ask = || {
+            let broker = Rc::clone(&broker);
+            spawn_local(async move { broker.open(name(KEY, 7), TERMS).await })
+        };
+        let first = ask();
+        settle().await;
+        let joined = ask();
+        settle().await;
+        kms.release(1);
+        assert_eq!(kind_of(first.await.unwrap()), KmsErrorKind::WrappedKeyRejected, "it was asked for after the request");
+        assert_eq!(number_of(&joined.await.unwrap().unwrap().dek), 7);
+        assert_eq!(kms.calls(), (0, 2));
+        assert!(!broker.open(name(KEY, 7), TERMS).await.unwrap().consent.took_call);
+    });
+}
+
+#[test]
+fn an_answer_does_not_take_the_place_of_a_younger_one() {
+    run(async {
+        let kms = Kms::new();
+        let broker = kms.broker();
+        broker.hold(name(KEY, 7), MINUTE * 8 / 10);
+        kms.0.lies.set(1);
+        kms.block([1]);
+        broker.open(name(KEY, 7), TERMS).await.unwrap();
+        settle().await;
+        broker.hold(name(KEY, 7), Duration::ZERO);
+        kms.release(1);
+        settle().await;
+        assert_eq!(number_of(&broker.open(name(KEY, 7), TERMS).await.unwrap().dek), 7);
+        assert_eq!(kms.calls(), (0, 1));
+    });
+}
+
+/// Whoever can store a value can have its data key asked for. That must not take it from the others, who may not get it back.
+#[test]
+fn a_forged_value_does_not_take_the_data_key_from_good_ones() {
+    for outage in outages() {
+        run(async {
+            let kms = Kms::new();
+            let broker = kms.broker();
+            broker.hold(name(KEY, 7), Duration::ZERO);
+            kms.fail_unwrap(outage.clone());
+            let forged = |calls| {
+                let (wrapped, context) = (wrapped(KEY, 7), context("t"));
+                let terms = Terms { calls, ..TERMS };
+                let commitment = Some(dek(2).commitment());
+                broker.answer(session(), Request::OpeningKey { wrapped, context, commitment, terms })
+            };
+            assert_eq!(kind_of(forged(Calls::Ahead).await), outage);
+            assert_eq!(number_of(&broker.open(name(KEY, 7), TERMS).await.unwrap().dek), 7);
+            assert_eq!(kind_of(forged(Calls::None).await), KmsErrorKind::NoCallLeft);
+            assert_eq!(kms.calls(), (0, 1));
+            kms.fail_unwrap(None);
+            assert_eq!(kind_of(forged(Calls::Ahead).await), KmsErrorKind::WrappedKeyRejected);
+            assert_eq!(number_of(&broker.open(name(KEY, 7), TERMS).await.unwrap().dek), 7);
+            assert_eq!(kms.calls(), (0, 2));
+        });
+    }
+}
+
 #[test]
 fn a_scan_in_a_known_order_is_read_ahead_of() {
     run(async {
