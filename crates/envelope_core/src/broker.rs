@@ -7,9 +7,11 @@
 //! - [`protocol`]: the bytes on the socket
 //! - [`server`]: who may connect, and how a request is served
 //! - [`store`]: the data keys
+//! - [`bounded`]: the maps that they are in
 //! - [`flight`]: equal requests at the same time become one call
 //! - [`look_ahead`]: which data keys a scan is about to ask for
 
+pub mod bounded;
 pub mod flight;
 pub mod look_ahead;
 pub mod protocol;

@@ -9,10 +9,15 @@ use std::rc::Rc;
 
 use lru::LruCache;
 
+use super::bounded::{Bounded, Name};
 use super::store::DekName;
 
 /// Data keys whose follower is remembered.
 const MAX_REMEMBERED: usize = 16_384;
+/// And what their names take.
+const MAX_REMEMBERED_BYTES: usize = 8 * 1024 * 1024;
+/// A larger one is not remembered. KMS takes an encryption context of 8 KiB at most.
+const MAX_NAME_BYTES: usize = 10 * 1024;
 /// Sessions whose way is followed.
 const MAX_SESSIONS: usize = 1_024;
 /// Data keys that are asked for ahead of one session.
@@ -20,7 +25,7 @@ const MAX_AHEAD: usize = 16;
 
 /// What came after what, and where each session is.
 pub struct LookAhead {
-    followers: LruCache<Rc<DekName>, Rc<DekName>>,
+    followers: Bounded<Rc<DekName>, Rc<DekName>>,
     sessions: LruCache<i32, Way>,
 }
 
@@ -32,14 +37,19 @@ struct Way {
 
 impl Default for LookAhead {
     fn default() -> Self {
-        Self { followers: LruCache::unbounded(), sessions: LruCache::unbounded() }
+        let followers = Bounded::new(MAX_REMEMBERED, MAX_REMEMBERED_BYTES);
+        Self { followers, sessions: LruCache::unbounded() }
     }
 }
 
 impl LookAhead {
     /// A session asks for a data key. Returns those that it will ask for next, if it is on a known way.
     pub fn asked(&mut self, session: i32, name: &DekName) -> Vec<Rc<DekName>> {
-        let name = match self.followers.get_key_value(name) {
+        if name.bytes() > MAX_NAME_BYTES {
+            self.sessions.pop(&session);
+            return Vec::new();
+        }
+        let name = match self.followers.get(name) {
             Some((known, _)) => Rc::clone(known),
             None => Rc::new(name.clone()),
         };
@@ -51,9 +61,6 @@ impl LookAhead {
             if expected.is_some_and(|expected| expected == name) {
                 ahead = (2 * way.ahead).clamp(1, MAX_AHEAD);
             }
-        }
-        if self.followers.len() > MAX_REMEMBERED {
-            self.followers.pop_lru();
         }
         self.sessions.put(session, Way { last: Rc::clone(&name), ahead });
         if self.sessions.len() > MAX_SESSIONS {
@@ -117,5 +124,21 @@ mod tests {
         }
         assert!(look_ahead.followers.len() <= MAX_REMEMBERED);
         assert_eq!(look_ahead.sessions.len(), MAX_SESSIONS);
+    }
+
+    /// Whoever can store a value chooses how large its wrapped data key is.
+    #[test]
+    fn large_names_do_not_take_more_memory() {
+        let mut look_ahead = LookAhead::default();
+        let mut ask = |number: u32, bytes: usize| {
+            let wrapped_dek = [&number.to_be_bytes()[..], &vec![0; bytes]].concat();
+            let wrapped = WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek };
+            look_ahead.asked(1, &DekName { wrapped, context: EncryptionContext::default() });
+            look_ahead.followers.len()
+        };
+        let small = (0..4_000).map(|number| ask(number, 8 * 1024)).max();
+        assert!((900..1_100).contains(&small.unwrap()), "{small:?}");
+        let (before, after) = (ask(0, 0), (0..100).map(|number| ask(number, 60_000)).max());
+        assert_eq!(after, Some(before), "they are not remembered");
     }
 }

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lru::LruCache;
-
+use super::bounded::{Bounded, Name};
 use crate::cache::Lease;
 use crate::context::EncryptionContext;
 use crate::key_reference::{KeyArn, is_same_key};
@@ -15,8 +14,12 @@ use crate::kms::request::{ConsentAge, SealingGrant, SealingLimits};
 
 /// About 10 MB of data keys in all.
 const MAX_HELD: usize = 16_384;
+/// What their names take at most: encryption contexts can be large.
+const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 /// Pairs of a key and an encryption context that have a current data key.
 const MAX_CURRENT: usize = 4_096;
+/// What these pairs take at most.
+const MAX_CURRENT_BYTES: usize = 4 * 1024 * 1024;
 /// One session gets this part of what a limit leaves, so that many can use the data key at the same time.
 const LEASE_SHARE: u64 = 16;
 /// After a failed attempt to refresh or to replace a data key the next one waits for so long.
@@ -43,6 +46,20 @@ pub struct Place {
     pub key_id: KeyId,
     /// The encryption context.
     pub context: EncryptionContext,
+}
+
+impl Name for DekName {
+    fn bytes(&self) -> usize {
+        let WrappedKey { key_id, wrapped_dek, .. } = &self.wrapped;
+        size_of::<Self>() + key_id.len() + wrapped_dek.len() + self.context.as_bytes().len()
+    }
+}
+
+impl Name for Place {
+    fn bytes(&self) -> usize {
+        // The data key's name has the encryption context once more.
+        2 * (size_of::<Self>() + self.context.as_bytes().len())
+    }
 }
 
 /// What a data key is wanted for.
@@ -199,20 +216,21 @@ fn share(used: u64, max: Option<u64>, wanted: u64) -> Option<Option<u64>> {
 
 /// All data keys.
 pub struct Store {
-    held: LruCache<DekName, Rc<Held>>,
-    current: LruCache<Place, Rc<Current>>,
+    held: Bounded<DekName, Rc<Held>>,
+    current: Bounded<Place, Rc<Current>>,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { held: LruCache::unbounded(), current: LruCache::unbounded() }
+        let held = Bounded::new(MAX_HELD, MAX_HELD_BYTES);
+        Self { held, current: Bounded::new(MAX_CURRENT, MAX_CURRENT_BYTES) }
     }
 }
 
 impl Store {
     /// The data key of a name.
     pub fn held(&mut self, name: &DekName) -> Option<Rc<Held>> {
-        self.held.get(name).cloned()
+        self.held.get(name).map(|(_, held)| Rc::clone(held))
     }
 
     /// Adds the plaintext of a data key, or replaces it, unless the provider was asked for what there is later.
@@ -221,14 +239,11 @@ impl Store {
             return;
         }
         self.held.put(name, Rc::clone(held));
-        if self.held.len() > MAX_HELD {
-            self.held.pop_lru();
-        }
     }
 
     /// The data key that seals new values.
     pub fn current(&mut self, place: &Place) -> Option<Rc<Current>> {
-        self.current.get(place).cloned()
+        self.current.get(place).map(|(_, current)| Rc::clone(current))
     }
 
     /// Drops the plaintext of a data key.
@@ -249,9 +264,6 @@ impl Store {
             return;
         }
         self.current.put(place, Rc::clone(current));
-        if self.current.len() > MAX_CURRENT {
-            self.current.pop_lru();
-        }
     }
 
     /// Seals no more values with this data key; another one that took its place stays.
@@ -290,7 +302,7 @@ impl Store {
             stays
         });
         let held = &self.held;
-        self.current.retain(|_, current| !is_under(&current.name) || held.contains(&current.name));
+        self.current.retain(|_, current| !is_under(&current.name) || held.peek(&current.name).is_some());
     }
 
     /// Drops what is of no more use: plaintext that the provider would have to hand out again in any case, and current data
@@ -298,7 +310,7 @@ impl Store {
     pub fn prune(&mut self, useful_for: Duration, max_age: Duration) {
         self.held.retain(|_, held| held.age() < useful_for);
         let held = &self.held;
-        self.current.retain(|_, current| current.made.elapsed() < max_age || held.contains(&current.name));
+        self.current.retain(|_, current| current.made.elapsed() < max_age || held.peek(&current.name).is_some());
     }
 
     /// Drops all.

@@ -69,7 +69,11 @@ fn what_a_call_from_before_the_request_has_wrong_is_asked_for_by_a_call_of_its_o
         let joined = ask();
         settle().await;
         kms.release(1);
-        assert_eq!(kind_of(first.await.unwrap()), KmsErrorKind::WrappedKeyRejected, "it was asked for after the request");
+        assert_eq!(
+            kind_of(first.await.unwrap()),
+            KmsErrorKind::WrappedKeyRejected,
+            "it was asked for after the request"
+        );
         assert_eq!(number_of(&joined.await.unwrap().unwrap().dek), 7);
         assert_eq!(kms.calls(), (0, 2));
         assert!(!broker.open(name(KEY, 7), TERMS).await.unwrap().consent.took_call);
