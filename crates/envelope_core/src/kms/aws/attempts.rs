@@ -25,6 +25,14 @@ struct Watched {
 }
 
 impl Attempts {
+    /// As while the SDK waits to try again.
+    #[cfg(test)]
+    pub(super) fn answered_with(failure: Failure) -> Self {
+        let attempts = Self::default();
+        *attempts.0.answer.lock() = Some(failure);
+        attempts
+    }
+
     /// How many were made.
     pub(super) fn made(&self) -> u32 {
         self.0.made.load(Ordering::Relaxed)

@@ -3,10 +3,11 @@
 //! A call that gets no answer opens the breaker of its region; one that KMS answers with a fault or with throttling opens
 //! the breaker of its key in that region. While a breaker is open such calls fail at once with the error that opened it.
 
-use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use aws_sdk_kms::Client;
+use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::Settings;
@@ -21,14 +22,20 @@ use crate::kms::{Event, Events, KmsError, KmsErrorKind, Operation, Statistics};
 /// KMS answers in a tenth of this. A call that was given up after so long, because the statement was cancelled, has failed.
 const GIVEN_UP_IN_VAIN: Duration = Duration::from_secs(1);
 
+/// Breakers that are open at the same time. Values name keys and regions, so it is not up to the administrator how many there
+/// are; without its breaker a call is made in vain.
+const MAX_BREAKERS: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+
 /// AWS KMS under some settings.
 pub struct AwsKms {
     settings: Settings,
     clients: Clients,
-    breakers: Mutex<HashMap<Scope, Breaker<Failure>>>,
+    breakers: Mutex<Breakers>,
     events: Events,
     statistics: Statistics,
 }
+
+type Breakers = LruCache<Scope, Breaker<Failure>>;
 
 /// What a breaker is for. A region of `None` is that of the settings.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -59,7 +66,8 @@ impl AwsKms {
     /// Makes no connection yet. Adds to `events` what an administrator wants to see in the log, and counts its calls.
     #[must_use]
     pub fn new(settings: Settings, events: Events, statistics: Statistics) -> Self {
-        Self { clients: Clients::new(settings.clone()), breakers: Mutex::default(), settings, events, statistics }
+        let breakers = Mutex::new(LruCache::new(MAX_BREAKERS));
+        Self { clients: Clients::new(settings.clone()), breakers, settings, events, statistics }
     }
 
     /// Where to find a key: in its own region, and a multi-Region key in the fail-over regions too.
@@ -143,7 +151,7 @@ impl AwsKms {
         call: &impl AsyncFn(Attempt) -> Result<T, Failure>,
         attempts: &Attempts,
     ) -> Result<T, Failure> {
-        let permit = self.permit(target).inspect_err(|_| attempts.set_breaker_was_open())?;
+        let permit = self.permit(target, attempts).inspect_err(|_| attempts.set_breaker_was_open())?;
         let whole_call = async {
             let client = self.clients.client(target.region.as_deref()).await?;
             call(Attempt { client, key_id: target.key_id.clone(), attempts: attempts.clone() }).await
@@ -161,12 +169,13 @@ impl AwsKms {
         result
     }
 
-    fn permit(&self, target: &Target) -> Result<CallPermit<'_>, Failure> {
+    fn permit(&self, target: &Target, attempts: &Attempts) -> Result<CallPermit<'_>, Failure> {
         let region = target.region.clone().or_else(|| self.settings.region.clone());
         let key_scope = Scope { region: region.clone(), key_id: Some(target.key_id.to_string()) };
         let scopes = [Scope { region, key_id: None }, key_scope];
         // Dropped as long as a breaker is open: a probe that the other breaker was ready for is then given up.
-        let mut permit = CallPermit { kms: self, scopes, probing: [false; 2], since: Some(Instant::now()) };
+        let since = Some(Instant::now());
+        let mut permit = CallPermit { kms: self, attempts: attempts.clone(), scopes, probing: [false; 2], since };
         let mut breakers = self.breakers.lock();
         let mut open = None;
         for (scope, probing) in permit.scopes.iter().zip(&mut permit.probing) {
@@ -185,6 +194,7 @@ impl AwsKms {
 /// Leave to make one call.
 struct CallPermit<'a> {
     kms: &'a AwsKms,
+    attempts: Attempts,
     /// The region's, and the key's.
     scopes: [Scope; 2],
     probing: [bool; 2],
@@ -229,7 +239,7 @@ impl CallPermit<'_> {
                     let mut jitter = [0];
                     // Without randomness all probe at the same time; that is no reason to fail.
                     let _ = getrandom::fill(&mut jitter);
-                    let breaker = breakers.entry(scope.clone()).or_default();
+                    let breaker = breakers.get_or_insert_mut(scope.clone(), Breaker::new);
                     if breaker.failed(failure.clone(), was_probe, now, jitter[0]) {
                         let error = failure.kind.to_string();
                         self.kms.events.add(Event::OutageBegan { scope: scope.to_string(), error });
@@ -238,7 +248,7 @@ impl CallPermit<'_> {
                 Outcome::Outage(failure) if !failure.was_answered() => give_up_probe(&mut breakers, scope, was_probe),
                 Outcome::Unknown => give_up_probe(&mut breakers, scope, was_probe),
                 Outcome::Reached | Outcome::Outage(_) => {
-                    if let Some(lasted) = breakers.remove(scope).and_then(|mut breaker| breaker.succeeded(now)) {
+                    if let Some(lasted) = breakers.pop(scope).and_then(|mut breaker| breaker.succeeded(now)) {
                         self.kms.events.add(Event::OutageEnded { scope: scope.to_string(), lasted });
                     }
                 }
@@ -247,7 +257,7 @@ impl CallPermit<'_> {
     }
 }
 
-fn give_up_probe(breakers: &mut HashMap<Scope, Breaker<Failure>>, scope: &Scope, was_probe: bool) {
+fn give_up_probe(breakers: &mut Breakers, scope: &Scope, was_probe: bool) {
     if was_probe && let Some(breaker) = breakers.get_mut(scope) {
         breaker.probe_cancelled();
     }
@@ -255,10 +265,12 @@ fn give_up_probe(breakers: &mut HashMap<Scope, Breaker<Failure>>, scope: &Scope,
 
 impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
-        // The future of the call was dropped: the statement was cancelled.
+        // The future of the call was dropped: the statement was cancelled. As when time runs out, what KMS has said while the
+        // SDK waited to try again is what is wrong.
         if let Some(since) = self.since.take() {
             let in_vain = since.elapsed() >= GIVEN_UP_IN_VAIN;
-            self.settle(&if in_vain { Outcome::Outage(KmsErrorKind::TimedOut.into()) } else { Outcome::Unknown });
+            let failure = in_vain.then(|| self.attempts.take_answer().unwrap_or(KmsErrorKind::TimedOut.into()));
+            self.settle(&failure.as_ref().map_or(Outcome::Unknown, |failure| Outcome::of(Some(failure))));
         }
     }
 }
@@ -292,8 +304,9 @@ mod tests {
         AwsKms::new(settings, Events::default(), Statistics::new())
     }
 
-    fn target(arn: &str) -> Target {
-        Target { region: Some("us-west-2".into()), key_id: KeyId::parse(arn).unwrap() }
+    fn ask<'a>(kms: &'a AwsKms, arn: &str) -> Result<CallPermit<'a>, Failure> {
+        let target = Target { region: Some("us-west-2".into()), key_id: KeyId::parse(arn).unwrap() };
+        kms.permit(&target, &Attempts::default())
     }
 
     fn answered(kind: KmsErrorKind) -> Failure {
@@ -306,47 +319,72 @@ mod tests {
     fn no_answer_opens_the_region_and_an_answer_the_key() {
         let other = ARN.replace("715c", "815c");
         let kms = kms();
-        kms.permit(&target(ARN)).unwrap().record(Some(&answered(KmsErrorKind::Throttled)));
-        assert!(kms.permit(&target(ARN)).is_err());
-        assert!(kms.permit(&target(&other)).is_ok());
-        kms.permit(&target(&other)).unwrap().record(Some(&KmsErrorKind::TimedOut.into()));
-        assert!(kms.permit(&target(&other)).is_err());
+        ask(&kms, ARN).unwrap().record(Some(&answered(KmsErrorKind::Throttled)));
+        assert!(ask(&kms, ARN).is_err());
+        assert!(ask(&kms, &other).is_ok());
+        ask(&kms, &other).unwrap().record(Some(&KmsErrorKind::TimedOut.into()));
+        assert!(ask(&kms, &other).is_err());
     }
 
     #[test]
     fn refusals_and_missing_credentials_open_nothing() {
         let kms = kms();
         for failure in [answered(KmsErrorKind::AccessDenied), KmsErrorKind::NoCredentials(String::new()).into()] {
-            kms.permit(&target(ARN)).unwrap().record(Some(&failure));
-            assert!(kms.permit(&target(ARN)).is_ok());
+            ask(&kms, ARN).unwrap().record(Some(&failure));
+            assert!(ask(&kms, ARN).is_ok());
         }
     }
 
     #[test]
     fn a_probe_that_the_other_breaker_stops_is_given_up() {
         let kms = kms();
-        let permit = kms.permit(&target(ARN)).unwrap();
+        let permit = ask(&kms, ARN).unwrap();
         let (region, key) = (permit.scopes[0].clone(), permit.scopes[1].clone());
         drop(permit);
         let failure = Failure::from(KmsErrorKind::TimedOut);
         let long_ago = Instant::now() - 2 * SECOND;
-        kms.breakers.lock().entry(region).or_default().failed(failure.clone(), false, long_ago, 0);
-        kms.breakers.lock().entry(key.clone()).or_default().failed(failure, false, Instant::now(), 255);
-        assert!(kms.permit(&target(ARN)).is_err(), "the key's breaker is open");
-        kms.breakers.lock().remove(&key);
-        let probe = kms.permit(&target(ARN)).expect("the region's breaker still lets one probe");
-        assert!(kms.permit(&target(ARN)).is_err(), "one at a time");
+        kms.breakers.lock().get_or_insert_mut(region, Breaker::new).failed(failure.clone(), false, long_ago, 0);
+        kms.breakers.lock().get_or_insert_mut(key.clone(), Breaker::new).failed(failure, false, Instant::now(), 255);
+        assert!(ask(&kms, ARN).is_err(), "the key's breaker is open");
+        kms.breakers.lock().pop(&key);
+        let probe = ask(&kms, ARN).expect("the region's breaker still lets one probe");
+        assert!(ask(&kms, ARN).is_err(), "one at a time");
         probe.record(None);
-        assert!(kms.permit(&target(ARN)).is_ok());
+        assert!(ask(&kms, ARN).is_ok());
     }
 
     #[test]
     fn only_a_call_that_was_given_up_late_says_something() {
         let kms = kms();
-        drop(kms.permit(&target(ARN)).unwrap());
-        let mut permit = kms.permit(&target(ARN)).expect("closed");
+        drop(ask(&kms, ARN).unwrap());
+        let mut permit = ask(&kms, ARN).expect("closed");
         permit.since = Some(Instant::now() - 2 * SECOND);
         drop(permit);
-        assert!(kms.permit(&target(ARN)).is_err());
+        assert!(ask(&kms, ARN).is_err());
+    }
+    #[test]
+    fn a_call_that_was_given_up_while_kms_throttles_says_nothing_about_the_region() {
+        let other = ARN.replace("715c", "815c");
+        let kms = kms();
+        let mut given_up = ask(&kms, ARN).unwrap();
+        given_up.since = Some(Instant::now() - 2 * SECOND);
+        given_up.attempts = Attempts::answered_with(answered(KmsErrorKind::Throttled));
+        drop(given_up);
+        assert!(ask(&kms, &other).is_ok(), "the region answers");
+        assert_eq!(ask(&kms, ARN).err().map(|failure| failure.kind), Some(KmsErrorKind::Throttled));
+    }
+
+    /// Values name them.
+    #[test]
+    fn many_regions_out_of_reach_do_not_add_up() {
+        let kms = kms();
+        for number in 0..2_000 {
+            let arn = ARN.replace("us-west-2", &format!("region-{number}"));
+            let target = Target { region: Some(format!("region-{number}")), key_id: KeyId::parse(&arn).unwrap() };
+            let permit = kms.permit(&target, &Attempts::default()).unwrap();
+            permit.record(Some(&KmsErrorKind::TimedOut.into()));
+            assert!(kms.permit(&target, &Attempts::default()).is_err());
+        }
+        assert_eq!(kms.breakers.lock().len(), MAX_BREAKERS.get());
     }
 }
