@@ -13,6 +13,8 @@ use crate::{bridge, settings, waiting};
 pub struct Pending {
     request: Request,
     way: Way,
+    /// Nobody waits for it, so it may not wait for the broker's start.
+    in_background: bool,
 }
 
 enum Way {
@@ -31,11 +33,18 @@ impl Pending {
                     Err(lost) => {
                         // A broker that has just ended, as an idle one does, is followed by another one.
                         let may_retry = matches!(lost, Lost::Ended) && !*is_second;
-                        let again = if may_retry { broker::ask(&self.request) } else { None };
+                        let again = match may_retry {
+                            true if self.in_background => broker::ask_without_waiting(&self.request),
+                            true => broker::ask(&self.request),
+                            false => None,
+                        };
                         self.way = match again {
                             Some(exchange) => Way::Broker { exchange, is_second: true },
                             None => {
-                                broker::go_on_without(&lost);
+                                // One that is being started is not to be avoided.
+                                if !(may_retry && self.in_background) {
+                                    broker::go_on_without(&lost);
+                                }
                                 match ask_thread(&self.request) {
                                     Ok(way) => way,
                                     Err(error) => return Some(Err(error)),
@@ -66,7 +75,7 @@ pub fn start(request: Request) -> Result<Pending, Error> {
         Some(exchange) => Way::Broker { exchange, is_second: false },
         None => ask_thread(&request)?,
     };
-    Ok(Pending { request, way })
+    Ok(Pending { request, way, in_background: false })
 }
 
 /// Starts a request that nobody waits for. `None`: the broker is not there yet; try again later.
@@ -79,7 +88,7 @@ pub fn start_in_background(request: Request) -> Result<Option<Pending>, Error> {
     } else {
         Some(ask_thread(&request)?)
     };
-    Ok(way.map(|way| Pending { request, way }))
+    Ok(way.map(|way| Pending { request, way, in_background: true }))
 }
 
 /// Waits for a request.
