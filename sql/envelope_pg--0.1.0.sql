@@ -419,7 +419,7 @@ COMMENT ON FUNCTION env_cache_flush() IS
 COMMENT ON FUNCTION env_cache_flush(boolean) IS
     'forget the data keys of this session, and with true those of all sessions and of the broker; returns how many this session had';
 COMMENT ON FUNCTION env_rotate_dek(text) IS
-    'make a new current data key for a KMS key now, for all sessions; those of its encryption contexts follow at their next use; returns its dek id';
+    'have new current data keys made for a KMS key, for all sessions, each at the next use of its encryption context; returns NULL';
 COMMENT ON FUNCTION env_rotate_dek(text, jsonb) IS
     'make a new current data key for a KMS key and an encryption context now, for all sessions; returns its dek id';
 COMMENT ON TYPE env_warm_result IS

@@ -29,8 +29,8 @@ fn cache_flush(call: &Call) -> Result<Option<Datum>, Error> {
 fn rotate_dek(call: &Call) -> Result<Option<Datum>, Error> {
     let key_id = utf8_argument(call, 0, "key_id")?;
     let context = context_argument(call, 1)?;
-    let cached = session::rotate_dek(&key_id, context.as_ref())?;
-    Varlena::copy_of(&cached.data_key().commitment().0).map(Some)
+    let made = session::rotate_dek(&key_id, context.as_ref())?;
+    made.map(|cached| Varlena::copy_of(&cached.data_key().commitment().0)).transpose()
 }
 
 fn broker_stop(_call: &Call) -> Result<Option<Datum>, Error> {

@@ -62,7 +62,10 @@ pub fn broker_lost(reason: &str) {
 /// A provider has refused a data key that was in use.
 pub fn refused(error: &KmsError) {
     let code = error.answer.code.as_deref().unwrap_or("no error code");
-    log_once(&format!("KMS refuses key {} ({code}): {error}; its data keys were dropped from the cache", error.key_id));
+    log_once(&format!(
+        "KMS refuses key {} ({code}): {error}; data keys under it were dropped from the cache",
+        error.key_id
+    ));
 }
 
 /// A data key serves past its time, since its provider cannot be asked.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use envelope_core::context::EncryptionContext;
 use envelope_core::kms::{KmsError, Reply, Request};
 
 use crate::broker::{self, Exchange, Lost};
@@ -55,6 +56,11 @@ impl Pending {
                 },
             }
         }
+    }
+
+    /// The encryption context that it is about.
+    pub fn context(&self) -> &EncryptionContext {
+        self.request.context()
     }
 
     /// When to look again even if nothing has come.

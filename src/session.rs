@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use envelope_core::allowed_keys::AllowedKeys;
+use envelope_core::broker::protocol::Call as BrokerCall;
 use envelope_core::cache::{CachedKey, Consent, Limits, NewCurrent, OpeningKeys, SealingKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
@@ -215,23 +216,48 @@ fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -
     Ok(cached)
 }
 
-/// Replaces the current data key of a key and an encryption context, for all sessions. Without a context, those of all
-/// contexts go, and the one of the empty context is made. Returns the new one's.
+/// Replaces the current data key of a key and an encryption context, for all sessions, and returns the new one. Without a
+/// context, those of all contexts are replaced when they are next needed: KMS may want a context for each data key.
 ///
 /// # Errors
 /// Whatever keeps it from being made: then the one before stays.
-pub fn rotate_dek(key_id: &str, context: Option<&EncryptionContext>) -> Result<Rc<CachedKey>, Error> {
+pub fn rotate_dek(key_id: &str, context: Option<&EncryptionContext>) -> Result<Option<Rc<CachedKey>>, Error> {
     check_allowed(key_id)?;
     // Before KMS is asked for anything.
     shared::check().map_err(Error::Shared)?;
-    let all_contexts = context.is_none();
-    let context = context.cloned().unwrap_or_default();
-    let request = Request::RotateDek { key_id: KeyId::parse(key_id)?, context: context.clone(), all_contexts };
+    let key = KeyId::parse(key_id)?;
     // Also if this session does without it: others do not.
-    broker::ask_running(request)?;
+    let told = match context {
+        Some(context) => replace_in_broker(key, context),
+        None => broker::call_running(&BrokerCall::Retire(key)).map(drop),
+    };
+    match told {
+        // It finds out when it is well again.
+        Err(Error::Broker(_)) => {
+            shared::retire().map_err(Error::Shared)?;
+            shared::avoid_broker();
+        }
+        told => told?,
+    }
     shared::rotate().map_err(Error::Shared)?;
     // The broker's new one; without a broker, this session's own.
-    generate(key_id, &context, 0)
+    context.map(|context| generate(key_id, context, 0)).transpose()
+}
+
+/// Has the broker, if one runs, make a new current data key.
+fn replace_in_broker(key_id: KeyId, context: &EncryptionContext) -> Result<(), Error> {
+    if statement::kms_calls_allowed() == Calls::None {
+        return Err(statement::too_many_kms_calls());
+    }
+    statement::count_kms_call();
+    match broker::ask_running(Request::RotateDek { key_id, context: context.clone() }).transpose() {
+        Some(reply @ (Ok(_) | Err(Error::Kms(_)))) => heed_reply(context, reply).map(drop),
+        // No call was made.
+        other => {
+            statement::uncount_kms_call();
+            other.transpose().map(drop)
+        }
+    }
 }
 
 /// How old a provider's consent may be that another session has obtained.
@@ -308,7 +334,8 @@ impl Unwrapping {
     /// # Errors
     /// Why it could not be unwrapped.
     pub fn finish(self, head: &Head<'_>, reply: Result<Reply, Error>) -> Result<Rc<CachedKey>, Error> {
-        let OpeningGrant { dek, key_id, consent } = opening_grant(heed_reply(reply)).map_err(one_message)?;
+        let OpeningGrant { dek, key_id, consent } =
+            opening_grant(heed_reply(self.pending.context(), reply)).map_err(one_message)?;
         check_allowed(&key_id)?;
         // It keeps the key id of the value: where a replica of a multi-Region key has helped out, the key's own region is
         // asked again next time.
@@ -410,6 +437,14 @@ fn obtain_consent(cached: &Rc<CachedKey>, now: Instant, limits: &Limits) -> Resu
     Ok(())
 }
 
+/// Counts what the session has decided to use past its time, and says so. The broker counts what it hands out.
+fn served_stale(operation: Operation, cached: &CachedKey) {
+    if let Some(statistics) = bridge::statistics() {
+        statistics.served_stale(operation, cached.data_key().key_id());
+    }
+    journal::served_stale(cached.data_key().key_id());
+}
+
 /// Acts on what a provider said about a cached data key: an error unless it may be used, fresh or stale.
 fn settle(cached: &CachedKey, asked: Instant, answer: Result<OpeningGrant, Error>) -> Result<(), Error> {
     // A session that was idle since may take up the answer much later than it came.
@@ -436,9 +471,13 @@ fn settle(cached: &CachedKey, asked: Instant, answer: Result<OpeningGrant, Error
     }
 }
 
-/// Drops the data keys of a key that its provider refuses: at once, whatever the data key that was asked for.
-fn heed_refusal(error: &KmsError) {
-    if error.is_refusal_of_key() && forget(|data_key| is_same_key(data_key.key_id(), &error.key_id)) > 0 {
+/// Drops the data keys of a key that its provider refuses: at once, whatever the data key that was asked for; if access to it
+/// is denied, those of the encryption context.
+fn heed_refusal(error: &KmsError, context: &EncryptionContext) {
+    let is_refused = |data_key: &DataKey| {
+        is_same_key(data_key.key_id(), &error.key_id) && (!error.is_denial() || data_key.context() == context)
+    };
+    if error.is_refusal_of_key() && forget(is_refused) > 0 {
         journal::refused(error);
     }
 }
@@ -487,7 +526,7 @@ fn start_refresh(cached: &Rc<CachedKey>) {
 /// Acts on what a refresh came to: an error unless the data key may be used.
 fn heed(Answered { cached, asked, answer }: Answered) -> Result<(), Error> {
     if let Err(Error::Kms(error)) = &answer {
-        heed_refusal(error);
+        heed_refusal(error, cached.data_key().context());
     }
     journal::write_events();
     settle(&cached, asked, answer)
@@ -531,7 +570,8 @@ pub fn ask(request: Request) -> Result<Reply, Error> {
 /// # Errors
 /// As [`ask`].
 pub fn finish(mut pending: kms::Pending) -> Result<Reply, Error> {
-    heed_reply(kms::wait(&mut pending))
+    let reply = kms::wait(&mut pending);
+    heed_reply(pending.context(), reply)
 }
 
 /// Starts a request that the statement waits for.
@@ -550,7 +590,7 @@ pub fn start(request: Request) -> Result<kms::Pending, Error> {
     kms::start(request)
 }
 
-fn heed_reply(reply: Result<Reply, Error>) -> Result<Reply, Error> {
+fn heed_reply(context: &EncryptionContext, reply: Result<Reply, Error>) -> Result<Reply, Error> {
     journal::write_events();
     match &reply {
         Ok(reply) if !reply.took_call() => statement::uncount_kms_call(),
@@ -563,7 +603,7 @@ fn heed_reply(reply: Result<Reply, Error>) -> Result<Reply, Error> {
             if error.breaker_was_open {
                 statement::uncount_kms_call();
             }
-            heed_refusal(error);
+            heed_refusal(error, context);
         }
         Err(_) => {}
     }

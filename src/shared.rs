@@ -6,6 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use envelope_core::broker::server::Told;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -31,6 +32,8 @@ struct Counters {
     avoided_until: AtomicU64,
     /// When a session last wrote to the log that it goes on without the broker, likewise.
     logged: AtomicU64,
+    /// Replacements of current data keys that the broker could not be told of.
+    retirements: AtomicU64,
 }
 
 thread_local! {
@@ -83,6 +86,23 @@ pub fn flush() -> io::Result<()> {
 /// If they cannot be told.
 pub fn rotate() -> io::Result<()> {
     with_counters(|counters| counters.rotations.fetch_add(1, Ordering::SeqCst)).map(drop)
+}
+
+/// Has the broker make all next data keys anew, since it could not be told of a replacement.
+///
+/// # Errors
+/// If it cannot be told this way either.
+pub fn retire() -> io::Result<()> {
+    with_counters(|counters| counters.retirements.fetch_add(1, Ordering::SeqCst)).map(drop)
+}
+
+/// What the broker is told without a call.
+pub fn told() -> Told {
+    with_counters(|counters| Told {
+        flushes: counters.flushes.load(Ordering::SeqCst),
+        retirements: counters.retirements.load(Ordering::SeqCst),
+    })
+    .unwrap_or_default()
 }
 
 /// Whether to go on without the broker for now.

@@ -108,7 +108,7 @@ fn run(listener: UnixListener, config: watch::Receiver<Config>, events: Events) 
     let host = Host {
         uid: geteuid().as_raw(),
         max_connections: descriptors.saturating_sub(OTHER_DESCRIPTORS).clamp(16, MAX_CONNECTIONS) as usize,
-        flushes: Box::new(|| shared::seen().flushes),
+        told: Box::new(shared::told),
         events,
     };
     // An error says that the socket is of no use: the sessions find out.

@@ -23,7 +23,8 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::keys::Commitment;
+use crate::context::EncryptionContext;
+use crate::keys::{Commitment, KeyId};
 use crate::kms::request::{Calls, ConsentAge, OpeningGrant, SealingGrant, SealingLimits, Terms};
 use crate::kms::{
     GeneratedKey, KeyProvider, KmsError, KmsErrorKind, Operation, Reply, Request, Statistics, UnwrappedKey,
@@ -70,13 +71,25 @@ impl<P: KeyProvider + 'static> Broker<P> {
         })
     }
 
-    /// From now on other providers are asked. They make the next data keys: the same key id may name another key there.
+    /// From now on other providers are asked.
     pub fn set_providers(&self, providers: P) {
         *self.providers.borrow_mut() = Rc::new(providers);
-        self.replaced.set(Instant::now());
         self.unwrapping.forget();
         self.generating.forget();
-        self.store.borrow_mut().retire_current();
+    }
+
+    /// Seals new values under a key with new data keys from now on, in all encryption contexts.
+    pub fn retire(&self, key_id: &KeyId) {
+        self.replaced.set(Instant::now());
+        self.generating.forget();
+        self.store.borrow_mut().retire(key_id);
+    }
+
+    /// Seals all new values with new data keys from now on.
+    pub fn retire_all(&self) {
+        self.replaced.set(Instant::now());
+        self.generating.forget();
+        self.store.borrow_mut().retire_all();
     }
 
     /// Drops all data keys; what is being asked for now is not kept, and nobody joins it.
@@ -116,8 +129,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
             Request::SealingKey { key_id, context, terms, limits } => {
                 self.sealing_key(Place { key_id, context }, &terms, &limits, asked).await.map(Reply::Sealing)
             }
-            Request::RotateDek { key_id, context, all_contexts } => {
-                self.rotate(Place { key_id, context }, all_contexts, asked).await.map(Reply::Sealing)
+            Request::RotateDek { key_id, context } => {
+                self.rotate(Place { key_id, context }, asked).await.map(Reply::Sealing)
             }
             Request::OpeningKey { wrapped, context, commitment, terms } => {
                 let name = DekName { wrapped, context };
@@ -211,19 +224,10 @@ impl<P: KeyProvider + 'static> Broker<P> {
         }
     }
 
-    async fn rotate(
-        self: &Rc<Self>,
-        place: Place,
-        all_contexts: bool,
-        asked: Instant,
-    ) -> Result<SealingGrant, KmsError> {
+    async fn rotate(self: &Rc<Self>, place: Place, asked: Instant) -> Result<SealingGrant, KmsError> {
         // Certainly made after now: a call that is under way is not joined, and what it brings is older than this one.
-        let (current, held) = self.generate_anew(place.clone()).await?;
+        let (current, held) = self.generate_anew(place).await?;
         self.generating.forget();
-        if all_contexts {
-            self.replaced.set(Instant::now());
-            self.store.borrow_mut().keep_only_current(&place, &current);
-        }
         // For no value: whoever seals with it asks for a lease.
         Ok(current.grant(&held, store::NO_USE, asked, held.consent(asked, false, true)))
     }
@@ -312,7 +316,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 if error.kind.is_refusal() {
                     self.store.borrow_mut().release(&name);
                 }
-                self.heed_refusal(&error);
+                self.heed_refusal(&error, &name.context);
                 Err(error)
             }
         }
@@ -340,7 +344,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 Ok((current, held))
             }
             Err(error) => {
-                self.heed_refusal(&error);
+                self.heed_refusal(&error, &place.context);
                 if error.is_refusal_of_key() {
                     self.store.borrow_mut().doubt_current(&place);
                 }
@@ -349,11 +353,10 @@ impl<P: KeyProvider + 'static> Broker<P> {
         }
     }
 
-    fn heed_refusal(&self, error: &KmsError) {
+    /// Acts on an error that came with an encryption context.
+    fn heed_refusal(&self, error: &KmsError, context: &EncryptionContext) {
         if error.is_refusal_of_key() {
-            // Who may not decrypt may still be allowed to make data keys, and has made the current one.
-            let may_seal = error.kind == KmsErrorKind::AccessDenied;
-            self.store.borrow_mut().remove_key(&error.key_id, may_seal);
+            self.store.borrow_mut().remove_key(&error.key_id, error.is_denial().then_some(context));
         }
     }
 

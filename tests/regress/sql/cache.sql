@@ -22,16 +22,16 @@ SELECT count(DISTINCT env_dek_id(secret)) AS deks FROM t;
 SELECT count(*) FROM t WHERE env_decrypt(secret) = 'secret ' || id;
 
 -- A new current data key at once.
-SELECT env_rotate_dek('local:cache') AS new_dek \gset
+SELECT env_rotate_dek('local:cache', '{}') AS new_dek \gset
 SELECT env_dek_id(env_encrypt('x', 'local:cache')) = :'new_dek' AS is_used;
 SELECT env_rotate_dek('local:cache', '{"a":"b"}') AS new_dek_in_context \gset
 SELECT env_dek_id(env_encrypt('x', 'local:cache', '{"a":"b"}')) = :'new_dek_in_context' AS is_used,
        env_dek_id(env_encrypt('x', 'local:cache')) = :'new_dek' AS other_is_still_used;
-SELECT env_rotate_dek('local:cache') IS NOT NULL AS rotated;
+SELECT env_rotate_dek('local:cache') IS NULL AS nothing_is_made_yet;
 SELECT env_dek_id(env_encrypt('x', 'local:cache', '{"a":"b"}')) = :'new_dek_in_context' AS contexts_follow_not;
 SELECT env_rotate_dek(NULL);
 SELECT env_rotate_dek('local:cache', NULL);
-SELECT env_rotate_dek('local:nobody');
+SELECT env_rotate_dek('local:nobody', '{}');
 
 -- What the session has, and what it waited for.
 SELECT env_cache_flush(true) > 0 AS flushed;

@@ -176,3 +176,30 @@ fn a_base_backup_and_a_reload_do_not_mind_it() {
     fixture.cluster.reload();
     assert_eq!(fixture.connect().decrypt(&value), "a text");
 }
+
+#[test]
+fn a_rotation_of_data_keys_does_not_need_it() {
+    let fixture = Fixture::with_broker();
+    let dek_id = |context: &str| -> Vec<u8> {
+        let seal = format!("SELECT env_dek_id(env_encrypt('a text'::text, $1, '{context}'))");
+        fixture.connect().one(&seal, &[&fixture.key_id])
+    };
+    let contexts = ["{}", r#"{"a": "b"}"#];
+    let before = contexts.map(dek_id);
+    let stopped = Stopped::stop(fixture.cluster.broker());
+    let (none, took) =
+        timed(|| fixture.connect().one::<Option<Vec<u8>>>("SELECT env_rotate_dek($1)", &[&fixture.key_id]));
+    assert!(none.is_none() && took < SOON, "{took:?}");
+    let rotate = "SELECT env_rotate_dek($1, '{}')";
+    let (made, took) = timed(|| fixture.connect().one::<Vec<u8>>(rotate, &[&fixture.key_id]));
+    assert!(!before.contains(&made) && took < SOON, "{took:?}");
+    drop(stopped);
+    // It has heard of that when it is asked again: two sessions have the same data key then.
+    wait_until("the time is over for which it is left alone", || {
+        thread::sleep(Duration::from_secs(1));
+        let of_two = [dek_id("{}"), dek_id("{}")];
+        assert!(of_two.iter().all(|dek| !before.contains(dek)), "it is not used any more");
+        of_two[0] == of_two[1]
+    });
+    assert!(!before.contains(&dek_id(contexts[1])));
+}

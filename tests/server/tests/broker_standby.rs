@@ -33,7 +33,7 @@ fn a_hot_standby_reads_and_seals_through_its_own_broker_and_is_promoted() {
     assert_eq!(fixture.kms_calls(), (1, 2));
     // The functions that act on the broker work, too.
     reader.run("SELECT env_cache_flush(true); SELECT env_stat_reset(); SELECT * FROM env_stat_kms, env_stat_broker");
-    reader.one::<Vec<u8>>("SELECT env_rotate_dek($1)", &[&fixture.key_id]);
+    reader.one::<Vec<u8>>("SELECT env_rotate_dek($1, '{}')", &[&fixture.key_id]);
 
     // The primary's data key is not known to the server that takes over.
     let of_primary = primary.encrypt("a text", &fixture.key_id);
@@ -56,11 +56,11 @@ fn a_read_only_transaction_may_seal() {
     client.run("BEGIN READ ONLY");
     let value = client.encrypt("a text", &fixture.key_id);
     assert_eq!(client.decrypt(&value), "a text");
-    client.one::<Vec<u8>>("SELECT env_rotate_dek($1)", &[&fixture.key_id]);
+    client.one::<Vec<u8>>("SELECT env_rotate_dek($1, '{}')", &[&fixture.key_id]);
     client.run("COMMIT");
     // What was made in a transaction that is rolled back stays the current one.
     client.run("BEGIN");
-    let rotated: Vec<u8> = client.one("SELECT env_rotate_dek($1)", &[&fixture.key_id]);
+    let rotated: Vec<u8> = client.one("SELECT env_rotate_dek($1, '{}')", &[&fixture.key_id]);
     client.run("ROLLBACK");
     let next: Vec<u8> = fixture.connect().one("SELECT env_dek_id(env_encrypt('a text'::text, $1))", &[&fixture.key_id]);
     assert_eq!(next, rotated);

@@ -18,7 +18,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::cache::Lease;
-use crate::keys::{Dek, KEY_BYTES, WrappedKey};
+use crate::keys::{Dek, KEY_BYTES, KeyId, WrappedKey};
 use crate::kms::request::{ConsentAge, OpeningGrant, Reply, Request, SealingGrant};
 use crate::kms::statistics::StatisticsSnapshot;
 use crate::kms::{KmsError, Settings};
@@ -57,6 +57,8 @@ pub enum Call {
     ResetStatistics,
     /// Ends the broker.
     Stop,
+    /// Makes the next data keys of a key anew, in all encryption contexts.
+    Retire(KeyId),
 }
 
 /// The answer to a [`Call`].

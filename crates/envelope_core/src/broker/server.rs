@@ -40,14 +40,23 @@ pub struct Config {
     pub idle_timeout: Duration,
 }
 
+/// What sessions tell the broker without a call: counts that only go up.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Told {
+    /// To drop all data keys.
+    pub flushes: u64,
+    /// To make all next data keys anew.
+    pub retirements: u64,
+}
+
 /// What only the process knows.
 pub struct Host {
     /// The user that may connect.
     pub uid: u32,
     /// How many connections are served at the same time; the others wait.
     pub max_connections: usize,
-    /// Counts the flushes of all data keys.
-    pub flushes: Box<dyn Fn() -> u64>,
+    /// What sessions tell it without a call, since it may hang when they do.
+    pub told: Box<dyn Fn() -> Told>,
     /// Where the providers' events go.
     pub events: Events,
 }
@@ -61,7 +70,7 @@ struct Server {
     settings: RefCell<Settings>,
     /// Settings of sessions that the broker has waited for in vain.
     foreign_settings: Cell<Option<u64>>,
-    flushes_seen: Cell<u64>,
+    heeded: Cell<Told>,
     started: SystemTime,
     last_request: Cell<Instant>,
     requests: Cell<u64>,
@@ -88,7 +97,7 @@ pub async fn serve(
     let server = Rc::new(Server {
         broker: Broker::new(providers, statistics.clone()),
         statistics,
-        flushes_seen: Cell::new((host.flushes)()),
+        heeded: Cell::new((host.told)()),
         host,
         config,
         settings: RefCell::new(settings),
@@ -155,7 +164,7 @@ impl Server {
                     self.follow_settings();
                 }
                 _ = rounds.tick() => {
-                    self.heed_flush();
+                    self.heed_told();
                     let Config { useful_for, dek_max_age, idle_timeout, .. } = *config.borrow();
                     self.broker.prune(useful_for, dek_max_age);
                     if self.last_request.get().elapsed() >= idle_timeout && self.connections.get() == 0 {
@@ -203,8 +212,12 @@ impl Server {
                 self.requests.set(self.requests.get() + 1);
                 self.await_settings(settings).await;
                 self.follow_settings();
-                self.heed_flush();
+                self.heed_told();
                 Answer::Reply(self.ask(session, request).await)
+            }
+            Call::Retire(key_id) => {
+                self.broker.retire(&key_id);
+                Answer::Done
             }
             Call::Status => Answer::Status(self.status()),
             Call::Statistics => Answer::Statistics(self.statistics.snapshot()),
@@ -237,16 +250,26 @@ impl Server {
 
     fn follow_settings(&self) {
         let settings = self.config.borrow().kms.clone();
-        if self.settings.replace(settings.clone()) != settings {
+        let before = self.settings.replace(settings.clone());
+        if before != settings {
             let (events, statistics) = (self.host.events.clone(), self.statistics.clone());
+            let same_keys = is_same_service(&settings, &before);
             self.broker.set_providers(Providers::new(settings, events, statistics));
+            // The same key id may name another key there.
+            if !same_keys {
+                self.broker.retire_all();
+            }
         }
     }
 
-    fn heed_flush(&self) {
-        let flushes = (self.host.flushes)();
-        if self.flushes_seen.replace(flushes) != flushes {
+    fn heed_told(&self) {
+        let told = (self.host.told)();
+        let heeded = self.heeded.replace(told);
+        if heeded.flushes != told.flushes {
             self.broker.flush();
+        }
+        if heeded.retirements != told.retirements {
+            self.broker.retire_all();
         }
     }
 
@@ -263,6 +286,14 @@ impl Server {
             unwrapped_ahead: self.broker.unwrapped_ahead(),
         }
     }
+}
+
+/// Whether a key id names the same key under both settings; they may differ in how patient they are.
+fn is_same_service(one: &Settings, other: &Settings) -> bool {
+    let service = |Settings { aws, local_keyring }: &Settings| {
+        (aws.region.clone(), aws.endpoint_url.clone(), aws.profile.clone(), local_keyring.clone())
+    };
+    service(one) == service(other)
 }
 
 /// Waits until the session has gone away, or says more than its one call.

@@ -1,7 +1,7 @@
 //! The data keys of the broker: bounded, the least recently used go first. Keys are wiped when the last user drops them.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -273,29 +273,35 @@ impl Store {
         }
     }
 
-    /// Seals no more values of any encryption context under the key of `current` with other data keys than that one.
-    pub fn keep_only_current(&mut self, place: &Place, current: &Rc<Current>) {
-        let key = &current.name.wrapped.key_id;
-        self.current.retain(|found, other| {
-            let is_of_key = found.key_id == place.key_id || is_same_key(&other.name.wrapped.key_id, key);
-            !is_of_key || Rc::ptr_eq(other, current)
-        });
-    }
-
     /// Seals new values with new data keys from now on. The ones until now serve only while no new ones can be had.
-    pub fn retire_current(&mut self) {
+    pub fn retire_all(&mut self) {
         self.current.iter().for_each(|(_, current)| current.retired.set(true));
     }
 
-    /// Drops the data keys under a key: its key ARN, `local:name`, or the last part of the key ARN. With `may_seal`, those
-    /// that were made for sealing and not unwrapped since serve on for that.
-    pub fn remove_key(&mut self, key_id: &str, may_seal: bool) {
+    /// As [`Self::retire_all`], under a key, by whatever name: as statements name it, and the keys that have that name.
+    pub fn retire(&mut self, key_id: &KeyId) {
+        let is_named = |place: &Place| place.key_id == *key_id;
+        let named = self.current.iter().filter(|(place, _)| is_named(place));
+        let mut keys: BTreeSet<String> = named.map(|(_, current)| current.name.wrapped.key_id.clone()).collect();
+        keys.insert(key_id.to_string());
+        for (place, current) in self.current.iter() {
+            let is_of_key = |key: &String| is_same_key(&current.name.wrapped.key_id, key);
+            current.retired.set(current.retired.get() || is_named(place) || keys.iter().any(is_of_key));
+        }
+    }
+
+    /// Drops the data keys under a key: its key ARN, `local:name`, or the last part of the key ARN. If access to them is denied
+    /// in an encryption context, only those of that context; and those that were made for sealing and not unwrapped since serve
+    /// on for that, since who may not decrypt may still be allowed to make data keys.
+    pub fn remove_key(&mut self, key_id: &str, denied_in: Option<&EncryptionContext>) {
         let is_under = |name: &DekName| {
             let key_arn = KeyArn::parse(&name.wrapped.key_id);
-            is_same_key(&name.wrapped.key_id, key_id) || key_arn.is_some_and(|arn| arn.key() == Some(key_id))
+            let is_of_key = is_same_key(&name.wrapped.key_id, key_id);
+            denied_in.is_none_or(|context| name.context == *context)
+                && (is_of_key || key_arn.is_some_and(|arn| arn.key() == Some(key_id)))
         };
         let made = |(_, current): (&Place, &Rc<Current>)| (current.name.clone(), current.made);
-        let made: HashMap<_, _> = self.current.iter().filter(|_| may_seal).map(made).collect();
+        let made: HashMap<_, _> = self.current.iter().filter(|_| denied_in.is_some()).map(made).collect();
         self.held.retain(|name, held| {
             let stays = !is_under(name) || made.get(name) == Some(&held.asked);
             held.only_seals.set(held.only_seals.get() || is_under(name));

@@ -251,9 +251,9 @@ impl Broker<Kms> {
         }
     }
 
-    async fn replace(self: &Rc<Self>, place: Place, all_contexts: bool) -> Result<SealingGrant, KmsError> {
+    async fn replace(self: &Rc<Self>, place: Place) -> Result<SealingGrant, KmsError> {
         let Place { key_id, context } = place;
-        match self.answer(session(), Request::RotateDek { key_id, context, all_contexts }).await? {
+        match self.answer(session(), Request::RotateDek { key_id, context }).await? {
             Reply::Sealing(grant) => Ok(grant),
             _ => panic!("the reply is to this request"),
         }

@@ -159,8 +159,15 @@ impl KmsError {
         Self::new(KmsErrorKind::UnexpectedAnswer(reason.into()), operation, key_id)
     }
 
-    /// Whether the provider refuses the key itself, so that all its data keys must go, whatever the data key that was asked
-    /// for. Who may not make data keys may still be allowed to unwrap them.
+    /// Whether access is denied. That can depend on the encryption context, so it says nothing about others.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        self.kind == KmsErrorKind::AccessDenied
+    }
+
+    /// Whether the provider refuses the key itself, so that its data keys must go, whatever the data key that was asked for:
+    /// all of them, or those of the encryption context if it [is a denial](Self::is_denial). Who may not make data keys may
+    /// still be allowed to unwrap them.
     #[must_use]
     pub fn is_refusal_of_key(&self) -> bool {
         match self.kind {

@@ -29,8 +29,6 @@ pub enum Request {
         key_id: KeyId,
         /// The encryption context.
         context: EncryptionContext,
-        /// The current data keys of all other encryption contexts go too.
-        all_contexts: bool,
     },
     /// The plaintext of a data key that a value carries.
     OpeningKey {
@@ -55,6 +53,17 @@ pub enum Request {
 }
 
 impl Request {
+    /// The encryption context that it is about.
+    #[must_use]
+    pub fn context(&self) -> &EncryptionContext {
+        match self {
+            Self::SealingKey { context, .. }
+            | Self::RotateDek { context, .. }
+            | Self::OpeningKey { context, .. }
+            | Self::Rewrap { context, .. } => context,
+        }
+    }
+
     /// What a session that asks for a data key is content with.
     #[must_use]
     pub fn terms(&self) -> Option<&Terms> {

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use envelope_core::broker::protocol::{self, ALIVE, ANSWER, Answer, Call, LENGTH_BYTES, MAX_ANSWER_BYTES, Status};
-use envelope_core::broker::server::{self, Config, Host};
+use envelope_core::broker::server::{self, Config, Host, Told};
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{KeyId, LocalKeyName, WrappedKey};
 use envelope_core::kms::local::LocalKms;
@@ -42,6 +42,7 @@ pub struct Server {
     directory: tempfile::TempDir,
     config: Option<watch::Sender<Config>>,
     flushes: Arc<AtomicU64>,
+    retirements: Arc<AtomicU64>,
     thread: JoinHandle<()>,
 }
 
@@ -63,16 +64,20 @@ impl Server {
         let config = Config { kms, useful_for: HOUR, dek_max_age: HOUR, idle_timeout };
         let (config, watched) = watch::channel(config);
         let flushes = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&flushes);
+        let retirements = Arc::new(AtomicU64::new(0));
+        let counted = (Arc::clone(&flushes), Arc::clone(&retirements));
         // The directory is this user's.
         let uid = directory.path().metadata().unwrap().uid() + u32::from(foreign_user);
         let thread = thread::spawn(move || {
-            let flushes = Box::new(move || counted.load(Ordering::SeqCst));
-            let host = Host { uid, max_connections, flushes, events: Events::default() };
+            let told = Box::new(move || Told {
+                flushes: counted.0.load(Ordering::SeqCst),
+                retirements: counted.1.load(Ordering::SeqCst),
+            });
+            let host = Host { uid, max_connections, told, events: Events::default() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             tokio::task::LocalSet::new().block_on(&runtime, server::serve(listener, watched, host)).unwrap();
         });
-        Self { path, directory, config: Some(config), flushes, thread }
+        Self { path, directory, config: Some(config), flushes, retirements, thread }
     }
 
     pub fn has_ended(&self) -> bool {
@@ -81,6 +86,10 @@ impl Server {
 
     pub fn flush(&self) {
         self.flushes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn retire(&self) {
+        self.retirements.fetch_add(1, Ordering::SeqCst);
     }
 
     pub fn config(&self) -> Config {

@@ -166,6 +166,26 @@ fn a_flush_is_heeded_by_the_next_request_and_without_one() {
 }
 
 #[test]
+fn current_data_keys_are_replaced_when_they_must_be_and_not_before() {
+    let server = Server::start(Options::default());
+    let first = server.seal("dev");
+    server.configure(|config| config.kms.aws.timeout += Duration::from_secs(1));
+    assert_eq!(server.seal("dev"), first, "how patient it is does not matter");
+    server.retire();
+    let second = server.seal("dev");
+    assert_ne!(second, first, "heeded without a call");
+    assert_eq!(server.seal("dev"), second);
+    assert!(matches!(server.call(&Call::Retire(KeyId::parse("local:other").unwrap())), Answer::Done));
+    assert_eq!(server.seal("dev"), second);
+    assert!(matches!(server.call(&Call::Retire(KeyId::parse("local:dev").unwrap())), Answer::Done));
+    let third = server.seal("dev");
+    assert_ne!(third, second);
+    let keyring = server.make_keyring("other.json", "dev");
+    server.configure(|config| config.kms.local_keyring = Some(keyring));
+    assert_ne!(server.seal("dev"), third, "the same name is another key there");
+}
+
+#[test]
 fn the_time_of_data_keys_is_that_of_the_settings() {
     let server = Server::start(Options::default());
     server.seal("dev");

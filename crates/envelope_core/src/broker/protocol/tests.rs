@@ -38,11 +38,7 @@ fn calls() -> Vec<Call> {
     let local = WrappedKey { provider: Provider::Local, key_id: "local:dev".into(), ..wrapped(65) };
     let requests = [
         Request::SealingKey { key_id: KeyId::parse("alias/app").unwrap(), context: context(), terms, limits },
-        Request::RotateDek {
-            key_id: KeyId::parse("local:dev").unwrap(),
-            context: EncryptionContext::default(),
-            all_contexts: true,
-        },
+        Request::RotateDek { key_id: KeyId::parse("local:dev").unwrap(), context: EncryptionContext::default() },
         Request::OpeningKey {
             wrapped: wrapped(16),
             context: context(),
@@ -52,7 +48,8 @@ fn calls() -> Vec<Call> {
         Request::Rewrap { wrapped: local, context: context(), to: KeyId::parse(KEY).unwrap() },
     ];
     let asks = requests.into_iter().map(|request| Call::Ask { request, settings: u64::MAX });
-    asks.chain([Call::Status, Call::Statistics, Call::ResetStatistics, Call::Stop]).collect()
+    let retire = Call::Retire(KeyId::parse("alias/app").unwrap());
+    asks.chain([Call::Status, Call::Statistics, Call::ResetStatistics, Call::Stop, retire]).collect()
 }
 
 fn answers() -> Vec<Answer> {

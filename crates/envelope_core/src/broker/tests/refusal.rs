@@ -15,16 +15,36 @@ fn with_three_keys(kms: &Kms) -> Rc<Broker<Kms>> {
 
 #[test]
 fn drops_all_data_keys_of_the_key_and_its_replicas() {
-    for kind in [KmsErrorKind::AccessDenied, KmsErrorKind::KeyUnusable, KmsErrorKind::NotFound] {
+    for kind in [KmsErrorKind::KeyUnusable, KmsErrorKind::NotFound] {
         run(async {
             let kms = Kms::new();
             let broker = with_three_keys(&kms);
             kms.fail_unwrap(kind.clone());
-            assert_eq!(kind_of(broker.open(name(KEY, 9), TERMS).await), kind);
+            let elsewhere = DekName { context: context("u"), ..name(KEY, 9) };
+            assert_eq!(kind_of(broker.open(elsewhere, TERMS).await), kind);
             assert!(!broker.has(&name(KEY, 1)) && !broker.has(&name(REPLICA, 2)) && broker.has(&name(OTHER_KEY, 3)));
             assert_eq!(broker.sizes(), (1, 1));
         });
     }
+}
+
+/// A policy can allow a key in one encryption context and deny it in another. Whoever is denied must not take the data keys
+/// from those who are not.
+#[test]
+fn who_is_denied_in_an_encryption_context_loses_the_data_keys_of_that_context() {
+    run(async {
+        let kms = Kms::new();
+        let broker = with_three_keys(&kms);
+        broker.hold(name(KEY, 8), Duration::ZERO);
+        let in_context = |name: &str, number| DekName { context: context(name), ..super::name(KEY, number) };
+        broker.hold(in_context("u", 7), Duration::ZERO);
+        kms.fail_unwrap(KmsErrorKind::AccessDenied);
+        assert_eq!(kind_of(broker.open(in_context("u", 9), TERMS).await), KmsErrorKind::AccessDenied);
+        assert!(!broker.has(&in_context("u", 7)));
+        assert_eq!(broker.sizes(), (4, 3));
+        assert_eq!(kind_of(broker.open(name(REPLICA, 9), TERMS).await), KmsErrorKind::AccessDenied);
+        assert!(!broker.has(&name(KEY, 8)) && !broker.has(&name(REPLICA, 2)) && broker.has(&name(OTHER_KEY, 3)));
+    });
 }
 
 #[test]
@@ -33,11 +53,11 @@ fn a_refusal_in_the_background_counts_as_well() {
         let kms = Kms::new();
         let broker = with_three_keys(&kms);
         broker.hold(name(KEY, 9), MINUTE * 8 / 10);
-        kms.fail_unwrap(KmsErrorKind::AccessDenied);
+        kms.fail_unwrap(KmsErrorKind::KeyUnusable);
         assert!(broker.open(name(KEY, 9), TERMS).await.is_ok());
         settle().await;
         assert_eq!(broker.sizes(), (1, 1));
-        assert_eq!(kind_of(broker.open(name(KEY, 9), TERMS).await), KmsErrorKind::AccessDenied);
+        assert_eq!(kind_of(broker.open(name(KEY, 9), TERMS).await), KmsErrorKind::KeyUnusable);
     });
 }
 
@@ -92,12 +112,12 @@ fn an_alias_of_a_key_out_of_use_has_the_key_asked_again() {
         let broker = with_three_keys(&kms);
         broker.hold_current(place(ALIAS), name(KEY, 9), Duration::ZERO, Duration::ZERO);
         kms.fail_generate(KmsErrorKind::KeyUnusable);
-        assert_eq!(kind_of(broker.replace(place(ALIAS), false).await), KmsErrorKind::KeyUnusable);
+        assert_eq!(kind_of(broker.replace(place(ALIAS)).await), KmsErrorKind::KeyUnusable);
         // The alias may point to another key by now: then the one before serves on.
         assert_eq!(number_of(&broker.seal(place(ALIAS), NO_LIMITS).await.unwrap().dek), 9);
         assert_eq!(kms.calls(), (1, 1));
         kms.fail_unwrap(KmsErrorKind::KeyUnusable);
-        assert_eq!(kind_of(broker.replace(place(ALIAS), false).await), KmsErrorKind::KeyUnusable);
+        assert_eq!(kind_of(broker.replace(place(ALIAS)).await), KmsErrorKind::KeyUnusable);
         assert_eq!(kind_of(broker.seal(place(ALIAS), NO_LIMITS).await), KmsErrorKind::KeyUnusable);
         assert_eq!(broker.sizes(), (1, 1));
     });
