@@ -20,14 +20,15 @@ use crate::shared::{self, Seen};
 use crate::{prefetch, settings};
 
 thread_local! {
-    static REWRAPPED: RefCell<(RewrappedKeys, Seen)> = RefCell::new((RewrappedKeys::new(), Seen::default()));
+    static REWRAPPED: RefCell<(RewrappedKeys, Option<Seen>)> = RefCell::new((RewrappedKeys::new(), None));
 }
 
 /// What has been rewrapped, unless somebody has flushed everywhere since.
 fn with_rewrapped<T>(use_keys: impl FnOnce(&mut RewrappedKeys) -> T) -> T {
     REWRAPPED.with_borrow_mut(|(keys, seen)| {
         let now = shared::seen();
-        if std::mem::replace(seen, now).flushes != now.flushes {
+        let flushes = |seen: Option<Seen>| seen.map(|seen| seen.flushes);
+        if flushes(std::mem::replace(seen, now)) != flushes(now) {
             keys.clear();
         }
         use_keys(keys)

@@ -27,7 +27,13 @@ use crate::{bridge, broker, clock, journal, kms, settings, shared, statement};
 #[derive(Clone, Copy)]
 struct Asked {
     at: Instant,
-    seen: Seen,
+    seen: Option<Seen>,
+}
+
+impl Asked {
+    fn flushes(&self) -> Option<u64> {
+        self.seen.map(|seen| seen.flushes)
+    }
 }
 
 struct Session {
@@ -39,8 +45,10 @@ struct Session {
     nonces: Nonces,
     allowed: AllowedKeys,
     allowed_generation: u64,
-    /// The flushes and replacements of data keys, by whatever session, that this one has heeded.
-    seen: Seen,
+    /// The flushes and replacements of data keys, by whatever session, that this one has heeded. `None`: it cannot see them.
+    seen: Option<Seen>,
+    /// When it last dropped its data keys because of that.
+    blind: Option<Instant>,
 }
 
 thread_local! {
@@ -60,21 +68,28 @@ impl Session {
             allowed: settings::allowed_keys(),
             allowed_generation: settings::allowed_keys_generation(),
             seen: shared::seen(),
+            blind: None,
         }
     }
 
     /// Drops what another session has flushed or replaced.
     fn heed_shared(&mut self) {
-        let seen = shared::seen();
-        if seen == self.seen {
-            return;
+        let now = shared::seen();
+        match (self.seen, now) {
+            (_, None) => self.keep_little(),
+            (seen, now) if seen == now => {}
+            (Some(seen), Some(now)) if seen.flushes == now.flushes => self.sealing.clear(),
+            (_, Some(_)) => drop(self.flush()),
         }
-        if seen.flushes != self.seen.flushes {
+        self.seen = now;
+    }
+
+    /// Others may have flushed, which cannot be seen: no data key is kept for long.
+    fn keep_little(&mut self) {
+        if self.blind.is_none_or(|since| since.elapsed() >= shared::BLIND_TIME) {
             self.flush();
-        } else {
-            self.sealing.clear();
+            self.blind = Some(Instant::now());
         }
-        self.seen = seen;
     }
 
     fn find_with<T>(&mut self, find: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
@@ -392,7 +407,7 @@ fn keep(data_key: DataKey, consent: ConsentAge, asked: Asked) -> Result<Rc<Cache
             cached.out_of_reach(now);
         }
         session.heed_shared();
-        if session.seen.flushes == asked.seen.flushes {
+        if session.seen.map(|seen| seen.flushes) == asked.flushes() {
             session.opening.insert(Rc::clone(&cached), now, &limits);
         }
         Ok::<_, Error>(cached)
@@ -615,8 +630,10 @@ fn heed_reply(context: &EncryptionContext, reply: Result<Reply, Error>) -> Resul
 /// # Errors
 /// [`Error::Shared`].
 pub fn flush_everywhere() -> Result<usize, Error> {
+    // Its own at any rate.
+    let flushed = flush();
     shared::flush().map_err(Error::Shared)?;
-    Ok(flush())
+    Ok(flushed)
 }
 
 /// Forgets the session's data keys, and says how many there were.

@@ -1,14 +1,15 @@
 //! Counters that all processes of the server see: a small file that each of them maps. It stands beside the broker's socket
 //! and holds nothing that matters after a restart, and nothing secret.
 
-use std::cell::OnceCell;
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use envelope_core::broker::server::Told;
+use once_cell::sync::OnceCell;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -16,6 +17,9 @@ use rustix::mm::{MapFlags, ProtFlags};
 /// leave out. Processes of PostgreSQL have the data directory as their working directory.
 const PATH: &str = "pg_stat_tmp/envelope_pg.1.shared";
 const BYTES: usize = 4096;
+/// What could not be mapped is tried again after so long, and not for each value. As long as that is a process without the
+/// counters may keep a data key: it would not see that it is to drop it.
+pub const BLIND_TIME: Duration = Duration::from_secs(1);
 /// The same line about the broker is not written again for so long, by whichever session.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A broker that failed a session is left alone by all for so long.
@@ -36,9 +40,11 @@ struct Counters {
     retirements: AtomicU64,
 }
 
+static COUNTERS: OnceCell<&'static Counters> = OnceCell::new();
+
 thread_local! {
-    /// Tried once: what cannot be mapped now is not tried again for each value.
-    static COUNTERS: OnceCell<Result<&'static Counters, Errno>> = const { OnceCell::new() };
+    /// When it was last tried in vain, and why.
+    static FAILED: Cell<Option<(Instant, Errno)>> = const { Cell::new(None) };
 }
 
 /// What a process has seen of the flushes and of the replacements of data keys.
@@ -50,18 +56,18 @@ pub struct Seen {
     pub rotations: u64,
 }
 
-/// Why the file cannot be used, if so: flushes and replacements by other sessions then do not reach this one.
+/// Why the file cannot be used, if so: flushes and replacements by other sessions are then not seen.
 pub fn problem() -> Option<String> {
     with_counters(|_| ()).err().map(|error| format!("{PATH}: {error}"))
 }
 
-/// What has been seen up to now. Without the file, nothing ever is: see [`problem`].
-pub fn seen() -> Seen {
+/// What has happened up to now; `None` without the file: see [`problem`].
+pub fn seen() -> Option<Seen> {
     with_counters(|counters| Seen {
         flushes: counters.flushes.load(Ordering::SeqCst),
         rotations: counters.rotations.load(Ordering::SeqCst),
     })
-    .unwrap_or_default()
+    .ok()
 }
 
 /// Checks that all processes can be told something.
@@ -96,7 +102,7 @@ pub fn retire() -> io::Result<()> {
     with_counters(|counters| counters.retirements.fetch_add(1, Ordering::SeqCst)).map(drop)
 }
 
-/// What the broker is told without a call.
+/// What the broker is told without a call. It does not listen without the file.
 pub fn told() -> Told {
     with_counters(|counters| Told {
         flushes: counters.flushes.load(Ordering::SeqCst),
@@ -105,12 +111,12 @@ pub fn told() -> Told {
     .unwrap_or_default()
 }
 
-/// Whether to go on without the broker for now.
+/// Whether to go on without the broker for now. Without the file there is none: it could not be told to flush.
 pub fn is_broker_avoided() -> bool {
     let now = now_ms();
     // The clock may have been set back meanwhile.
     with_counters(|counters| counters.avoided_until.load(Ordering::Relaxed))
-        .is_ok_and(|until| (now..=now + AVOIDANCE.as_millis() as u64).contains(&until))
+        .map_or(true, |until| (now..=now + AVOIDANCE.as_millis() as u64).contains(&until))
 }
 
 /// Has all sessions go on without the broker for a while.
@@ -140,10 +146,23 @@ fn now_ms() -> u64 {
 }
 
 fn with_counters<T>(use_counters: impl FnOnce(&Counters) -> T) -> io::Result<T> {
-    COUNTERS.with(|counters| match counters.get_or_init(map) {
-        Ok(counters) => Ok(use_counters(counters)),
-        Err(error) => Err((*error).into()),
-    })
+    let counters = match COUNTERS.get() {
+        Some(counters) => counters,
+        None => map_now_and_then()?,
+    };
+    Ok(use_counters(counters))
+}
+
+#[cold]
+fn map_now_and_then() -> Result<&'static Counters, Errno> {
+    if let Some((failed, error)) = FAILED.get()
+        && failed.elapsed() < BLIND_TIME
+    {
+        return Err(error);
+    }
+    let mapped = COUNTERS.get_or_try_init(map).copied();
+    FAILED.set(mapped.err().map(|error| (Instant::now(), error)));
+    mapped
 }
 
 /// Opens a file for the server's user only, or makes it.
@@ -157,10 +176,7 @@ pub fn open_own(path: &str) -> Result<OwnedFd, Errno> {
 
 fn map() -> Result<&'static Counters, Errno> {
     let file = open_own(PATH)?;
-    // Only ever longer: whoever has mapped it keeps what he sees.
-    if rustix::fs::fstat(&file)?.st_size < BYTES as i64 {
-        rustix::fs::ftruncate(&file, BYTES as u64)?;
-    }
+    allocate(&file)?;
     // SAFETY: a new mapping of a file that has all its bytes, page-aligned, larger than Counters, never unmapped. Its
     // fields are atomic and valid whatever their bits.
     unsafe {
@@ -168,4 +184,22 @@ fn map() -> Result<&'static Counters, Errno> {
         let address = rustix::mm::mmap(std::ptr::null_mut(), BYTES, protection, MapFlags::SHARED, &file, 0)?;
         Ok(&*address.cast::<Counters>())
     }
+}
+
+/// Makes sure that the file has its bytes on the disk. Into a hole, which `ftruncate` makes, nothing can be written when the
+/// disk is full, and a process that has it mapped gets SIGBUS. Whoever has mapped it keeps what he sees.
+fn allocate(file: &OwnedFd) -> Result<(), Errno> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, BYTES as u64) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+        result => return result,
+    }
+    // The file system does not know how. One process at a time, so that nobody writes over what another one has counted.
+    rustix::fs::flock(file, FlockOperation::LockExclusive)?;
+    let present = rustix::fs::fstat(file)?.st_size as usize;
+    if present < BYTES {
+        let zeros = vec![0; BYTES - present];
+        let written = rustix::io::pwrite(file, &zeros, present as u64)?;
+        return if written == zeros.len() { Ok(()) } else { Err(Errno::NOSPC) };
+    }
+    Ok(())
 }

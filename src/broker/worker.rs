@@ -38,7 +38,7 @@ pub extern "C-unwind" fn envelope_pg_broker_main(_argument: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     // No core dump and no debugger of another user: this process has the keys of all sessions.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    match take_lock().and_then(|lock| lock.map(|lock| Ok((lock, listen()?))).transpose()) {
+    match start() {
         Ok(Some((lock, listener))) => {
             shared::trust_broker();
             serve(listener);
@@ -50,6 +50,14 @@ pub extern "C-unwind" fn envelope_pg_broker_main(_argument: pg_sys::Datum) {
         Ok(None) => {}
         Err(error) => log(&format!("envelope_pg broker cannot listen: {error}")),
     }
+}
+
+/// The lock and the socket; `None` if there is another broker. Not without the counters: who could not be told to drop all
+/// data keys must have none.
+fn start() -> io::Result<Option<(OwnedFd, UnixListener)>> {
+    shared::check()?;
+    let Some(lock) = take_lock()? else { return Ok(None) };
+    Ok(Some((lock, listen()?)))
 }
 
 /// The lock of the one broker; `None` if there is another one. One that is ending is waited for.
