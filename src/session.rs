@@ -188,7 +188,7 @@ fn sealing_key(
             let spent = with_session(|session| session.sealing.find_spent(key_id, context));
             let spent = spent.filter(|spent| spent.may_go_stale(Instant::now(), limits)).ok_or(error)?;
             check_allowed(spent.data_key().key_id())?;
-            journal::served_stale(spent.data_key().key_id());
+            served_stale(Operation::GenerateDataKey, &spent);
             Ok(spent)
         }
         result => result,
@@ -442,10 +442,8 @@ fn obtain_consent(cached: &Rc<CachedKey>, now: Instant, limits: &Limits) -> Resu
             if matches!(cached.consent(Instant::now(), limits), Consent::Fresh | Consent::RefreshDue) {
                 return Ok(());
             }
-            // The broker counts what it hands out.
-            if let Some(statistics) = bridge::statistics() {
-                statistics.served_stale(Operation::Decrypt, cached.data_key().key_id());
-            }
+            served_stale(Operation::Decrypt, cached);
+            return Ok(());
         }
     }
     journal::served_stale(cached.data_key().key_id());
