@@ -66,7 +66,9 @@ fn opened_wide(fixture: &Fixture) {
 #[test]
 fn another_user_is_refused_by_permissions_and_without_them_by_his_credentials() {
     if !rustix::process::geteuid().is_root() {
-        println!("only root can become another user");
+        // In CI the tests run as root, so that this one is not left out there.
+        assert!(std::env::var_os("CI").is_none(), "only root can become another user");
+        eprintln!("NOT TESTED, since only root can become another user: that the broker refuses other users");
         return;
     }
     let fixture = Fixture::with_broker();

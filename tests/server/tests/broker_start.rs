@@ -31,12 +31,10 @@ fn encrypt_in_thirty_sessions(fixture: &Fixture) {
 fn thirty_sessions_at_once_start_one() {
     let fixture = Fixture::with_broker();
     for _ in 0..3 {
-        let before = fixture.cluster.log_lines("starting background worker").len();
         fixture.proxy.reset_counts();
         encrypt_in_thirty_sessions(&fixture);
         assert_eq!(fixture.cluster.brokers().len(), 1);
         assert_eq!(fixture.kms_calls(), (1, 0));
-        assert_eq!(fixture.cluster.log_lines("starting background worker").len(), before, "only at DEBUG1");
         fixture.cluster.stop_broker();
     }
     assert!(fixture.cluster.log_lines(LINE).is_empty(), "{:?}", fixture.cluster.log_lines(LINE));
@@ -232,4 +230,20 @@ fn it_ends_when_it_was_idle_for_long() {
     assert_eq!(fixture.connect().decrypt(&value), "a text");
     assert_eq!(fixture.cluster.brokers().len(), 1);
     assert!(fixture.cluster.log_lines(LINE).is_empty());
+}
+
+/// As after somebody has removed the socket: the next session starts another one, which must not take over.
+#[test]
+fn two_do_not_serve_at_the_same_time() {
+    let fixture = Fixture::with_broker();
+    let value = fixture.connect().encrypt("a text", &fixture.key_id);
+    let broker = fixture.cluster.broker();
+    std::fs::remove_file(fixture.cluster.broker_file("sock")).expect("it listens there");
+    let started = Instant::now();
+    assert_eq!(fixture.connect().decrypt(&value), "a text");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    wait_until("the other one has given up", || fixture.cluster.brokers() == [broker]);
+    assert!(!fixture.cluster.broker_file("sock").exists(), "only the holder of the lock makes it");
+    let lines = fixture.cluster.log_lines(LINE);
+    assert!(matches!(&lines[..], [line] if line.contains("did not start in time")), "{lines:?}");
 }

@@ -255,3 +255,26 @@ fn who_may_see_what() {
     SERVER.iter().chain([&OWN]).chain(&ADMIN).for_each(|query| may(&mut nobody, query, false));
     nobody.run("SELECT * FROM env_kms_calls()");
 }
+
+/// What docs/ gives to the exporter.
+#[test]
+fn the_queries_for_prometheus_run_and_have_the_columns_that_they_say() {
+    let fixture = Fixture::with_broker();
+    let value = fixture.connect().encrypt("a text", &fixture.key_id);
+    fixture.connect().decrypt(&value);
+    let file = include_str!("../../../docs/prometheus/queries.yaml");
+    let mut queries = 0;
+    for part in file.split("\n  query: |\n").skip(1) {
+        let (query, metrics) = part.split_once("\n  metrics:\n").expect("a query has metrics");
+        let rows = fixture.connect().query(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}"));
+        let row = rows.first().unwrap_or_else(|| panic!("no row: {query}"));
+        let mut columns: Vec<_> = row.columns().iter().map(|column| column.name().to_owned()).collect();
+        // The exporter makes three metrics of the histogram's four columns.
+        columns.retain(|column| !["_bucket", "_sum", "_count"].iter().any(|end| column.ends_with(end)));
+        let metrics = metrics.lines().filter_map(|line| line.strip_prefix("    - "));
+        let metrics: Vec<_> = metrics.filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect();
+        assert_eq!(columns, metrics, "{query}");
+        queries += 1;
+    }
+    assert_eq!(queries, file.matches("query:").count());
+}

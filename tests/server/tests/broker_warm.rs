@@ -170,3 +170,17 @@ fn it_is_no_way_around_grants() {
     let window = "SELECT count(*) FROM (SELECT env_warm(value) OVER (ORDER BY n) FROM private) AS w";
     assert_eq!(all.one::<i64>(window, &[]), 4);
 }
+
+#[test]
+fn a_long_one_says_how_far_it_is() {
+    let fixture = Fixture::with_broker();
+    many_deks(&fixture, "slow", 64);
+    // 16 at a time: four rounds of 2 s.
+    fixture.proxy.set(Fault::Delay(Duration::from_secs(2)));
+    let warm = "SELECT (env_warm(value)).* FROM slow";
+    let said = fixture.cluster.run("psql", &["--no-psqlrc", "--dbname=postgres", "--command", warm]);
+    let said = String::from_utf8_lossy(&said.stderr);
+    let notices: Vec<_> = said.lines().filter(|line| line.contains("NOTICE")).collect();
+    assert!(!notices.is_empty() && notices.len() <= 4, "{said}");
+    assert!(notices[0].contains("of 64 data keys so far, 0 failed"), "{said}");
+}
