@@ -71,7 +71,7 @@ impl From<TriggerError> for Error {
 }
 
 /// What to do about a broker that does not answer.
-pub const BROKER_HINT: &str = "Values are encrypted and decrypted without it. If that lasts, end the process \"envelope_pg broker\": kill -CONT, then kill -TERM; the next session in need starts another one.";
+pub const BROKER_HINT: &str = "Values are encrypted and decrypted without it. If that lasts, end the process \"envelope_pg broker\": kill -CONT, then kill -TERM; a session in need starts another one, after 30 s at most.";
 
 struct Report {
     sqlstate: PgSqlErrorCode,
