@@ -306,3 +306,20 @@ fn in_an_outage_the_spent_one_serves_on() {
     wait_until("a new one is made", || dek_id(&mut fixture.connect(), &fixture.key_id) != first);
     wait_until("the session takes it up", || dek_id(&mut session, &fixture.key_id) != first);
 }
+
+#[test]
+fn a_rotation_is_counted_among_the_calls_of_its_statement() {
+    let fixture = Fixture::with_broker();
+    let (mut client, key) = (fixture.connect(), &fixture.key_id);
+    client.encrypt("a text", key);
+    let calls = |client: &mut Client| client.one::<i64>("SELECT session FROM env_kms_calls()", &[]);
+    let before = calls(&mut client);
+    client.run(&format!("SELECT env_rotate_dek('{key}', '{{}}')"));
+    assert_eq!((calls(&mut client), fixture.kms_calls()), (before + 1, (2, 0)));
+    client.run(&format!("SELECT env_rotate_dek('{key}')"));
+    assert_eq!(calls(&mut client), before + 1, "it made none");
+    client.run("SET envelope_pg.max_kms_calls_per_statement = 1");
+    client.run(&format!("SELECT env_rotate_dek('{key}', '{{}}')"));
+    let two = "SELECT env_rotate_dek($1, '{}'), env_rotate_dek($1, '{\"a\": \"b\"}')";
+    client.fail(two, &[key]).with("54000");
+}

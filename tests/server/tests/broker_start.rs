@@ -247,3 +247,24 @@ fn two_do_not_serve_at_the_same_time() {
     let lines = fixture.cluster.log_lines(LINE);
     assert!(matches!(&lines[..], [line] if line.contains("did not start in time")), "{lines:?}");
 }
+
+/// Likewise when the broker ends while it is asked.
+#[test]
+fn a_refresh_whose_broker_has_ended_waits_for_no_other() {
+    let fixture = Fixture::with_broker_and(Cluster::builder().setting("envelope_pg.cache_ttl", "12s"));
+    let mut client = fixture.connect();
+    let value = client.encrypt("a text", &fixture.key_id);
+    // Later than 92 % of its time.
+    thread::sleep(Duration::from_millis(11_060));
+    fixture.proxy.set(Fault::Hang);
+    assert_eq!(client.decrypt(&value), "a text");
+    wait_until("the broker's call hangs", || fixture.proxy.hanging() == 1);
+    let _lock = keep_from_starting(&fixture);
+    let broker = fixture.cluster.broker();
+    assert!(send_signal(broker, Signal::TERM));
+    wait_until("the broker has ended", || !is_running(broker));
+    fixture.proxy.clear();
+    let started = Instant::now();
+    assert_eq!(client.decrypt(&value), "a text");
+    assert!(started.elapsed() < Duration::from_secs(1), "the statement waited: {:?}", started.elapsed());
+}
