@@ -2,9 +2,10 @@
 //!
 //! Each row says in plain columns what its value must open to, so that every session can check the rows of all.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64};
+use std::sync::{Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use postgres::Client;
@@ -29,6 +30,8 @@ pub struct Soak {
     pub over: AtomicBool,
     /// One for each session.
     pub seats: Vec<Seat>,
+    /// The SQLSTATEs of the errors so far.
+    pub seen: Mutex<BTreeSet<String>>,
 }
 
 /// What others may know of a session.

@@ -265,6 +265,7 @@ impl Worker<'_> {
             _ => false,
         };
         assert!(expected, "session {} with {:?}: {failure:?}", self.number, self.habits);
+        self.soak.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(failure.sqlstate.clone());
         self.mishaps.push(Mishap { began, ended, sqlstate: failure.sqlstate.clone() });
         self.last_failure = Some(failure);
     }

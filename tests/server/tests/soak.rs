@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, panic};
@@ -35,6 +35,9 @@ const LINES_PER_BACKEND: usize = 24;
 
 /// The longest that a KMS call may take.
 const KMS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A fault that no session has met is shown for so long at most.
+const LONGEST_SPELL: Duration = Duration::from_secs(10);
 
 /// What errors a fault explains that is over when the statement that meets it is over. KMS that is unreachable or throttles
 /// explains errors for longer: until the circuit breaker of the session closes.
@@ -155,7 +158,7 @@ fn start(fixture: fn(ClusterBuilder) -> Fixture) -> Soak {
     fixture.cluster.sql(TABLE);
     let keys = vec![fixture.key_id.clone(), fixture.new_key().arn];
     let seats = (0..SESSIONS).map(|_| Seat::default()).collect();
-    Soak { fixture, keys, seats, gate: RwLock::default(), over: AtomicBool::new(false) }
+    Soak { fixture, keys, seats, gate: RwLock::default(), over: AtomicBool::new(false), seen: Mutex::default() }
 }
 
 /// Cancels whatever some of the sessions do, until the faults are over. Returns how often.
@@ -202,6 +205,11 @@ fn let_faults_come(
             let began = Instant::now();
             show(proxy, weather);
             thread::sleep(Duration::from_millis(300 + random.below(700)));
+            // On a busy machine it may take longer until a session asks KMS.
+            let is_seen = || soak.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(sqlstate);
+            while !is_seen() && began.elapsed() < LONGEST_SPELL {
+                thread::sleep(Duration::from_millis(20));
+            }
             proxy.clear();
             spells.push(Spell { sqlstate, began, ended: Instant::now() });
             if sessions.iter().any(JoinHandle::is_finished) {
