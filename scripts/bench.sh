@@ -9,7 +9,7 @@ cd "$root_dir"
 export BENCH_DIR=$target_dir/bench
 mkdir -p "$BENCH_DIR"
 TOP=25 scripts/instructions.sh 16 >"$BENCH_DIR/instructions.txt"
-quick=()
-if [ "${BENCH_QUICK:-0}" != 0 ]; then quick=(--quick); fi
-cargo bench --quiet -p envelope_core --bench core -- "${quick[@]}" 2>/dev/null >"$BENCH_DIR/core.txt"
+times=(--warm-up-time 1 --measurement-time 2)
+if [ "${BENCH_QUICK:-0}" != 0 ]; then times=(--quick); fi
+cargo bench --quiet -p envelope_core --bench core -- "${times[@]}" 2>/dev/null >"$BENCH_DIR/core.txt"
 cargo run --quiet -p envelope_bench
