@@ -10,7 +10,7 @@ use envelope_core::format::{Envelope, ValueType};
 use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
-use crate::call::{Call, Varlena, jsonb_from_text, jsonb_text, prefetch, sql_functions};
+use crate::call::{Call, Varlena, jsonb_from_text, jsonb_text, sql_functions};
 use crate::encoding::{from_utf8, to_utf8};
 use crate::error::Error;
 use crate::session::{self, Sealing};
@@ -174,7 +174,7 @@ fn decrypt(
     let Some(value) = call.bytes(0) else {
         return Ok(None);
     };
-    prefetch(value);
+    call.prefetch(value);
     let envelope = Envelope::parse(value)?;
     let found = envelope.head.value_type;
     if found != wanted {
