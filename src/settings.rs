@@ -58,12 +58,17 @@ pub fn kms() -> kms::Settings {
     }
 }
 
-/// How long and how much a data key may be used: read for each value.
+/// How long a data key may be used before its provider is asked again: read for each value.
+pub fn cache_ttl() -> Duration {
+    Duration::from_secs(unsigned(&CACHE_TTL_S))
+}
+
+/// How long and how much a data key may be used: read for each value that is sealed.
 pub fn limits() -> Limits {
     let unless_zero = |limit: u64| (limit > 0).then_some(limit);
     Limits {
         entries: NonZeroUsize::new(CACHE_ENTRIES.get() as usize).unwrap_or(NonZeroUsize::MIN),
-        ttl: Duration::from_secs(unsigned(&CACHE_TTL_S)),
+        ttl: cache_ttl(),
         stale_if_unreachable: Duration::from_secs(unsigned(&STALE_IF_UNREACHABLE_S)),
         max_age: Duration::from_secs(unsigned(&DEK_MAX_AGE_S)),
         max_uses: unless_zero(unsigned(&DEK_MAX_USES)),

@@ -31,7 +31,10 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
     })?;
     match found {
         Some(cached) => {
-            obtain_consent(&cached, clock::now(), &settings::limits()).map_err(one_message)?;
+            let now = clock::now();
+            if !cached.is_young(now, settings::cache_ttl()) {
+                obtain_consent(&cached, now, &settings::limits()).map_err(one_message)?;
+            }
             Ok(cached)
         }
         None => unwrap_for(head),

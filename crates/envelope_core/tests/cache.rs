@@ -83,6 +83,21 @@ fn consent_over_a_key_s_life() {
 }
 
 #[test]
+fn a_young_key_is_fresh() {
+    let start = Instant::now();
+    let key = cached_key(start);
+    assert!(key.is_young(start - SECOND, LIMITS.ttl), "the clock that is read for each value is a little behind");
+    assert!(key.is_young(start + SECOND * 127, LIMITS.ttl));
+    assert!(!key.is_young(start + SECOND * 128, LIMITS.ttl));
+    for ttl in (1..600).map(Duration::from_secs) {
+        let limits = Limits { ttl, ..LIMITS };
+        for now in (0..600).map(|second| start + SECOND * second) {
+            assert!(!key.is_young(now, ttl) || key.consent(now, &limits) == Consent::Fresh);
+        }
+    }
+}
+
+#[test]
 fn without_a_known_outage_a_key_expires() {
     let start = Instant::now();
     let key = cached_key(start);

@@ -14,8 +14,6 @@ const OUTAGE_MEMORY: Duration = Duration::from_secs(60);
 /// From this part of its time on a data key is refreshed while it is in use, in 256ths; spread over a quarter, so that the
 /// sessions of a server do not all ask at once.
 const REFRESH_FROM: u32 = 180;
-/// No refresh is due in the first part of it: 1 / 2.
-const NO_REFRESH_BEFORE: u32 = 2;
 const REFRESH_SPREAD: u32 = 56;
 
 /// A data key in a cache.
@@ -80,14 +78,17 @@ impl CachedKey {
         self.uses.set(self.uses.get() + 1);
     }
 
+    /// Whether it is in the first half of its time, where [`Self::consent`] is [`Consent::Fresh`]: mostly so, and soon known.
+    #[must_use]
+    pub fn is_young(&self, now: Instant, ttl: Duration) -> bool {
+        // Whole seconds: to divide a Duration takes longer than all the rest.
+        self.age(now).as_secs() < ttl.as_secs() / 2
+    }
+
     /// Whether it may be used.
     #[must_use]
     pub fn consent(&self, now: Instant, limits: &Limits) -> Consent {
         let age = self.age(now);
-        // Mostly so, and soon known.
-        if age < limits.ttl / NO_REFRESH_BEFORE {
-            return Consent::Fresh;
-        }
         let since_failure = self.failed.get().map(|failed| now.saturating_duration_since(failed));
         let may_ask = !self.refreshing.get() && since_failure.is_none_or(|since| since >= RETRY_PAUSE);
         if age < limits.ttl {
