@@ -1,5 +1,8 @@
 //! The SQL functions that read the head of a value: no key, no KMS, and no more of a TOASTed value than its head.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, SUITE, VERSION};
 use envelope_core::key_reference::{check_resolved, is_same_key};
@@ -26,31 +29,67 @@ fn value(call: &Call) -> Datum {
     call.datum(0).expect("sql/ declares the function STRICT")
 }
 
-fn sql_is_envelope(call: &Call) -> Result<Option<Datum>, Error> {
-    Ok(Some(Datum::from(is_envelope(value(call)))))
+/// What was read from the head of a value about its data key. Mostly the next value says the same about it, byte for byte, and
+/// to compare is much faster than to read.
+struct ByDek<T>(RefCell<Option<(Box<[u8]>, T)>>);
+
+impl<T: Clone> ByDek<T> {
+    fn new() -> Self {
+        Self(RefCell::new(None))
+    }
+
+    /// What `read` says, which may look at [`Head::dek_identity`] only.
+    fn read(&self, head: &Head<'_>, read: impl FnOnce(&Head<'_>) -> Result<T, ValueError>) -> Result<T, ValueError> {
+        if let Some((identity, earlier)) = &*self.0.borrow()
+            && **identity == *head.dek_identity()
+        {
+            return Ok(earlier.clone());
+        }
+        let new = read(head)?;
+        self.0.replace(Some((head.dek_identity().into(), new.clone())));
+        Ok(new)
+    }
 }
 
 /// Whether a bytea has the form of a value.
 pub fn is_envelope(value: Datum) -> bool {
-    key_id_of_envelope(value).is_ok()
+    with_head(value, key_id_of_envelope).is_ok()
+}
+
+fn sql_is_envelope(call: &Call) -> Result<Option<Datum>, Error> {
+    let known = call.keep(|_| true, || Ok(ByDek::new()))?;
+    let has_form = with_head(value(call), |head| known.read(head, |head| key_id_of_envelope(head).map(drop)));
+    Ok(Some(Datum::from(has_form.is_ok())))
 }
 
 /// What has the form of a value has all of this.
-fn key_id_of_envelope(value: Datum) -> Result<String, ValueError> {
-    with_head(value, |head| {
-        head.encryption_context()?;
-        head.key_id()
-    })
+fn key_id_of_envelope(head: &Head<'_>) -> Result<String, ValueError> {
+    head.encryption_context()?;
+    head.key_id()
+}
+
+/// A key that values are compared with, and the argument that named it.
+struct OfKey {
+    argument: Box<[u8]>,
+    key_id: String,
+    known: ByDek<bool>,
 }
 
 /// Not STRICT: a NULL key would turn a CHECK constraint off.
 fn is_envelope_of_key(call: &Call) -> Result<Option<Datum>, Error> {
-    let key_id = resolved_key_id(call, 1, "key_id")?;
+    let argument = call.bytes(1).ok_or(Error::NullArgument("key_id"))?;
+    let of_key = call.keep(
+        |of_key: &OfKey| *of_key.argument == *argument,
+        || {
+            let key_id = resolved_key_id(call, 1, "key_id")?;
+            Ok(OfKey { argument: argument.into(), key_id, known: ByDek::new() })
+        },
+    )?;
     let Some(value) = call.datum(0) else {
         return Ok(None);
     };
-    let is_of_key = key_id_of_envelope(value).is_ok_and(|found| is_same_key(&found, &key_id));
-    Ok(Some(Datum::from(is_of_key)))
+    let is_of_key = |head: &Head<'_>| Ok(is_same_key(&key_id_of_envelope(head)?, &of_key.key_id));
+    Ok(Some(Datum::from(with_head(value, |head| of_key.known.read(head, is_of_key)).unwrap_or(false))))
 }
 
 /// Not STRICT: a NULL key must not pass for one that nothing uses.
@@ -68,7 +107,8 @@ fn resolved_key_id(call: &Call, index: usize, name: &'static str) -> Result<Stri
 }
 
 fn key_id(call: &Call) -> Result<Option<Datum>, Error> {
-    let key_id = with_head(value(call), |head| head.key_id())?;
+    let known = call.keep(|_| true, || Ok(ByDek::new()))?;
+    let key_id = with_head(value(call), |head| known.read(head, |head| head.key_id().map(Rc::<str>::from)))?;
     text_datum(&key_id).map(Some)
 }
 

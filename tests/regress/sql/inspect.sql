@@ -50,3 +50,24 @@ SELECT env_is_envelope(secret), env_key_id(secret), env_encryption_context(secre
 SELECT key_id, ciphertext_bytes, value_bytes - ciphertext_bytes = (SELECT value_bytes - ciphertext_bytes FROM env_inspect(env_encrypt('', 'local:inspect', '{"app":"shop"}'))) AS same_overhead
 FROM large, env_inspect(secret);
 DROP TABLE large;
+
+-- Many values in one statement: each is judged by its own head, whatever the one before it was.
+SELECT env_local_create_key('inspect2');
+CREATE TABLE many AS
+SELECT label, round, value, CASE round % 2 WHEN 0 THEN 'local:inspect' ELSE 'local:inspect2' END AS asked
+FROM generate_series(1, 4) AS round,
+     (VALUES ('1: key 1', :'value'::bytea),
+             ('2: key 2', env_encrypt('x', 'local:inspect2')),
+             ('3: KMS key', :'kms_value'),
+             ('4: its reference broken', set_byte(:'kms_value', 46, 3)),
+             ('5: context broken', set_byte(:'value', 41, 2)),
+             ('6: cut short', substr(:'value'::bytea, 1, 100)),
+             ('7: none', 'hello')) AS values(label, value);
+\set judged 'label, asked, env_is_envelope(value) AS is_envelope, env_is_envelope(value, asked) AS is_of_asked, CASE WHEN env_is_envelope(value) THEN env_key_id(value) END AS key_id'
+-- One after the other, and in turns.
+CREATE TABLE in_a_row AS SELECT :judged FROM (SELECT * FROM many ORDER BY asked, label, round) AS many;
+CREATE TABLE in_turns AS SELECT :judged FROM (SELECT * FROM many ORDER BY round, label) AS many;
+SELECT DISTINCT * FROM in_a_row ORDER BY asked, label;
+SELECT count(*) AS judged_in_turns FROM in_turns;
+SELECT * FROM in_turns EXCEPT SELECT * FROM in_a_row;
+DROP TABLE many, in_a_row, in_turns;
