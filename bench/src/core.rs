@@ -17,6 +17,10 @@ pub fn table(plan: &Plan) -> String {
         if !before.trim().is_empty() {
             name = before.trim();
         }
+        // How it compares with an earlier run on this machine is not for the page.
+        if name == "change:" {
+            continue;
+        }
         if let Some([_, _, median, unit, ..]) =
             after.trim().strip_prefix('[').map(|times| times.split(' ').collect::<Vec<_>>()).as_deref()
         {
