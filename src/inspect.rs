@@ -1,6 +1,5 @@
 //! The SQL functions that read the head of a value: no key, no KMS, and no more of a TOASTed value than its head.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use envelope_core::error::ValueError;
@@ -29,26 +28,29 @@ fn value(call: &Call) -> Datum {
     call.datum(0).expect("sql/ declares the function STRICT")
 }
 
-/// What was read from the head of a value about its data key. Mostly the next value says the same about it, byte for byte, and
-/// to compare is much faster than to read.
-struct ByDek<T>(RefCell<Option<(Box<[u8]>, T)>>);
+/// What was read from the head of a value about its data key.
+struct Known<T> {
+    identity: Box<[u8]>,
+    /// What else it depends on, if on anything.
+    argument: Option<Box<[u8]>>,
+    read: T,
+}
 
-impl<T: Clone> ByDek<T> {
-    fn new() -> Self {
-        Self(RefCell::new(None))
-    }
-
-    /// What `read` says, which may look at [`Head::dek_identity`] only.
-    fn read(&self, head: &Head<'_>, read: impl FnOnce(&Head<'_>) -> Result<T, ValueError>) -> Result<T, ValueError> {
-        if let Some((identity, earlier)) = &*self.0.borrow()
-            && **identity == *head.dek_identity()
-        {
-            return Ok(earlier.clone());
-        }
-        let new = read(head)?;
-        self.0.replace(Some((head.dek_identity().into(), new.clone())));
-        Ok(new)
-    }
+/// Reads something from the head of a value, and keeps it: mostly the next value says the same about its data key, byte for byte,
+/// and to compare is much faster than to read. `read` may look at [`Head::dek_identity`] and the argument only.
+fn known<T: 'static>(
+    call: &Call,
+    value: Datum,
+    argument: Option<&[u8]>,
+    read: impl FnOnce(&Head<'_>) -> Result<T, Error>,
+) -> Result<Rc<Known<T>>, Error> {
+    with_head(value, |head| {
+        let identity = head.dek_identity();
+        Ok(call.keep(
+            |earlier: &Known<T>| *earlier.identity == *identity && earlier.argument.as_deref() == argument,
+            || Ok(Known { identity: identity.into(), argument: argument.map(Into::into), read: read(head)? }),
+        ))
+    })?
 }
 
 /// Whether a bytea has the form of a value.
@@ -57,9 +59,8 @@ pub fn is_envelope(value: Datum) -> bool {
 }
 
 fn sql_is_envelope(call: &Call) -> Result<Option<Datum>, Error> {
-    let known = call.keep(|_| true, || Ok(ByDek::new()))?;
-    let has_form = with_head(value(call), |head| known.read(head, |head| key_id_of_envelope(head).map(drop)));
-    Ok(Some(Datum::from(has_form.is_ok())))
+    let known = known(call, value(call), None, |head| Ok(key_id_of_envelope(head)?));
+    Ok(Some(Datum::from(known.is_ok())))
 }
 
 /// What has the form of a value has all of this.
@@ -68,28 +69,20 @@ fn key_id_of_envelope(head: &Head<'_>) -> Result<String, ValueError> {
     head.key_id()
 }
 
-/// A key that values are compared with, and the argument that named it.
-struct OfKey {
-    argument: Box<[u8]>,
-    key_id: String,
-    known: ByDek<bool>,
-}
-
 /// Not STRICT: a NULL key would turn a CHECK constraint off.
 fn is_envelope_of_key(call: &Call) -> Result<Option<Datum>, Error> {
     let argument = call.bytes(1).ok_or(Error::NullArgument("key_id"))?;
-    let of_key = call.keep(
-        |of_key: &OfKey| *of_key.argument == *argument,
-        || {
-            let key_id = resolved_key_id(call, 1, "key_id")?;
-            Ok(OfKey { argument: argument.into(), key_id, known: ByDek::new() })
-        },
-    )?;
+    let key_id = || resolved_key_id(call, 1, "key_id");
     let Some(value) = call.datum(0) else {
-        return Ok(None);
+        return key_id().map(|_| None);
     };
-    let is_of_key = |head: &Head<'_>| Ok(is_same_key(&key_id_of_envelope(head)?, &of_key.key_id));
-    Ok(Some(Datum::from(with_head(value, |head| of_key.known.read(head, is_of_key)).unwrap_or(false))))
+    let is_of_key =
+        match known(call, value, Some(argument), |head| Ok(is_same_key(&key_id_of_envelope(head)?, &key_id()?))) {
+            Ok(known) => known.read,
+            // A key id that is none is an error, whatever the value.
+            Err(_) => key_id().map(|_| false)?,
+        };
+    Ok(Some(Datum::from(is_of_key)))
 }
 
 /// Not STRICT: a NULL key must not pass for one that nothing uses.
@@ -107,9 +100,8 @@ fn resolved_key_id(call: &Call, index: usize, name: &'static str) -> Result<Stri
 }
 
 fn key_id(call: &Call) -> Result<Option<Datum>, Error> {
-    let known = call.keep(|_| true, || Ok(ByDek::new()))?;
-    let key_id = with_head(value(call), |head| known.read(head, |head| head.key_id().map(Rc::<str>::from)))?;
-    text_datum(&key_id).map(Some)
+    let known = known(call, value(call), None, |head| Ok(head.key_id()?))?;
+    text_datum(&known.read).map(Some)
 }
 
 fn key_ids(call: &Call) -> Result<Option<Datum>, Error> {
