@@ -48,7 +48,7 @@ pub enum Change {
 /// # Errors
 /// For what is not a key id.
 pub fn target(to_key: &str) -> Result<Option<Rc<str>>, Error> {
-    let ttl = settings::limits().ttl;
+    let ttl = settings::cache_ttl();
     if let Some(key) = with_rewrapped(|keys| keys.resolve(to_key, Instant::now(), ttl)) {
         return Ok(Some(key));
     }
@@ -139,7 +139,7 @@ fn plan(head: &Head<'_>, to_key: &str) -> Result<Plan, Error> {
     let target = target(to_key)?;
     if let Some(target) = &target {
         check_allowed(target)?;
-        let ttl = settings::limits().ttl;
+        let ttl = settings::cache_ttl();
         let found = with_rewrapped(|keys| keys.find(target, head.dek_identity(), Instant::now(), ttl));
         if let Some(rewrapped) = found {
             check_allowed(&rewrapped.source)?;

@@ -92,6 +92,6 @@ pub(super) fn unwrap_request(
 /// The request for the plaintext of a data key that is in use: what another session has refreshed lately will do, and what
 /// is stale will not.
 pub fn refresh_request(wrapped: WrappedKey, context: EncryptionContext, commitment: Commitment) -> Request {
-    let terms = Terms { fresh_for: settings::limits().ttl / 2, stale_for: Duration::ZERO, calls: Calls::Needed };
+    let terms = Terms { fresh_for: settings::cache_ttl() / 2, stale_for: Duration::ZERO, calls: Calls::Needed };
     Request::OpeningKey { wrapped, context, commitment: Some(commitment), terms }
 }

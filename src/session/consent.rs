@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use envelope_core::cache::{CachedKey, Consent, Limits};
+use envelope_core::cache::{CachedKey, Consent};
 use envelope_core::context::EncryptionContext;
 use envelope_core::key_reference::is_same_key;
 use envelope_core::kms::request::OpeningGrant;
@@ -17,8 +17,16 @@ use crate::refresh::{Answered, Refresh};
 use crate::{bridge, journal, settings};
 
 /// Makes sure that the provider of a cached data key consents to its use, or cannot be asked.
-pub(super) fn obtain_consent(cached: &Rc<CachedKey>, now: Instant, limits: &Limits) -> Result<(), Error> {
-    match cached.consent(now, limits) {
+#[inline]
+pub(super) fn obtain_consent(cached: &Rc<CachedKey>, now: Instant) -> Result<(), Error> {
+    // Mostly so, and then nothing else is looked at.
+    if cached.is_young(now, settings::cache_ttl()) { Ok(()) } else { obtain_consent_again(cached, now) }
+}
+
+#[inline(never)]
+fn obtain_consent_again(cached: &Rc<CachedKey>, now: Instant) -> Result<(), Error> {
+    let limits = settings::limits();
+    match cached.consent(now, &limits) {
         Consent::Fresh => return Ok(()),
         Consent::RefreshDue => {
             start_refresh(cached);
@@ -37,7 +45,7 @@ pub(super) fn obtain_consent(cached: &Rc<CachedKey>, now: Instant, limits: &Limi
                     settle(cached, asked, opening_grant(ask(request)))?;
                 }
             }
-            if matches!(cached.consent(Instant::now(), limits), Consent::Fresh | Consent::RefreshDue) {
+            if matches!(cached.consent(Instant::now(), &limits), Consent::Fresh | Consent::RefreshDue) {
                 return Ok(());
             }
             served_stale(Operation::Decrypt, cached);

@@ -31,10 +31,7 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
     })?;
     match found {
         Some(cached) => {
-            let now = clock::now();
-            if !cached.is_young(now, settings::cache_ttl()) {
-                obtain_consent(&cached, now, &settings::limits()).map_err(one_message)?;
-            }
+            obtain_consent(&cached, clock::now()).map_err(one_message)?;
             Ok(cached)
         }
         None => unwrap_for(head),
@@ -78,7 +75,7 @@ impl Unwrapping {
     fn of(head: &Head<'_>, wrapped: WrappedKey, context: &EncryptionContext) -> Result<Self, Error> {
         check_allowed(&wrapped.key_id)?;
         let asked = with_session(Session::asking);
-        let ttl = settings::limits().ttl;
+        let ttl = settings::cache_ttl();
         let pending = start(unwrap_request(wrapped.clone(), context.clone(), head.commitment(), ttl))?;
         Ok(Self { wrapped, asked, pending })
     }

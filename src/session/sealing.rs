@@ -54,10 +54,7 @@ fn sealing_key(
     limits: &Limits,
 ) -> Result<Rc<CachedKey>, Error> {
     if let Some(cached) = found {
-        if cached.is_young(now, limits.ttl) {
-            return Ok(cached);
-        }
-        match obtain_consent(&cached, now, limits) {
+        match obtain_consent(&cached, now) {
             Ok(()) => return Ok(cached),
             // Not this data key any more. A new one may be had: where only kms:GenerateDataKey is allowed, or when the
             // alias points to another key by now.
