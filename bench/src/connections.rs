@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use server_tests::usage::Usage;
-use server_tests::{Client, Cluster, Emulator, FaultProxy, Fixture, Session as _, TlsFront};
+use testkit::usage::Usage;
+use testkit::{Client, Cluster, Emulator, FaultProxy, Fixture, Session as _, TlsFront};
 
 use crate::measure::median;
 use crate::plan::Plan;

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use server_tests::usage::{peak_memory_kb, reset_peak_memory};
-use server_tests::{Fixture, Session as _};
+use testkit::usage::{peak_memory_kb, reset_peak_memory};
+use testkit::{Fixture, Session as _};
 
 use crate::plan::Plan;
 use crate::session::Session;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use server_tests::{Fixture, Session as _};
+use testkit::{Fixture, Session as _};
 
 use crate::plan::Plan;
 

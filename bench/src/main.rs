@@ -33,7 +33,7 @@ mod throughput;
 
 use std::path::Path;
 
-use server_tests::{Cluster, Fixture, Session as _};
+use testkit::{Cluster, Fixture, Session as _};
 
 use crate::plan::Plan;
 

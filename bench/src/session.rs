@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use server_tests::{Client, Fixture, Session as _};
+use testkit::{Client, Fixture, Session as _};
 
 /// A connection whose backend does all its work itself.
 pub struct Session {

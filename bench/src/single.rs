@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use server_tests::{Fixture, Session as _};
+use testkit::{Fixture, Session as _};
 
 use crate::contender::{self, Contender};
 use crate::measure::{Case, interleaved};

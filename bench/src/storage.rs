@@ -1,6 +1,6 @@
 //! Bytes: of values by type and size, of TOAST strategies, and what compression makes of them in dumps and WAL.
 
-use server_tests::{Fixture, Session as _};
+use testkit::{Fixture, Session as _};
 
 use crate::contender;
 use crate::measure::{Case, interleaved};

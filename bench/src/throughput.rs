@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 
-use server_tests::{Fixture, Session as _};
+use testkit::{Fixture, Session as _};
 
 use crate::measure::{Case, interleaved};
 use crate::plan::Plan;

@@ -4,9 +4,9 @@ use std::thread::{self, JoinHandle};
 
 use postgres::Client;
 
-use crate::failure::{Failure, expect_error};
-use crate::fixture::Fixture;
-use crate::session::Session;
+use testkit::failure::{Failure, expect_error};
+use testkit::fixture::Fixture;
+use testkit::session::Session;
 
 /// A table of `rows` values, `per_dek` under each data key. `written` logs each update of a row.
 pub fn table(fixture: &Fixture, name: &str, rows: i32, per_dek: i32) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 
-use crate::fixture::Fixture;
+use testkit::fixture::Fixture;
 
 /// In every plaintext of some length, again and again, and nowhere else.
 pub const MARKER: &str = "s0ak-plaintext";

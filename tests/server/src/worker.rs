@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, Error, Row, Statement};
 
-use crate::failure::Failure;
-use crate::random::Random;
-use crate::session::Session;
 use crate::soak::{Habits, MARKER, Mishap, Outcome, Soak, plaintext};
+use testkit::failure::Failure;
+use testkit::random::Random;
+use testkit::session::Session;
 
 const WRITE: &str =
     "INSERT INTO soak VALUES ($1, $2, $3, env_encrypt($4::text, $5, $6::text::jsonb, 'row ' || $1::bigint))

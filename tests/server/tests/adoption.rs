@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use server_tests::random::Random;
-use server_tests::{Client, Cluster, Fault, Fixture, Rule, Session, expect_error, process, wait_until};
+use testkit::random::Random;
+use testkit::{Client, Cluster, Fault, Fixture, Rule, Session, expect_error, process, wait_until};
 
 const ROWS: i64 = 20_000;
 

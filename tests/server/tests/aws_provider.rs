@@ -6,16 +6,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use server_tests::emulator::{ACCOUNT, REGION};
-use server_tests::http::REQUEST_ID;
-use server_tests::{
+use testkit::emulator::{ACCOUNT, REGION};
+use testkit::http::REQUEST_ID;
+use testkit::{
     Client, Cluster, Emulator, Failure, Fault, Fixture, Nonsense, Rule, Session, SharedFixture, process, wait_until,
 };
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 /// The wrapped data key of a value, in base64.

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use server_tests::{Client, Cluster, Emulator, Failure, Fault, Fixture, Rule, Session, wait_until};
+use testkit::{Client, Cluster, Emulator, Failure, Fault, Fixture, Rule, Session, wait_until};
 
 const BREAKER: &str = "circuit breaker";
 const INTERNAL: Fault = Fault::KmsError { status: 500, code: "KMSInternalException" };

@@ -1,6 +1,6 @@
 //! Roles with different `allowed_keys` over one broker, which holds the data keys of all.
 
-use server_tests::{Client, Emulator, Fixture, Session};
+use testkit::{Client, Emulator, Fixture, Session};
 
 struct Roles {
     fixture: Fixture,

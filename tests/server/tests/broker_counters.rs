@@ -7,8 +7,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use server_tests::process::{give_to_server, run};
-use server_tests::{Fixture, Session, wait_until};
+use testkit::process::{give_to_server, run};
+use testkit::{Fixture, Session, wait_until};
 
 const EVERYWHERE: &str = "SELECT env_cache_flush(everywhere => true)";
 /// A session that cannot see flushes keeps a data key for a second.

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use server_tests::process::{is_running, send_signal};
-use server_tests::{Client, Fault, Fixture, Rule, Session, wait_until};
+use testkit::process::{is_running, send_signal};
+use testkit::{Client, Fault, Fixture, Rule, Session, wait_until};
 
 /// A session that works, as soon as the server takes connections again.
 fn reconnect(fixture: &Fixture) -> Client {

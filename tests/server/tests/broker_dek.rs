@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::{Client, Cluster, Emulator, Fault, Fixture, Rule, Session, wait_until};
+use testkit::{Client, Cluster, Emulator, Fault, Fixture, Rule, Session, wait_until};
 
 /// The id of the data key that seals a session's next value.
 fn dek_id(client: &mut Client, key_id: &str) -> Vec<u8> {

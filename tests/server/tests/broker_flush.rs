@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use server_tests::{Client, Cluster, Fault, Fixture, Rule, Session, wait_until};
+use testkit::{Client, Cluster, Fault, Fixture, Rule, Session, wait_until};
 
 const EVERYWHERE: &str = "SELECT env_cache_flush(everywhere => true)";
 
@@ -148,7 +148,7 @@ fn a_hung_broker_does_not_hinder_it() {
     let fixture = Fixture::with_broker_and(Cluster::builder());
     let mut session = fixture.connect();
     let value = session.encrypt("a text", &fixture.key_id);
-    let stopped = server_tests::Stopped::stop(fixture.cluster.broker());
+    let stopped = testkit::Stopped::stop(fixture.cluster.broker());
     let started = std::time::Instant::now();
     flush_everywhere(&mut fixture.connect());
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());

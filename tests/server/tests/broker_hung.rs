@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::broker::SILENCE;
-use server_tests::{Cluster, Fault, Fixture, Rule, Session, Stopped, expect_end, expect_error, wait_until};
+use testkit::broker::SILENCE;
+use testkit::{Cluster, Fault, Fixture, Rule, Session, Stopped, expect_end, expect_error, wait_until};
 
 /// No wait for the broker at all.
 const AT_ONCE: Duration = Duration::from_millis(900);

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use server_tests::{Fixture, Session, process, wait_until};
+use testkit::{Fixture, Session, process, wait_until};
 
 const LINE: &str = "envelope_pg broker is not available";
 

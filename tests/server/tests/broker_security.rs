@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use server_tests::{Cluster, Fixture, Session, process};
+use testkit::{Cluster, Fixture, Session, process};
 
 /// Speaks to a socket as another user: `postgres`, `nobody`. Sends a hexadecimal message, and prints what comes.
 const CLIENT: &str = r#"
@@ -198,7 +198,7 @@ fn data_key(fixture: &Fixture, value: &[u8]) -> Vec<u8> {
     let wrapped: String =
         client.one("SELECT translate(encode((env_inspect($1)).wrapped_dek, 'base64'), E'\\n', '')", &[&value]);
     let input = json!({ "CiphertextBlob": wrapped, "EncryptionContext": { "envelope_pg": "v1" } });
-    let answer = server_tests::Emulator::shared().call("Decrypt", &input).expect("the emulator opens its own");
+    let answer = testkit::Emulator::shared().call("Decrypt", &input).expect("the emulator opens its own");
     let text = answer["Plaintext"].as_str().expect("Decrypt answers with it");
     client.one("SELECT decode($1, 'base64')", &[&text])
 }
@@ -232,7 +232,7 @@ fn no_key_material_is_where_it_does_not_belong() {
     // What the search is worth: where the data key must be, it is found.
     assert!(memory_has(fixture.cluster.broker(), &dek), "the broker has it");
     client.run("SELECT env_cache_flush(true)");
-    server_tests::wait_until("the broker has wiped it", || !memory_has(fixture.cluster.broker(), &dek));
+    testkit::wait_until("the broker has wiped it", || !memory_has(fixture.cluster.broker(), &dek));
 }
 
 /// Whether the private memory of a process has these bytes.

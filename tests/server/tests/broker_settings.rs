@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::emulator::REGION;
-use server_tests::{Client, Cluster, Emulator, Fault, FaultProxy, Fixture, Rule, Session, wait_until};
+use testkit::emulator::REGION;
+use testkit::{Client, Cluster, Emulator, Fault, FaultProxy, Fixture, Rule, Session, wait_until};
 
 #[test]
 fn turned_off_and_on_while_it_runs() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::{Cluster, Fixture, Session};
+use testkit::{Cluster, Fixture, Session};
 
 const SESSIONS: usize = 200;
 const ROWS: i64 = 50;
@@ -121,7 +121,7 @@ fn sessions_that_need_the_same_data_keys_at_the_same_time_cost_one_call_for_each
         writer.execute(&insert, &[&fixture.key_id]).expect("the row is written");
     }
     writer.run("SELECT env_cache_flush(true)");
-    fixture.proxy.set(server_tests::Fault::Delay(Duration::from_millis(30)));
+    fixture.proxy.set(testkit::Fault::Delay(Duration::from_millis(30)));
     fixture.proxy.reset_counts();
     thread::scope(|scope| {
         for _ in 0..12 {

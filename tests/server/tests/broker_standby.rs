@@ -1,6 +1,6 @@
 //! Hot standbys and promotion: each server has a broker of its own.
 
-use server_tests::{Client, Fixture, Session, wait_until};
+use testkit::{Client, Fixture, Session, wait_until};
 
 fn wait_for_replay(fixture: &Fixture, standby: &mut Client) {
     let written: String = fixture.connect().one("SELECT pg_current_wal_lsn()::text", &[]);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
-use server_tests::process::{children, give_to_server, is_running, send_signal};
-use server_tests::{Cluster, Fault, Fixture, Session, expect_end, wait_until};
+use testkit::process::{children, give_to_server, is_running, send_signal};
+use testkit::{Cluster, Fault, Fixture, Session, expect_end, wait_until};
 
 const LINE: &str = "envelope_pg broker is not available";
 

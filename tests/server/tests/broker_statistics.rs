@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use server_tests::{Client, Cluster, Fault, Fixture, Rule, Session};
+use testkit::{Client, Cluster, Fault, Fixture, Rule, Session};
 
 /// A count of the broker's calls, added up over all keys.
 fn broker_count(client: &mut Client, column: &str, operation: &str) -> i64 {
@@ -25,7 +25,7 @@ fn calls_errors_and_retries_are_those_that_the_proxy_saw() {
         (Fault::kms_error(400, "DisabledException"), "errors_key_unusable", "55000"),
         (Fault::kms_error(400, "NotFoundException"), "errors_not_found", "42704"),
         (Fault::kms_error(500, "KMSInternalException"), "errors_unreachable", "58000"),
-        (Fault::Nonsense(server_tests::Nonsense::ShortPlaintext), "errors_other", "58000"),
+        (Fault::Nonsense(testkit::Nonsense::ShortPlaintext), "errors_other", "58000"),
     ];
     for (fault, column, sqlstate) in faults {
         let key = fixture.new_key().arn;
@@ -66,9 +66,7 @@ fn calls_errors_and_retries_are_those_that_the_proxy_saw() {
     client.fail_to_decrypt(&value).with("57014");
     client.run("RESET statement_timeout");
     fixture.proxy.clear();
-    server_tests::wait_until("the broker has given the call up", || {
-        broker_count(&mut client, "cancelled", "Decrypt") == 1
-    });
+    testkit::wait_until("the broker has given the call up", || broker_count(&mut client, "cancelled", "Decrypt") == 1);
     assert_eq!(broker_count(&mut client, "errors", "Decrypt"), 0);
     assert_eq!(broker_count(&mut client, "calls", "Decrypt"), 1);
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::{Client, Cluster, Fault, Fixture, Rule, Session, expect_error};
+use testkit::{Client, Cluster, Fault, Fixture, Rule, Session, expect_error};
 
 /// Makes a table of values, of so many data keys with two values each, and flushes them all.
 fn many_deks(fixture: &Fixture, table: &str, deks: i32) {

@@ -5,7 +5,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use server_tests::{Client, Fault, Fixture, Session, SharedFixture};
+use testkit::{Client, Fault, Fixture, Session, SharedFixture};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
 
@@ -13,7 +13,7 @@ static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
 const PAST_ONE_SECOND: Duration = Duration::from_millis(1_150);
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 /// GenerateDataKey and Decrypt calls so far.

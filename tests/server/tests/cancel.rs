@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use postgres::Error;
 use rustix::process::Signal;
-use server_tests::install::Installation;
-use server_tests::{Client, Failure, Fault, Fixture, Session, SharedFixture, expect_error, process, wait_until};
+use testkit::install::Installation;
+use testkit::{Client, Failure, Fault, Fixture, Session, SharedFixture, expect_error, process, wait_until};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
 
@@ -15,7 +15,7 @@ static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 /// What a statement that hung left: its session, how it ended, and when.

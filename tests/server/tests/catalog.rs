@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::{env, fs};
 
-use server_tests::{Client, Fixture, Session, SharedFixture};
+use testkit::{Client, Fixture, Session, SharedFixture};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::local()));
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 /// PostgreSQL 17 lists the types of rows and of arrays, too, and gives owners of tables MAINTAIN.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use server_tests::{Client, Fault, Fixture, Session};
+use testkit::{Client, Fault, Fixture, Session};
 
 const KMS_LATENCY: Duration = Duration::from_millis(20);
 

@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use server_tests::http::{self, Message};
-use server_tests::proxy::FOREIGN_KEY_ARN;
-use server_tests::{
+use testkit::http::{self, Message};
+use testkit::proxy::FOREIGN_KEY_ARN;
+use testkit::{
     Cluster, Emulator, Fault, FaultProxy, KmsKey, Nonsense, Rule, Session, expect_error, process, wait_until,
 };
 

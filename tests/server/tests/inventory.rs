@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use server_tests::{Client, Fixture, Session, wait_until};
+use testkit::{Client, Fixture, Session, wait_until};
 
 /// The first row of env_key_usage: the answer, rows, and detail.
 fn answer(client: &mut Client, key_id: &str) -> (String, i64, String) {

@@ -3,12 +3,12 @@
 use std::fs;
 use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use server_tests::{Client, Cluster, Fixture, Session, SharedFixture, process, wait_until};
+use testkit::{Client, Cluster, Fixture, Session, SharedFixture, process, wait_until};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 /// A plain table whose column is encrypted by the statement, one with a generated column, one with a trigger. The trigger
@@ -263,10 +263,10 @@ fn the_server_log_holds_no_plaintext_and_no_key() {
     let kms = Fixture::kms_with(builder);
     let mut client = kms.connect();
     let value = client.encrypt(PLAINTEXT, &kms.key_id);
-    kms.proxy.set(server_tests::Fault::Nonsense(server_tests::Nonsense::ShortPlaintext));
+    kms.proxy.set(testkit::Fault::Nonsense(testkit::Nonsense::ShortPlaintext));
     client.run("SELECT env_cache_flush()");
     client.fail_to_decrypt(&value).with("58000");
-    kms.proxy.set(server_tests::Fault::HalfResponse);
+    kms.proxy.set(testkit::Fault::HalfResponse);
     client.fail_to_decrypt(&value).with("58000");
     let log = kms.cluster.log();
     for secret in [PLAINTEXT, "not-a-secret-of-anybody", "AAAAAAAAAAAAAAAA", "Plaintext"] {

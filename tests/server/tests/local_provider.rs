@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 
-use server_tests::{Fixture, Session, SharedFixture, process};
+use testkit::{Fixture, Session, SharedFixture, process};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::local()));
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 /// A new directory beside the data directory, for a key file that a test may damage.

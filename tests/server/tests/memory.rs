@@ -1,7 +1,7 @@
 //! What large values take of a backend's memory, and what happens when there is not enough.
 
-use server_tests::usage::{limit_address_space, peak_memory_kb, reset_peak_memory};
-use server_tests::{Client, Fixture, Session};
+use testkit::usage::{limit_address_space, peak_memory_kb, reset_peak_memory};
+use testkit::{Client, Fixture, Session};
 
 const VALUE_MIB: usize = 64;
 const VALUE_KB: usize = VALUE_MIB << 10;

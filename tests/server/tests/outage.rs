@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::{
-    Client, Cluster, Failure, Fault, Fixture, KmsKey, Nonsense, Rule, Session, expect_error, wait_until,
-};
+use testkit::{Client, Cluster, Failure, Fault, Fixture, KmsKey, Nonsense, Rule, Session, expect_error, wait_until};
 
 /// "Well under a second", with room for a machine that is busy.
 const AT_ONCE: Duration = Duration::from_secs(1);

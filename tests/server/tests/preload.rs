@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::thread;
 
-use server_tests::{Client, Cluster, Fixture, Session};
+use testkit::{Client, Cluster, Fixture, Session};
 
 const VALUES: usize = 5_000;
 const BACKENDS: usize = 4;
@@ -37,7 +37,7 @@ fn all_differ(fixture: &Fixture) {
     assert!(starts.len() >= nonces.len() - 1);
 }
 
-fn preloaded() -> server_tests::ClusterBuilder {
+fn preloaded() -> testkit::ClusterBuilder {
     Cluster::builder().setting("shared_preload_libraries", "envelope_pg")
 }
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::{Client, Fault, Fixture, Rule, Session};
+use testkit::{Client, Fault, Fixture, Rule, Session};
 
 /// With a `cache_ttl` of 5 s a refresh begins 0.4 s before the end at the latest: more than this.
 const DELAY: Duration = Duration::from_millis(200);

@@ -4,8 +4,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::emulator::REGION;
-use server_tests::{Client, Cluster, Emulator, Fault, Fixture, KmsKey, Rule, Session, SharedFixture, wait_until};
+use testkit::emulator::REGION;
+use testkit::{Client, Cluster, Emulator, Fault, Fixture, KmsKey, Rule, Session, SharedFixture, wait_until};
 
 /// Where the replicas are.
 const REPLICA: &str = "us-east-1";
@@ -18,7 +18,7 @@ const PAST_ONE_SECOND: Duration = Duration::from_millis(1_150);
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(with_failover()));
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 fn with_failover() -> Fixture {

@@ -4,12 +4,12 @@ use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use server_tests::rotation::{intact, number_of, rotate, run_of, spawn, table, under};
-use server_tests::{Emulator, Fault, Fixture, Session, SharedFixture, expect_error, wait_until};
+use testkit::{Emulator, Fault, Fixture, Session, SharedFixture, expect_error, wait_until};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 #[test]

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use server_tests::rotation::{intact, number_of, rotate, run_of, spawn, table, under};
-use server_tests::{Cluster, Fault, Fixture, Rule, Session, SharedFixture, expect_error, process, wait_until};
+use testkit::{Cluster, Fault, Fixture, Rule, Session, SharedFixture, expect_error, process, wait_until};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 #[test]

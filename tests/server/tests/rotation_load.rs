@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::{Client, Cluster, Fixture, Session, process, wait_until};
+use testkit::{Client, Cluster, Fixture, Session, process, wait_until};
 
 const WRITERS: i64 = 2;
 

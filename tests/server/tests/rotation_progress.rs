@@ -4,12 +4,12 @@ use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use server_tests::rotation::{intact, number_of, rotate, run_of, spawn, table, under};
-use server_tests::{Client, Fixture, Session, SharedFixture, wait_until};
+use testkit::{Client, Fixture, Session, SharedFixture, wait_until};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::local()));
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 fn new_key(client: &mut Client, name: &str) -> String {

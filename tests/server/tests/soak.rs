@@ -9,10 +9,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, panic};
 
-use server_tests::random::Random;
 use server_tests::soak::{Habits, MARKER, Mishap, Outcome, Seat, Soak, TABLE};
-use server_tests::usage::Usage;
-use server_tests::{Cluster, ClusterBuilder, Fault, FaultProxy, Fixture, Nonsense, Rule, Session, worker};
+use server_tests::worker;
+use testkit::random::Random;
+use testkit::usage::Usage;
+use testkit::{Cluster, ClusterBuilder, Fault, FaultProxy, Fixture, Nonsense, Rule, Session};
 
 const SESSIONS: usize = 20;
 /// Of the faults in the short form, unless one round of all faults takes longer.

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server_tests::{Client, Cluster, Failure, Fault, Fixture, Rule, Session, wait_until};
+use testkit::{Client, Cluster, Failure, Fault, Fixture, Rule, Session, wait_until};
 
 const STALE: &str = "serve past envelope_pg.cache_ttl";
 const THROTTLED: Fault = Fault::KmsError { status: 400, code: "ThrottlingException" };

@@ -3,12 +3,12 @@
 use std::net::TcpListener;
 use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use server_tests::{Client, Emulator, Fixture, KmsKey, Session, SharedFixture};
+use testkit::{Client, Emulator, Fixture, KmsKey, Session, SharedFixture};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 /// Sets `allowed_keys` in a session of a superuser.

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 
-use server_tests::{Client, Fault, Fixture, Rule, Session, SharedFixture, wait_until};
+use testkit::{Client, Fault, Fixture, Rule, Session, SharedFixture, wait_until};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::local()));
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 /// A table with a trigger that moves `secret` to `secret_enc`, bound to the id, and encrypts `blob` in place.

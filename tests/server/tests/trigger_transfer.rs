@@ -1,7 +1,7 @@
 //! env_encrypt_trigger and rows that come from elsewhere: dump and restore, logical replication. Nothing is encrypted twice.
 
-use server_tests::install::Installation;
-use server_tests::{Client, Cluster, Fixture, Session, wait_until};
+use testkit::install::Installation;
+use testkit::{Client, Cluster, Fixture, Session, wait_until};
 
 const TRIGGER: &str =
     "CREATE TRIGGER encrypt BEFORE INSERT OR UPDATE ON patient FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use server_tests::{Client, Failure, Fixture, Session, SharedFixture};
+use testkit::{Client, Failure, Fixture, Session, SharedFixture};
 
 static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::local()));
 
@@ -13,7 +13,7 @@ fn connect() -> Client {
 }
 
 fn fixture() -> MutexGuard<'static, Fixture> {
-    server_tests::lock(&SHARED)
+    testkit::lock(&SHARED)
 }
 
 /// A database in another encoding, with the extension, and a session in it.
