@@ -8,7 +8,7 @@ help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
 	@echo; echo "PG_CONFIG=/path/to/pg_config chooses the PostgreSQL (default: the newest one with server headers)."
 
-demo: install ## see it work: real text encrypted, decrypted and compared on a throw-away server
+demo: setup install ## see it work: real text encrypted, decrypted and compared on a throw-away server
 	@scripts/with-cluster.sh demo/demo.sh
 
 psql: install ## open psql on a throw-away server with the extension and a local key
@@ -17,22 +17,22 @@ psql: install ## open psql on a throw-away server with the extension and a local
 test: ## everything: format, clippy, core tests, SQL regression tests, server and KMS tests
 	@scripts/test.sh
 
-setup: ## install PostgreSQL and its server headers if they are missing (Debian, Ubuntu)
+setup: ## install what building needs, if it is missing: PostgreSQL with its server headers, a C compiler (Debian, Ubuntu)
 	@scripts/setup.sh
 
-build: setup ## build the extension's library
+build: ## build the extension's library; installs nothing, but says what is missing
 	@scripts/build.sh
 
-install: build ## copy the library, control file and SQL script into PostgreSQL's directories
+install: ## build, and copy the files into PostgreSQL's directories (DESTDIR=/some/root goes before them)
 	@scripts/install.sh
 
-uninstall: ## remove those files
+uninstall: ## remove those files (DESTDIR as above)
 	@scripts/install.sh uninstall
 
 fmt: ## format the source
 	cargo fmt --all
 
-lint: setup ## cargo fmt --check, and clippy with warnings denied
+lint: ## cargo fmt --check, and clippy with warnings denied
 	@scripts/lint.sh
 
 test-core: ## tests of the core crate (no PostgreSQL needed)

