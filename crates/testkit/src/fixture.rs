@@ -24,11 +24,23 @@ pub struct Fixture {
     pub key_id: String,
 }
 
-/// A fixture for all tests of a file, which take it one after the other.
-pub type SharedFixture = LazyLock<Mutex<Fixture>>;
+/// A fixture for all tests of a file, made by this expression when the first of them calls `fixture()`; they take it one after
+/// the other, with no fault and no count left by the test before.
+#[macro_export]
+macro_rules! shared_fixture {
+    ($make:expr) => {
+        fn fixture() -> std::sync::MutexGuard<'static, $crate::Fixture> {
+            static SHARED: $crate::fixture::Shared = std::sync::LazyLock::new(|| std::sync::Mutex::new($make));
+            $crate::fixture::take(&SHARED)
+        }
+    };
+}
 
-/// Takes the shared fixture, with no fault and no count left by the test before.
-pub fn lock(shared: &'static SharedFixture) -> MutexGuard<'static, Fixture> {
+/// What [`shared_fixture`](crate::shared_fixture) keeps.
+pub type Shared = LazyLock<Mutex<Fixture>>;
+
+/// Takes a shared fixture.
+pub fn take(shared: &'static Shared) -> MutexGuard<'static, Fixture> {
     // A test that failed with it does not make it worse for the next one.
     let fixture = shared.lock().unwrap_or_else(PoisonError::into_inner);
     fixture.proxy.clear();

@@ -25,7 +25,7 @@ pub use cluster::{Cluster, SettingGuard};
 pub use emulator::{Emulator, KmsKey};
 pub use failure::{Failure, expect_end, expect_error};
 pub use fault::{Fault, Nonsense, Rule};
-pub use fixture::{Fixture, SharedFixture, lock};
+pub use fixture::Fixture;
 pub use postgres::Client;
 pub use proxy::FaultProxy;
 pub use session::{Session, wait_until};

@@ -1,22 +1,15 @@
 //! The AWS KMS provider against an emulator: key ids, encryption contexts, answers that must not be believed, errors.
 
 use std::fs;
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::emulator::{ACCOUNT, REGION};
 use testkit::http::REQUEST_ID;
-use testkit::{
-    Client, Cluster, Emulator, Failure, Fault, Fixture, Nonsense, Rule, Session, SharedFixture, process, wait_until,
-};
+use testkit::{Client, Cluster, Emulator, Failure, Fault, Fixture, Nonsense, Rule, Session, process, wait_until};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
+testkit::shared_fixture!(Fixture::kms());
 
 /// The wrapped data key of a value, in base64.
 fn wrapped_dek(client: &mut Client, value: &[u8]) -> String {

@@ -1,20 +1,15 @@
 //! The cache of data keys in a session, measured by the calls that reach KMS.
 
 use std::collections::BTreeMap;
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use testkit::{Client, Fault, Fixture, Session, SharedFixture};
+use testkit::{Client, Fault, Fixture, Session};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
+testkit::shared_fixture!(Fixture::kms());
 
 /// Past a limit of one second.
 const PAST_ONE_SECOND: Duration = Duration::from_millis(1_150);
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
 
 /// GenerateDataKey and Decrypt calls so far.
 fn calls(fixture: &Fixture) -> (usize, usize) {

@@ -1,22 +1,17 @@
 //! A KMS endpoint that never answers: cancel, timeout, termination and shutdown end the wait at once.
 
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use postgres::Error;
 use rustix::process::Signal;
 use testkit::install::Installation;
-use testkit::{Client, Failure, Fault, Fixture, Session, SharedFixture, expect_error, process, wait_until};
+use testkit::{Client, Failure, Fault, Fixture, Session, expect_error, process, wait_until};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
+testkit::shared_fixture!(Fixture::kms());
 
 /// "Well under a second", with room for a machine that is busy.
 const AT_ONCE: Duration = Duration::from_secs(1);
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
 
 /// What a statement that hung left: its session, how it ended, and when.
 type Ended = (Client, Result<Vec<u8>, Error>, Instant);

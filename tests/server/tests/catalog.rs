@@ -2,16 +2,11 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::{env, fs};
 
-use testkit::{Client, Fixture, Session, SharedFixture};
+use testkit::{Client, Fixture, Session};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::local()));
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
+testkit::shared_fixture!(Fixture::local());
 
 /// PostgreSQL 17 lists the types of rows and of arrays, too, and gives owners of tables MAINTAIN.
 const OBJECTS: &str = r#"

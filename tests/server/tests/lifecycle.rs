@@ -1,15 +1,10 @@
 //! The life of a database with encrypted columns: dump and restore, restart, standby, parallel query, drop and create.
 
 use std::fs;
-use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use testkit::{Client, Cluster, Fixture, Session, SharedFixture, process, wait_until};
+use testkit::{Client, Cluster, Fixture, Session, process, wait_until};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
+testkit::shared_fixture!(Fixture::kms());
 
 /// A plain table whose column is encrypted by the statement, one with a generated column, one with a trigger. The trigger
 /// leaves values that are encrypted already, which is what makes a restore possible.

@@ -3,16 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 
-use testkit::{Fixture, Session, SharedFixture, process};
+use testkit::{Fixture, Session, process};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::local()));
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
+testkit::shared_fixture!(Fixture::local());
 
 /// A new directory beside the data directory, for a key file that a test may damage.
 fn new_directory(fixture: &Fixture, name: &str) -> PathBuf {

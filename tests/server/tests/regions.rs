@@ -1,11 +1,10 @@
 //! Keys of several regions: each is asked in its own, and multi-Region keys in their replicas' when that is out of reach.
 
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::emulator::REGION;
-use testkit::{Client, Cluster, Emulator, Fault, Fixture, KmsKey, Rule, Session, SharedFixture, wait_until};
+use testkit::{Client, Cluster, Emulator, Fault, Fixture, KmsKey, Rule, Session, wait_until};
 
 /// Where the replicas are.
 const REPLICA: &str = "us-east-1";
@@ -14,12 +13,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Past a limit of one second.
 const PAST_ONE_SECOND: Duration = Duration::from_millis(1_150);
 
-/// All regions have the one endpoint of the proxy, which tells them apart by the signature.
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(with_failover()));
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
+// All regions have the one endpoint of the proxy, which tells them apart by the signature.
+testkit::shared_fixture!(with_failover());
 
 fn with_failover() -> Fixture {
     let builder = Cluster::builder()

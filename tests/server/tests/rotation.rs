@@ -1,16 +1,11 @@
 //! Rotation with KMS: how often it is asked, and who may.
 
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use server_tests::rotation::{intact, number_of, rotate, run_of, spawn, table, under};
-use testkit::{Emulator, Fault, Fixture, Session, SharedFixture, expect_error, wait_until};
+use testkit::{Emulator, Fault, Fixture, Session, expect_error, wait_until};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
+testkit::shared_fixture!(Fixture::kms());
 
 #[test]
 fn kms_is_asked_once_for_each_data_key() {

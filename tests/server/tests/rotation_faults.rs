@@ -1,18 +1,13 @@
 //! Rotation when something comes in between: cancel, an outage of KMS, locked rows, DROP TABLE, kill -9.
 
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use server_tests::rotation::{intact, number_of, rotate, run_of, spawn, table, under};
-use testkit::{Cluster, Fault, Fixture, Rule, Session, SharedFixture, expect_error, process, wait_until};
+use testkit::{Cluster, Fault, Fixture, Rule, Session, expect_error, process, wait_until};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
+testkit::shared_fixture!(Fixture::kms());
 
 #[test]
 fn a_cancelled_run_resumes_and_does_nothing_twice() {

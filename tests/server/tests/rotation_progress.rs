@@ -1,16 +1,11 @@
 //! How a run shows how far it is, keeps to its rate, and finds rows that were moved meanwhile.
 
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use server_tests::rotation::{intact, number_of, rotate, run_of, spawn, table, under};
-use testkit::{Client, Fixture, Session, SharedFixture, wait_until};
+use testkit::{Client, Fixture, Session, wait_until};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::local()));
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
+testkit::shared_fixture!(Fixture::local());
 
 fn new_key(client: &mut Client, name: &str) -> String {
     client.one("SELECT env_local_create_key($1)", &[&name])

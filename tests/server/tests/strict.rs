@@ -1,15 +1,10 @@
 //! Strict mode: `allowed_keys` holds before the network, on each use of a warm entry, and against whoever would widen it.
 
 use std::net::TcpListener;
-use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use testkit::{Client, Emulator, Fixture, KmsKey, Session, SharedFixture};
+use testkit::{Client, Emulator, Fixture, KmsKey, Session};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::kms()));
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
+testkit::shared_fixture!(Fixture::kms());
 
 /// Sets `allowed_keys` in a session of a superuser.
 fn allow(client: &mut Client, keys: &[&str]) {

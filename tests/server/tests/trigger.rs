@@ -3,16 +3,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 
-use testkit::{Client, Fault, Fixture, Rule, Session, SharedFixture, wait_until};
+use testkit::{Client, Fault, Fixture, Rule, Session, wait_until};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::local()));
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
-}
+testkit::shared_fixture!(Fixture::local());
 
 /// A table with a trigger that moves `secret` to `secret_enc`, bound to the id, and encrypts `blob` in place.
 fn make_table(client: &mut Client, table: &str, key_id: &str) {

@@ -1,19 +1,14 @@
 //! What can be encrypted, and what cannot be opened: sizes, types, encodings, aad, damaged values.
 
 use std::collections::BTreeSet;
-use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use testkit::{Client, Failure, Fixture, Session, SharedFixture};
+use testkit::{Client, Failure, Fixture, Session};
 
-static SHARED: SharedFixture = LazyLock::new(|| Mutex::new(Fixture::local()));
+testkit::shared_fixture!(Fixture::local());
 
 /// Nothing here changes the server, so the tests need it only for a connection and run at the same time.
 fn connect() -> Client {
     fixture().connect()
-}
-
-fn fixture() -> MutexGuard<'static, Fixture> {
-    testkit::lock(&SHARED)
 }
 
 /// A database in another encoding, with the extension, and a session in it.
