@@ -4,15 +4,19 @@
     reader.py inspect               < value    the parts of a value as JSON; needs no key
     reader.py open --dek HEX        < value    the plaintext, given the unwrapped data key
     reader.py open --dek HEX --aad TEXT < value
+    reader.py token --index-key HEX --name NAME --version N KIND VALUE [OPTIONS]      a search token, in hex
 
 The value on standard input is binary, or hex as psql prints it (with or without \\x). `inspect` needs the standard
 library only, `open` the package `cryptography`. Exit status: 0, or 1 and the name of the error, or 2 for wrong usage.
 """
 import argparse
+import datetime
+import decimal
 import hmac
 import json
 import re
 import sys
+import unicodedata
 import uuid
 
 MAGIC, VERSION, SUITE = b"\xf6\x45", 1, 1
@@ -185,6 +189,92 @@ def open_value(data, dek, aad=None):
     return plaintext, value["type"]
 
 
+# Search tokens: FORMAT.md, section 17.
+KINDS = {"bytea": 0, "text": 1, "bigint": 3, "numeric": 4, "date": 5, "timestamptz": 6, "uuid": 7}
+EQUALITY, PREFIX, BUCKET = 1, 2, 3
+EPOCH = datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200b)))
+LEAST = {"date": -(1 << 31), "timestamptz": -(1 << 63)}
+
+
+def sub_key(index_key, purpose, name, version):
+    """RFC 5869 with SHA-256, an empty salt and one block of output."""
+    name = name.encode()
+    info = (b"envelope_pg index v1\x00" + bytes([purpose]) + len(name).to_bytes(2, "big") + name + version.to_bytes(4, "big"))
+    return hmac.digest(hmac.digest(b"", index_key, "sha256"), info + b"\x01", "sha256")
+
+
+def number_of(kind, value):
+    """A bigint, a date or a timestamptz as the integer that goes into a token."""
+    if kind in LEAST and value in ("-infinity", "infinity"):
+        return LEAST[kind] if value == "-infinity" else -LEAST[kind] - 1
+    if kind == "date":
+        return (datetime.date.fromisoformat(value) - EPOCH.date()).days
+    if kind == "timestamptz":
+        return (datetime.datetime.fromisoformat(value) - EPOCH) // datetime.timedelta(microseconds=1)
+    return int(value)
+
+
+def encoding(kind, value):
+    """The one encoding of a value, which is given as text."""
+    if kind == "numeric":
+        if value in ("NaN", "Infinity", "-Infinity"):
+            return value.encode()
+        number = decimal.Decimal(value)
+        text = format(number, "f")
+        return (text.rstrip("0").rstrip(".") if "." in text else text).encode() if number else b"0"
+    if kind in ("bigint", "date", "timestamptz"):
+        return number_of(kind, value).to_bytes(4 if kind == "date" else 8, "big", signed=True)
+    if kind == "uuid":
+        return uuid.UUID(value).bytes
+    return bytes.fromhex(value) if kind == "bytea" else value.encode()
+
+
+def equality_token(index_key, name, version, kind, value, bits=None):
+    mac = hmac.digest(sub_key(index_key, EQUALITY, name, version), bytes([KINDS[kind]]) + encoding(kind, value), "sha256")
+    if bits is None:
+        return bytes([version % 256]) + mac[:15]
+    count = -(-bits // 8)
+    masked = int.from_bytes(mac[:count], "big") >> (8 * count - bits) << (8 * count - bits)
+    return bytes([version % 256]) + masked.to_bytes(count, "big")
+
+
+def prefix_tokens(index_key, name, version, text, lengths):
+    key = sub_key(index_key, PREFIX, name, version)
+    return [hmac.digest(key, bytes([KINDS["text"], n]) + text[:n].encode(), "sha256")[:4] for n in lengths if len(text) >= n]
+
+
+def bucket_token(index_key, name, version, kind, value, origin, width):
+    """`width` is in units of the type: 1, days, microseconds."""
+    if kind == "numeric":
+        with decimal.localcontext(prec=2000):
+            number = int(((decimal.Decimal(value) - decimal.Decimal(origin)) / decimal.Decimal(width)).to_integral_value("ROUND_FLOOR"))
+    else:
+        number = (number_of(kind, value) - number_of(kind, origin)) // int(width)
+    data = bytes([KINDS[kind]]) + number.to_bytes(8, "big", signed=True)
+    return bytes([version % 256]) + hmac.digest(sub_key(index_key, BUCKET, name, version), data, "sha256")[:15]
+
+
+def normalize(text, steps):
+    """The steps of normalization in their order. Lower case by character, not by the characters around it."""
+    lower = lambda text: "".join(char.lower() for char in text).replace("\u03c2", "\u03c3")
+    for step in steps:
+        text = {"lower": lower, "nfkc": lambda text: unicodedata.normalize("NFKC", text), "trim": lambda text: text.strip(WHITE_SPACE),
+                "digits": lambda text: "".join(char for char in text if char in "0123456789"),
+                "email": lambda text: lower(text.strip(WHITE_SPACE))}[step](text)
+    return text
+
+
+def tokens(arguments):
+    key = arguments.index_key, arguments.name, arguments.version
+    value = normalize(arguments.value, arguments.normalize) if arguments.kind == "text" else arguments.value
+    if arguments.lengths:
+        return prefix_tokens(*key, value, arguments.lengths)
+    if arguments.width is not None:
+        return [bucket_token(*key, arguments.kind, value, arguments.origin, arguments.width)]
+    return [equality_token(*key, arguments.kind, value, arguments.bits)]
+
+
 def read_input(raw):
     if raw[:2] == MAGIC:
         return raw
@@ -199,7 +289,21 @@ def main():
     opening = commands.add_parser("open", help="write the plaintext")
     opening.add_argument("--dek", required=True, type=bytes.fromhex, help="the unwrapped data key, 32 bytes in hex")
     opening.add_argument("--aad", help="the associated data, as text; the empty string is not the same as none")
+    token = commands.add_parser("token", help="print a search token")
+    token.add_argument("--index-key", required=True, type=bytes.fromhex, help="the unwrapped index key, 32 bytes in hex")
+    token.add_argument("--name", required=True, help="of the index")
+    token.add_argument("--version", type=int, default=1, help="of the index key")
+    token.add_argument("--bits", type=int, help="of a short token")
+    token.add_argument("--lengths", type=int, nargs="+", help="of prefixes, in characters")
+    token.add_argument("--width", help="of a bucket: a number, days, or microseconds")
+    token.add_argument("--origin", default="0", help="of the buckets: a value of the kind")
+    token.add_argument("--normalize", nargs="+", default=[], help="lower, nfkc, trim, digits, email, in the order to do them")
+    token.add_argument("kind", choices=KINDS)
+    token.add_argument("value", help="bytea in hex, dates and times in ISO 8601")
     arguments = parser.parse_args()
+    if arguments.command == "token":
+        print(*[token.hex() for token in tokens(arguments)], sep="\n")
+        return
     data = read_input(sys.stdin.buffer.read())
     try:
         if arguments.command == "open":

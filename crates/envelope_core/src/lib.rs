@@ -7,6 +7,7 @@
 //! - [`xaes`]: the cipher XAES-256-GCM
 //! - `gcm`: AES-256-GCM of short messages
 //! - `stack`: the stack of a computation with secrets, wiped
+//! - [`search`]: tokens that encrypted values are found by
 //! - [`suite`]: suite 01: the cipher under a derived key, with key commitment
 //! - [`value`]: whole values: format and suite together
 //! - [`random`]: nonces from seeds of the kernel's
@@ -31,6 +32,7 @@ pub mod key_reference;
 pub mod keys;
 pub mod kms;
 pub mod random;
+pub mod search;
 mod stack;
 pub mod suite;
 pub mod value;

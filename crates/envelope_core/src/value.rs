@@ -6,6 +6,7 @@ use crate::context::EncryptionContext;
 use crate::error::ValueError;
 use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, ValueType};
 use crate::keys::{Commitment, Dek, WrappedKey};
+use crate::search::IndexKey;
 use crate::suite::SealingKey;
 
 /// Associated data of up to so many bytes is put together without an allocation.
@@ -17,15 +18,17 @@ pub struct DataKey {
     preamble: Preamble,
     wrapped: WrappedKey,
     context: EncryptionContext,
+    index_key: Option<Box<IndexKey>>,
 }
 
 impl DataKey {
     /// Takes a data key that a provider made. `None` if its wrapped form does not fit into a value.
     #[must_use]
     pub fn generated(dek: Dek, wrapped: WrappedKey, context: &EncryptionContext) -> Option<Self> {
+        let index_key = IndexKey::of(&dek, context).map(Box::new);
         let sealing_key = SealingKey::derive(dek);
         let preamble = Preamble::new(sealing_key.commitment(), context, std::slice::from_ref(&wrapped))?;
-        Some(Self { sealing_key, preamble, wrapped, context: context.clone() })
+        Some(Self { sealing_key, preamble, wrapped, context: context.clone(), index_key })
     }
 
     /// Takes a data key that a provider unwrapped for a value, from the one of its wrapped keys that the provider opened.
@@ -34,11 +37,13 @@ impl DataKey {
     /// [`ValueError::AuthenticationFailed`] if the value does not commit to this data key, [`ValueError::Malformed`] if its
     /// encryption context is not one.
     pub fn unwrapped(dek: Dek, wrapped: WrappedKey, head: &Head<'_>) -> Result<Self, ValueError> {
+        let context = head.encryption_context()?;
+        let index_key = IndexKey::of(&dek, &context).map(Box::new);
         let sealing_key = SealingKey::derive(dek);
         if *sealing_key.commitment() != head.commitment() {
             return Err(ValueError::AuthenticationFailed);
         }
-        Ok(Self { sealing_key, preamble: Preamble::of(head), wrapped, context: head.encryption_context()? })
+        Ok(Self { sealing_key, preamble: Preamble::of(head), wrapped, context, index_key })
     }
 
     /// The identity of the data key, as it stands in its values.
@@ -63,6 +68,12 @@ impl DataKey {
     #[must_use]
     pub fn context(&self) -> &EncryptionContext {
         &self.context
+    }
+
+    /// The index key that it is, if its encryption context says so.
+    #[must_use]
+    pub fn index_key(&self) -> Option<&IndexKey> {
+        self.index_key.as_deref()
     }
 
     /// Its wrapped form.
