@@ -1,12 +1,14 @@
 //! What becomes which PostgreSQL error. Only this file builds error reports; nothing secret reaches it.
 
+mod trigger;
+
 use envelope_core::error::{ArgumentError, ValueError};
 use envelope_core::kms::{KmsError, KmsErrorKind};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use thiserror::Error;
 
-use crate::trigger::{Fault, TriggerError};
+pub use trigger::{Fault, TriggerError};
 
 /// Whatever stops a SQL function.
 #[derive(Debug, Error)]

@@ -2,7 +2,6 @@
 //! What is encrypted already is left alone, so that dumps, replication and upserts do not encrypt twice.
 
 mod definition;
-mod error;
 mod firing;
 
 use std::ffi::CStr;
@@ -12,11 +11,10 @@ use pgrx::pg_sys::{self, Datum};
 
 use crate::call::{Call, bytes_of, jsonb_text, sql_functions, with_head};
 use crate::encoding::to_utf8;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::functions;
 use crate::inspect::is_envelope;
 use definition::{Column, LastInsert, Part, Rule};
-pub use error::{Fault, TriggerError};
 use firing::Firing;
 
 sql_functions! {

@@ -13,8 +13,7 @@ use pgrx::prelude::*;
 use pgrx::tupdesc::PgTupleDesc;
 
 use crate::encoding::{from_utf8, to_utf8};
-use crate::error::Error;
-use crate::trigger::error::Fault;
+use crate::error::{Error, Fault};
 use crate::trigger::firing::Firing;
 
 /// A trigger's arguments.

@@ -6,7 +6,7 @@ use pgrx::pg_sys::{self, Datum, HeapTuple, TriggerData};
 use pgrx::tupdesc::PgTupleDesc;
 
 use crate::call::{Call, is_same_value};
-use crate::trigger::error::{Fault, TriggerError};
+use crate::error::{Fault, TriggerError};
 
 /// One firing of a row trigger BEFORE INSERT or UPDATE.
 pub struct Firing<'a> {
