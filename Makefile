@@ -1,7 +1,7 @@
 # envelope_pg: thin targets over scripts/. PG_CONFIG=... chooses another PostgreSQL.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql test setup build install uninstall fmt lint test-core regress test-server soak rotation-load bench \
+.PHONY: help demo psql test setup build install uninstall fmt lint test-crates regress test-server soak rotation-load bench \
 	bench-core bench-instructions fuzz audit clean
 
 help: ## list the targets
@@ -35,8 +35,8 @@ fmt: ## format the source
 lint: ## cargo fmt --check, and clippy with warnings denied
 	@scripts/lint.sh
 
-test-core: ## tests of the core crate (no PostgreSQL needed)
-	cargo test --release -p envelope_core
+test-crates: ## tests of the crates that know no PostgreSQL
+	cargo test --release -p envelope_core -p envelope_kms -p envelope_broker
 
 regress: install ## SQL regression tests
 	@scripts/regress.sh $(TESTS)

@@ -1,8 +1,8 @@
 //! The SQL functions for this session's cache and for the key file of the local provider.
 
-use envelope_core::broker::protocol::Call as BrokerCall;
+use envelope_broker::protocol::Call as BrokerCall;
 use envelope_core::keys::LocalKeyName;
-use envelope_core::kms::local::LocalKms;
+use envelope_kms::local::LocalKms;
 use pgrx::pg_sys::Datum;
 
 use crate::call::{Call, Varlena, sql_functions};

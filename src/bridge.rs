@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use envelope_core::kms::{Event, Events, Providers, Settings, Statistics};
+use envelope_kms::{Event, Events, Providers, Settings, Statistics};
 use once_cell::unsync::OnceCell;
 use pgrx::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};

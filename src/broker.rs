@@ -1,5 +1,5 @@
 //! The server's broker, as PostgreSQL sees it: a background worker that the first session in need starts, and a Unix socket in
-//! the data directory. What it does is in `envelope_core::broker`.
+//! the data directory. What it does is in `envelope_broker`.
 //!
 //! - `client`: one call over the socket
 //! - `launch`: starting the worker, once
@@ -11,8 +11,8 @@ mod worker;
 
 use std::time::Instant;
 
-use envelope_core::broker::protocol::{self, Answer, Call, VERSION};
-use envelope_core::kms::{Reply, Request};
+use envelope_broker::protocol::{self, Answer, Call, VERSION};
+use envelope_core::request::{Reply, Request};
 use once_cell::sync::Lazy;
 
 use crate::error::Error;

@@ -3,7 +3,7 @@
 mod trigger;
 
 use envelope_core::error::{ArgumentError, ValueError};
-use envelope_core::kms::{KmsError, KmsErrorKind};
+use envelope_core::request::{KmsError, KmsErrorKind};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use thiserror::Error;

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use envelope_core::kms::{Event, Events, KmsError};
+use envelope_core::request::KmsError;
+use envelope_kms::{Event, Events};
 use lru::LruCache;
 
 use crate::error::{log, warn};

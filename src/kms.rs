@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use envelope_core::context::EncryptionContext;
-use envelope_core::kms::{KmsError, Reply, Request};
+use envelope_core::request::{KmsError, Reply, Request};
 
 use crate::broker::{self, Exchange, Lost};
 use crate::error::Error;

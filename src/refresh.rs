@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use envelope_core::cache::CachedKey;
-use envelope_core::kms::request::OpeningGrant;
+use envelope_core::request::OpeningGrant;
 
 use crate::error::Error;
 use crate::kms::{self, Pending};

@@ -11,7 +11,7 @@ use envelope_core::format::Head;
 use envelope_core::format::rotation::WrappedKeys;
 use envelope_core::key_reference::KeyArn;
 use envelope_core::keys::{KeyId, WrappedKey};
-use envelope_core::kms::{KmsError, Operation, Reply, Request};
+use envelope_core::request::{KmsError, Operation, Reply, Request};
 
 use crate::error::Error;
 use crate::kms::Pending;

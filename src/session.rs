@@ -16,9 +16,9 @@ use std::time::Instant;
 
 use envelope_core::allowed_keys::AllowedKeys;
 use envelope_core::cache::{CachedKey, Consent, OpeningKeys, SealingKeys};
+use envelope_core::cipher::random::Nonces;
 use envelope_core::format::Head;
-use envelope_core::kms::request::ConsentAge;
-use envelope_core::random::Nonces;
+use envelope_core::request::ConsentAge;
 use envelope_core::value::DataKey;
 use pgrx::prelude::*;
 

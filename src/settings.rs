@@ -7,11 +7,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use envelope_broker::server::Config;
 use envelope_core::allowed_keys::AllowedKeys;
-use envelope_core::broker::server::Config;
 use envelope_core::cache::Limits;
 use envelope_core::key_reference::is_region;
-use envelope_core::kms::{self, aws};
+use envelope_kms::aws;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::prelude::*;
 
@@ -42,8 +42,8 @@ thread_local! {
 }
 
 /// How the providers are reached: read before each call to one of them.
-pub fn kms() -> kms::Settings {
-    kms::Settings {
+pub fn kms() -> envelope_kms::Settings {
+    envelope_kms::Settings {
         aws: aws::Settings {
             region: text(&KMS_REGION),
             endpoint_url: text(&KMS_ENDPOINT_URL),

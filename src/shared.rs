@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use envelope_core::broker::server::Told;
+use envelope_broker::server::Told;
 use once_cell::sync::OnceCell;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use envelope_core::kms::request::Calls as AllowedCalls;
+use envelope_core::request::Calls as AllowedCalls;
 use pgrx::pg_sys;
 
 use crate::error::Error;

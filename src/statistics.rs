@@ -2,9 +2,9 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use envelope_core::broker::protocol::{Answer, Call as BrokerCall, Status};
+use envelope_broker::protocol::{Answer, Call as BrokerCall, Status};
 use envelope_core::cache::{CachedKey, Consent};
-use envelope_core::kms::statistics::{BUCKETS_MS, CallStatistics, StatisticsSnapshot};
+use envelope_kms::statistics::{BUCKETS_MS, CallStatistics, StatisticsSnapshot};
 use pgrx::pg_sys::Datum;
 use serde_json::{Value, json};
 

@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, HeadError};
-use envelope_core::kms::request::Calls;
+use envelope_core::request::Calls;
 use pgrx::pg_sys::Datum;
 
 use crate::call::{Call, sql_functions, with_head};
 use crate::error::{Error, notice};
-use crate::kms;
 use crate::result::row_datum;
 use crate::session::{self, Unwrapping};
-use crate::statement;
+use crate::{kms, statement};
 
 /// Requests at a time: KMS answers each in some milliseconds, and its quota is for all clients of the account.
 const MAX_PENDING: usize = 16;

@@ -3,9 +3,7 @@
 
 #![no_main]
 
-use envelope_core::broker::protocol::{
-    LENGTH_BYTES, Malformed, decode_answer, decode_call, encode_answer, encode_call,
-};
+use envelope_broker::protocol::{LENGTH_BYTES, Malformed, decode_answer, decode_call, encode_answer, encode_call};
 use libfuzzer_sys::fuzz_target;
 
 /// What stands in front of an answer.

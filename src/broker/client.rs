@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use envelope_core::broker::protocol::{self, ALIVE, ANSWER, Answer, Call, LENGTH_BYTES, MAX_ANSWER_BYTES};
-use envelope_core::kms::{KmsError, Reply};
+use envelope_broker::protocol::{self, ALIVE, ANSWER, Answer, Call, LENGTH_BYTES, MAX_ANSWER_BYTES};
+use envelope_core::request::{KmsError, Reply};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};

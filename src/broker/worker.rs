@@ -4,8 +4,8 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use envelope_core::broker::server::{self, Config, Host};
-use envelope_core::kms::Events;
+use envelope_broker::server::{self, Config, Host};
+use envelope_kms::Events;
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::prelude::*;
 use rustix::fd::OwnedFd;

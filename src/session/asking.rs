@@ -5,8 +5,7 @@ use std::time::Duration;
 use envelope_core::cache::Limits;
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{Commitment, WrappedKey};
-use envelope_core::kms::request::{Calls, OpeningGrant, Terms};
-use envelope_core::kms::{KmsError, KmsErrorKind, Reply, Request};
+use envelope_core::request::{Calls, KmsError, KmsErrorKind, OpeningGrant, Reply, Request, Terms};
 
 use super::consent::heed_refusal;
 use crate::error::Error;

@@ -6,8 +6,7 @@ use std::time::Instant;
 use envelope_core::cache::{CachedKey, Consent};
 use envelope_core::context::EncryptionContext;
 use envelope_core::key_reference::is_same_key;
-use envelope_core::kms::request::OpeningGrant;
-use envelope_core::kms::{KmsError, KmsErrorKind, Operation};
+use envelope_core::request::{KmsError, KmsErrorKind, OpeningGrant, Operation};
 use envelope_core::value::DataKey;
 
 use super::asking::{ask, opening_grant, unwrap_request};

@@ -7,8 +7,7 @@ use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
 use envelope_core::format::Head;
 use envelope_core::keys::WrappedKey;
-use envelope_core::kms::request::OpeningGrant;
-use envelope_core::kms::{KmsError, KmsErrorKind, Reply};
+use envelope_core::request::{KmsError, KmsErrorKind, OpeningGrant, Reply};
 use envelope_core::value::DataKey;
 
 use super::asking::{heed_reply, opening_grant, start, unwrap_request};

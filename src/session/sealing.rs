@@ -3,13 +3,12 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use envelope_core::broker::protocol::Call as BrokerCall;
+use envelope_broker::protocol::Call as BrokerCall;
 use envelope_core::cache::{CachedKey, Limits, NewCurrent};
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::NONCE_BYTES;
 use envelope_core::keys::KeyId;
-use envelope_core::kms::request::{Calls, SealingGrant, SealingLimits};
-use envelope_core::kms::{KmsError, Operation, Reply, Request};
+use envelope_core::request::{Calls, KmsError, Operation, Reply, Request, SealingGrant, SealingLimits};
 use envelope_core::value::DataKey;
 
 use super::asking::{ask, heed_reply, terms};

@@ -9,13 +9,14 @@ use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use aws_lc_rs::aead::{self, AES_256_GCM, Aad, LessSafeKey, UnboundKey};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use envelope_core::cache::{CachedKey, Lease, Limits, NewCurrent, OpeningKeys, SealingKeys};
+use envelope_core::cache::{CachedKey, Limits, NewCurrent, OpeningKeys, SealingKeys};
+use envelope_core::cipher::random::Nonces;
+use envelope_core::cipher::xaes::Xaes256Gcm;
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::{Envelope, ValueType};
 use envelope_core::keys::{Dek, Provider, WrappedKey};
-use envelope_core::random::Nonces;
+use envelope_core::request::Lease;
 use envelope_core::value::DataKey;
-use envelope_core::xaes::Xaes256Gcm;
 
 const KEY_ID: &str = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
 const SIZES: [usize; 4] = [16, 1 << 10, 64 << 10, 1 << 20];

@@ -14,9 +14,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
-use serde::{Deserialize, Serialize};
 
 use crate::context::EncryptionContext;
+use crate::request::Lease;
 use crate::value::DataKey;
 pub use cached_key::{CachedKey, Consent};
 pub use rewrapped_keys::{Rewrapped, RewrappedKeys};
@@ -36,15 +36,6 @@ pub struct Limits {
     pub max_uses: Option<u64>,
     /// How many plaintext bytes a data key seals; `None`: any number.
     pub max_bytes: Option<u64>,
-}
-
-/// The part of a data key's limits that one session may use; `None`: any amount.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Lease {
-    /// Values.
-    pub uses: Option<u64>,
-    /// Plaintext bytes.
-    pub bytes: Option<u64>,
 }
 
 /// The data keys for opening values, by their identity; the least recently used goes first.

@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+pub use crate::cipher::xaes::KEY_BYTES;
 use crate::error::ArgumentError;
 use crate::format::SUITE;
 use crate::key_reference::KeyArn;
-pub use crate::xaes::KEY_BYTES;
 
 const LABEL: &[u8] = b"envelope_pg/v1/";
 
@@ -43,17 +43,20 @@ impl Dek {
     }
 
     /// The bytes, for a key provider to wrap.
-    pub(crate) fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 
     /// What values under it commit to.
-    pub(crate) fn commitment(&self) -> Commitment {
+    #[must_use]
+    pub fn commitment(&self) -> Commitment {
         self.derive(SUITE).1
     }
 
     /// Another copy, for another holder.
-    pub(crate) fn copy(&self) -> Self {
+    #[must_use]
+    pub fn copy(&self) -> Self {
         Self(self.0.clone())
     }
 

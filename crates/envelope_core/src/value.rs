@@ -2,12 +2,12 @@
 
 use zeroize::Zeroizing;
 
+use crate::cipher::suite::SealingKey;
 use crate::context::EncryptionContext;
 use crate::error::ValueError;
 use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, ValueType};
 use crate::keys::{Commitment, Dek, WrappedKey};
 use crate::search::IndexKey;
-use crate::suite::SealingKey;
 
 /// Associated data of up to so many bytes is put together without an allocation.
 const SHORT_ASSOCIATED_DATA_BYTES: usize = 256;

@@ -6,11 +6,13 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use common::random_bytes;
-use envelope_core::cache::{CachedKey, Consent, Lease, Limits, NewCurrent, OpeningKeys, SealingKeys};
+use envelope_core::cache::{CachedKey, Consent, Limits, NewCurrent, OpeningKeys, SealingKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{Dek, Provider, WrappedKey};
+use envelope_core::request::Lease;
 use envelope_core::value::DataKey;
+
+use common::random_bytes;
 
 const LIMITS: Limits = Limits {
     entries: NonZeroUsize::new(2).unwrap(),

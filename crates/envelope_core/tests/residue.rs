@@ -10,8 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use envelope_core::cipher::xaes::Xaes256Gcm;
+
 use common::random_bytes;
-use envelope_core::xaes::Xaes256Gcm;
 
 /// Every byte of what is looked for is stored so, or else this test would find its own copies.
 const MASK: u8 = 0xa5;

@@ -4,11 +4,12 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{dek, open_with, random_bytes, seal_with, unhex, vectors};
 use envelope_core::error::ValueError;
 use envelope_core::format::{Envelope, Head, HeadError, Preamble};
 use envelope_core::value::DataKey;
 use serde::Deserialize;
+
+use common::{dek, open_with, random_bytes, seal_with, unhex, vectors};
 
 #[test]
 fn write() {
@@ -191,7 +192,7 @@ fn padding_is_removed() {
         // The flag is authenticated: seal again with the header that has it.
         let header = Envelope::parse(&value).unwrap().head.header().to_vec();
         let body = value.len() - plaintext.len() - 16;
-        let cipher = envelope_core::suite::SealingKey::derive(dek(&vectors.dek));
+        let cipher = envelope_core::cipher::suite::SealingKey::derive(dek(&vectors.dek));
         let (ciphertext, tag) = value[body..].split_at_mut(plaintext.len());
         cipher.cipher().seal(&[7; 24], &header, plaintext, ciphertext, tag);
         open_with(&vectors.dek, &value, None)

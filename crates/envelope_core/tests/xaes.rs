@@ -2,12 +2,13 @@
 
 mod common;
 
-use common::{random_bytes, unhex};
-use envelope_core::xaes::Xaes256Gcm;
+use envelope_core::cipher::xaes::Xaes256Gcm;
 use serde::Deserialize;
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
 use xaes_256_gcm::aead::{Aead, KeyInit, Payload};
+
+use common::{random_bytes, unhex};
 
 #[derive(Deserialize)]
 struct Vectors {

@@ -1,0 +1,353 @@
+//! One holder of data keys for all sessions of a server: answers them from memory, or asks the providers.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use envelope_core::context::EncryptionContext;
+use envelope_core::keys::{Commitment, KeyId};
+use envelope_core::request::{
+    Calls, ConsentAge, KmsError, KmsErrorKind, OpeningGrant, Operation, Reply, Request, SealingGrant, SealingLimits,
+    Terms,
+};
+use envelope_kms::{GeneratedKey, KeyProvider, Statistics, UnwrappedKey};
+
+use crate::flight::{Flight, Flights};
+use crate::look_ahead::LookAhead;
+use crate::store::{self, Current, DekName, Held, Place, Purpose, Store};
+
+/// From this part of its time on, in tenths, the provider is asked again in the background.
+const REFRESH_FROM_TENTHS: u32 = 7;
+
+/// A data key that was made, and its plaintext.
+type Generated = (Rc<Current>, Rc<Held>);
+
+/// The broker. It runs on one thread, in a `LocalSet`.
+pub struct Broker<P> {
+    providers: RefCell<Rc<P>>,
+    store: RefCell<Store>,
+    unwrapping: Flights<DekName, Rc<Held>>,
+    generating: Flights<Place, Generated>,
+    look_ahead: RefCell<LookAhead>,
+    unwrapped_ahead: Cell<u64>,
+    /// Changes with each flush: what was asked for before is not kept.
+    epoch: Cell<u64>,
+    /// Data keys that were asked for before do not become current.
+    replaced: Cell<Instant>,
+    statistics: Statistics,
+}
+
+impl<P: KeyProvider + 'static> Broker<P> {
+    /// A broker without data keys. Counts in `statistics` what it serves stale.
+    #[must_use]
+    pub fn new(providers: P, statistics: Statistics) -> Rc<Self> {
+        Rc::new(Self {
+            providers: RefCell::new(Rc::new(providers)),
+            store: RefCell::default(),
+            unwrapping: Flights::new(),
+            generating: Flights::new(),
+            look_ahead: RefCell::default(),
+            unwrapped_ahead: Cell::new(0),
+            epoch: Cell::new(0),
+            replaced: Cell::new(Instant::now()),
+            statistics,
+        })
+    }
+
+    /// From now on other providers are asked.
+    pub fn set_providers(&self, providers: P) {
+        *self.providers.borrow_mut() = Rc::new(providers);
+        self.unwrapping.forget();
+        self.generating.forget();
+    }
+
+    /// Seals new values under a key with new data keys from now on, in all encryption contexts.
+    pub fn retire(&self, key_id: &KeyId) {
+        self.replaced.set(Instant::now());
+        self.generating.forget();
+        self.store.borrow_mut().retire(key_id);
+    }
+
+    /// Seals all new values with new data keys from now on.
+    pub fn retire_all(&self) {
+        self.replaced.set(Instant::now());
+        self.generating.forget();
+        self.store.borrow_mut().retire_all();
+    }
+
+    /// Drops all data keys; what is being asked for now is not kept, and nobody joins it.
+    pub fn flush(&self) {
+        self.epoch.set(self.epoch.get() + 1);
+        self.unwrapping.forget();
+        self.generating.forget();
+        self.store.borrow_mut().clear();
+    }
+
+    /// How many data keys were asked for ahead of a scan.
+    #[must_use]
+    pub fn unwrapped_ahead(&self) -> u64 {
+        self.unwrapped_ahead.get()
+    }
+
+    /// Wipes the plaintext of data keys that the provider handed out longer ago than `useful_for`, and forgets current ones
+    /// that are older than `max_age`.
+    pub fn prune(&self, useful_for: Duration, max_age: Duration) {
+        self.store.borrow_mut().prune(useful_for, max_age);
+    }
+
+    /// How many data keys there are in plaintext, and how many pairs of a key and an encryption context have a current one.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        self.store.borrow().sizes()
+    }
+
+    /// Answers a session, which is known by its process id. Dropping the future gives the request up; a call that others wait
+    /// for goes on.
+    ///
+    /// # Errors
+    /// What the provider said.
+    pub async fn answer(self: &Rc<Self>, session: i32, request: Request) -> Result<Reply, KmsError> {
+        let asked = Instant::now();
+        match request {
+            Request::SealingKey { key_id, context, terms, limits } => {
+                self.sealing_key(Place { key_id, context }, &terms, &limits, asked).await.map(Reply::Sealing)
+            }
+            Request::RotateDek { key_id, context } => {
+                self.rotate(Place { key_id, context }, asked).await.map(Reply::Sealing)
+            }
+            Request::OpeningKey { wrapped, context, commitment, terms } => {
+                let name = DekName { wrapped, context };
+                self.unwrap_ahead(session, &name, &terms);
+                self.opening_key(name, commitment, &terms, asked).await.map(Reply::Opening)
+            }
+            Request::Rewrap { wrapped, context, to } => {
+                let providers = self.providers();
+                providers.rewrap_key(&wrapped, &context, &to).await.map(Reply::Rewrapped)
+            }
+        }
+    }
+
+    /// Asks for what a scan is about to ask for.
+    fn unwrap_ahead(self: &Rc<Self>, session: i32, name: &DekName, terms: &Terms) {
+        let ahead = self.look_ahead.borrow_mut().asked(session, name);
+        for name in ahead.into_iter().filter(|_| terms.calls == Calls::Ahead) {
+            let is_held = self.store.borrow_mut().held(&name).is_some_and(|held| held.age() < terms.fresh_for);
+            if !is_held && !self.unwrapping.is_under_way(&name) {
+                self.unwrapped_ahead.set(self.unwrapped_ahead.get() + 1);
+                self.in_background(self.unwrap(&name));
+            }
+        }
+    }
+
+    async fn opening_key(
+        self: &Rc<Self>,
+        name: DekName,
+        commitment: Option<Commitment>,
+        terms: &Terms,
+        asked: Instant,
+    ) -> Result<OpeningGrant, KmsError> {
+        let (held, consent) = self.usable(name, commitment, Purpose::Open, terms, asked).await?;
+        Ok(OpeningGrant { dek: held.dek.copy(), key_id: held.key_id.clone(), consent })
+    }
+
+    async fn sealing_key(
+        self: &Rc<Self>,
+        place: Place,
+        terms: &Terms,
+        limits: &SealingLimits,
+        asked: Instant,
+    ) -> Result<SealingGrant, KmsError> {
+        let mut took_call = false;
+        loop {
+            let current = self.store.borrow_mut().current(&place);
+            if let Some(current) = &current
+                && let Some(lease) = current.lease(limits)
+            {
+                match self.usable(current.name.clone(), Some(current.commitment), Purpose::Seal, terms, asked).await {
+                    Ok((held, mut consent)) => {
+                        self.make_next_in_time(&place, current, limits);
+                        consent.took_call |= took_call;
+                        return Ok(current.grant(&held, lease, asked, consent));
+                    }
+                    // Not this data key any more. A new one may be had: where only kms:GenerateDataKey is allowed, or when
+                    // the alias points to another key by now.
+                    Err(error) if error.kind.is_refusal() => self.store.borrow_mut().remove_current(&place, current),
+                    Err(error) => return Err(error),
+                }
+            }
+            took_call = true;
+            if terms.calls == Calls::None && !self.generating.is_under_way(&place) {
+                return Err(KmsError::no_call_left(Operation::GenerateDataKey, &place.key_id.to_string()));
+            }
+            match self.generate(&place).await {
+                Ok((current, held)) => {
+                    // The provider consents just now, even if its answer took longer than a data key is good for.
+                    if let Some(lease) = current.lease_of_new(limits) {
+                        self.make_next_in_time(&place, &current, limits);
+                        return Ok(current.grant(&held, lease, asked, held.consent(asked, false, true)));
+                    }
+                    // Those who waited with us have used it up: once more.
+                }
+                Err(error) => {
+                    let Some(current) = current.filter(|_| error.kind.is_outage()) else { return Err(error) };
+                    let took_call = !error.breaker_was_open;
+                    let held = self.store.borrow_mut().held(&current.name);
+                    let held = held.filter(|held| held.age() < terms.stale_for).ok_or(error)?;
+                    self.statistics.served_stale(Operation::GenerateDataKey, &place.key_id.to_string());
+                    // For one value: the provider may be back for the next.
+                    return Ok(current.grant(&held, store::ONE_USE, asked, held.consent(asked, true, took_call)));
+                }
+            }
+        }
+    }
+
+    fn make_next_in_time(self: &Rc<Self>, place: &Place, current: &Current, limits: &SealingLimits) {
+        if current.is_due(limits) {
+            self.in_background(self.generate(place));
+        }
+    }
+
+    async fn rotate(self: &Rc<Self>, place: Place, asked: Instant) -> Result<SealingGrant, KmsError> {
+        // Certainly made after now: a call that is under way is not joined, and what it brings is older than this one.
+        let (current, held) = self.generate_anew(place).await?;
+        self.generating.forget();
+        // For no value: whoever seals with it asks for a lease.
+        Ok(current.grant(&held, store::NO_USE, asked, held.consent(asked, false, true)))
+    }
+
+    /// A data key, if its provider consents to its use, or cannot be asked; and if it is the one that is committed to. Else
+    /// values would not open, or worse, be sealed so that they never do.
+    async fn usable(
+        self: &Rc<Self>,
+        name: DekName,
+        commitment: Option<Commitment>,
+        purpose: Purpose,
+        terms: &Terms,
+        asked: Instant,
+    ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
+        let is_wanted = |held: &Held| commitment.is_none_or(|commitment| commitment == held.commitment);
+        let (held, consent) = self.consented(name.clone(), purpose, terms, asked).await?;
+        if is_wanted(&held) {
+            return Ok((held, consent));
+        }
+        // What the provider has answered before this request may be wrong, since nobody may have checked it: then once more. It
+        // stays until the next answer takes its place, since it is the value that may be wrong, too.
+        if held.was_asked_for_before(asked) {
+            if terms.calls == Calls::None {
+                return Err(KmsError::no_call_left(Operation::Decrypt, &name.wrapped.key_id));
+            }
+            let held = self.unwrap_anew(name.clone()).await?;
+            if is_wanted(&held) {
+                let consent = held.consent(asked, false, true);
+                return Ok((held, consent));
+            }
+        }
+        Err(KmsError::new(KmsErrorKind::WrappedKeyRejected, Operation::Decrypt, &name.wrapped.key_id))
+    }
+
+    /// A data key, if its provider consents to its use, or cannot be asked.
+    async fn consented(
+        self: &Rc<Self>,
+        name: DekName,
+        purpose: Purpose,
+        terms: &Terms,
+        asked: Instant,
+    ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
+        let held = self.store.borrow_mut().held(&name).filter(|held| held.is_for(purpose));
+        if let Some(held) = held.as_ref().filter(|held| held.age() < terms.fresh_for) {
+            if held.age() >= terms.fresh_for / 10 * REFRESH_FROM_TENTHS && held.may_refresh() {
+                self.in_background(self.unwrap(&name));
+            }
+            return Ok((Rc::clone(held), held.consent(asked, false, false)));
+        }
+        if terms.calls == Calls::None && !self.unwrapping.is_under_way(&name) {
+            return Err(KmsError::no_call_left(Operation::Decrypt, &name.wrapped.key_id));
+        }
+        match self.unwrap(&name).await {
+            Ok(held) => Ok((Rc::clone(&held), held.consent(asked, false, true))),
+            Err(error) => {
+                let held = held.filter(|held| error.kind.is_outage() && held.age() < terms.stale_for);
+                let took_call = !error.breaker_was_open;
+                let held = held.ok_or(error)?;
+                self.statistics.served_stale(Operation::Decrypt, &name.wrapped.key_id);
+                Ok((Rc::clone(&held), held.consent(asked, true, took_call)))
+            }
+        }
+    }
+
+    /// Whoever needs the result asks again, and is told.
+    fn in_background<T: 'static>(&self, call: impl Future<Output = Result<T, KmsError>> + 'static) {
+        tokio::task::spawn_local(async move { drop(call.await) });
+    }
+
+    fn unwrap(self: &Rc<Self>, name: &DekName) -> Flight<Rc<Held>> {
+        let broker = Rc::clone(self);
+        self.unwrapping.join(name, |name| async move { broker.unwrap_anew(name).await })
+    }
+
+    async fn unwrap_anew(self: &Rc<Self>, name: DekName) -> Result<Rc<Held>, KmsError> {
+        let (asked, epoch, providers) = (Instant::now(), self.epoch.get(), self.providers());
+        match providers.unwrap_key(&name.wrapped, &name.context).await {
+            Ok(UnwrappedKey { dek, key_id }) => {
+                let held = Rc::new(Held::new(dek, key_id, asked));
+                if epoch == self.epoch.get() {
+                    self.store.borrow_mut().hold(name, &held);
+                }
+                Ok(held)
+            }
+            Err(error) => {
+                if error.kind.is_refusal() {
+                    self.store.borrow_mut().release(&name);
+                }
+                self.heed_refusal(&error, &name.context);
+                Err(error)
+            }
+        }
+    }
+
+    fn generate(self: &Rc<Self>, place: &Place) -> Flight<Generated> {
+        let broker = Rc::clone(self);
+        self.generating.join(place, |place| async move { broker.generate_anew(place).await })
+    }
+
+    async fn generate_anew(self: &Rc<Self>, place: Place) -> Result<Generated, KmsError> {
+        let (asked, epoch, providers) = (Instant::now(), self.epoch.get(), self.providers());
+        match providers.generate_data_key(&place.key_id, &place.context).await {
+            Ok(GeneratedKey { dek, wrapped }) => {
+                let held = Rc::new(Held::new(dek, wrapped.key_id.clone(), asked));
+                let current =
+                    Rc::new(Current::new(DekName { wrapped, context: place.context.clone() }, held.commitment, asked));
+                if epoch == self.epoch.get() {
+                    let mut store = self.store.borrow_mut();
+                    store.hold(current.name.clone(), &held);
+                    if asked >= self.replaced.get() {
+                        store.make_current(place, &current);
+                    }
+                }
+                Ok((current, held))
+            }
+            Err(error) => {
+                self.heed_refusal(&error, &place.context);
+                if error.is_refusal_of_key() {
+                    self.store.borrow_mut().doubt_current(&place);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Acts on an error that came with an encryption context.
+    fn heed_refusal(&self, error: &KmsError, context: &EncryptionContext) {
+        if error.is_refusal_of_key() {
+            self.store.borrow_mut().remove_key(&error.key_id, error.is_denial().then_some(context));
+        }
+    }
+
+    fn providers(&self) -> Rc<P> {
+        Rc::clone(&self.providers.borrow())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! The bytes on the broker's socket. A connection carries one call and its answer.
+//!
+//! ```text
+//! session -> broker   u32 length, call                          length in big-endian
+//! broker -> session   00 at once, and again every 250 ms        "I am alive"
+//!                     01, u32 length, answer
+//!
+//! call                postcard encoding of `Call`
+//! answer              u8 data keys (0 or 1), data key 32 if 1, postcard encoding of the rest
+//! ```
+//!
+//! A plaintext data key never goes through a serializer: it stands in front of the rest, in buffers that are wiped.
+
+use std::time::{Duration, SystemTime};
+
+use envelope_core::keys::{Dek, KEY_BYTES, KeyId, WrappedKey};
+use envelope_core::request::{ConsentAge, KmsError, Lease, OpeningGrant, Reply, Request, SealingGrant};
+use envelope_kms::Settings;
+use envelope_kms::statistics::StatisticsSnapshot;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Changes with every change of these bytes. It is part of the socket's name, since after an upgrade the broker of the
+/// library before goes on until the server ends.
+pub const VERSION: u32 = 1;
+/// Far above the largest call: a wrapped key and an encryption context of 64 KiB each.
+pub const MAX_CALL_BYTES: usize = 256 * 1024;
+/// Far above the largest answer, which are the statistics.
+pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// "I am alive": the first byte of a connection, and then one every [`ALIVE_INTERVAL`] until the answer is there.
+pub const ALIVE: u8 = 0;
+/// An answer follows.
+pub const ANSWER: u8 = 1;
+/// Bytes of a length field.
+pub const LENGTH_BYTES: usize = 4;
+/// Time between two signs of life.
+pub const ALIVE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What a session calls for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Call {
+    /// Something about data keys.
+    Ask {
+        /// What.
+        request: Request,
+        /// The settings that the session knows: see [`fingerprint`].
+        settings: u64,
+    },
+    /// What the broker does.
+    Status,
+    /// The counts of its calls.
+    Statistics,
+    /// Counts from zero again.
+    ResetStatistics,
+    /// Ends the broker.
+    Stop,
+    /// Makes the next data keys of a key anew, in all encryption contexts.
+    Retire(KeyId),
+}
+
+/// The answer to a [`Call`].
+pub enum Answer {
+    /// To [`Call::Ask`].
+    Reply(Result<Reply, KmsError>),
+    /// To [`Call::Status`].
+    Status(Status),
+    /// To [`Call::Statistics`].
+    Statistics(StatisticsSnapshot),
+    /// To the others.
+    Done,
+}
+
+/// What the broker does.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// Its process id.
+    pub pid: u32,
+    /// When it began.
+    pub started: SystemTime,
+    /// Requests about data keys so far.
+    pub requests: u64,
+    /// Of these, how many needed no call to a key provider.
+    pub answered_from_memory: u64,
+    /// Connections that are open now, the one that asks among them.
+    pub connections: u64,
+    /// Data keys that it holds in plaintext.
+    pub data_keys: u64,
+    /// Pairs of a key and an encryption context that have a current data key.
+    pub current_data_keys: u64,
+    /// Data keys that were asked for ahead of a scan.
+    pub unwrapped_ahead: u64,
+}
+
+/// Bytes that are no call or no answer.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("malformed message")]
+pub struct Malformed;
+
+/// [`Answer`] without the plaintext data key.
+#[derive(Deserialize, Serialize)]
+enum Public {
+    Sealing { wrapped: WrappedKey, age: Duration, lease: Lease, consent: ConsentAge },
+    Opening { key_id: String, consent: ConsentAge },
+    Rewrapped(WrappedKey),
+    Failed(KmsError),
+    Status(Status),
+    Statistics(StatisticsSnapshot),
+    Done,
+}
+
+/// Says in short whether two processes know the same settings. The same for all processes of one library.
+#[must_use]
+pub fn fingerprint(settings: &Settings) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    settings.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The bytes of a call, its length in front.
+#[must_use]
+pub fn encode_call(call: &Call) -> Vec<u8> {
+    let body = postcard::to_allocvec(call).expect("all parts of a call can be serialized");
+    [length(&body).as_slice(), &body].concat()
+}
+
+/// Reads a call, without its length.
+///
+/// # Errors
+/// [`Malformed`], also if there are bytes behind it.
+pub fn decode_call(bytes: &[u8]) -> Result<Call, Malformed> {
+    decode(bytes)
+}
+
+/// The bytes of an answer, with what stands in front of it.
+#[must_use]
+pub fn encode_answer(answer: Answer) -> Zeroizing<Vec<u8>> {
+    let (dek, public) = match answer {
+        Answer::Reply(Ok(Reply::Sealing(SealingGrant { dek, wrapped, age, lease, consent }))) => {
+            (Some(dek), Public::Sealing { wrapped, age, lease, consent })
+        }
+        Answer::Reply(Ok(Reply::Opening(OpeningGrant { dek, key_id, consent }))) => {
+            (Some(dek), Public::Opening { key_id, consent })
+        }
+        Answer::Reply(Ok(Reply::Rewrapped(wrapped))) => (None, Public::Rewrapped(wrapped)),
+        Answer::Reply(Err(error)) => (None, Public::Failed(error)),
+        Answer::Status(status) => (None, Public::Status(status)),
+        Answer::Statistics(statistics) => (None, Public::Statistics(statistics)),
+        Answer::Done => (None, Public::Done),
+    };
+    let public = postcard::to_allocvec(&public).expect("all parts of an answer can be serialized");
+    // Room for all at once: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1 + LENGTH_BYTES + 1 + KEY_BYTES + public.len()));
+    let deks = u8::from(dek.is_some());
+    bytes.push(ANSWER);
+    let body_bytes = 1 + usize::from(deks) * KEY_BYTES + public.len();
+    bytes.extend(u32::try_from(body_bytes).expect("far below 4 GB").to_be_bytes());
+    bytes.push(deks);
+    if let Some(dek) = &dek {
+        bytes.extend(dek.as_bytes());
+    }
+    bytes.extend(public);
+    bytes
+}
+
+/// Reads an answer, without its length, and wipes its data key.
+///
+/// # Errors
+/// [`Malformed`], also if there are bytes behind it. Then all is wiped: nobody knows where a data key may be.
+pub fn decode_answer(bytes: &mut [u8]) -> Result<Answer, Malformed> {
+    read_answer(bytes).inspect_err(|_| bytes.zeroize())
+}
+
+fn read_answer(bytes: &mut [u8]) -> Result<Answer, Malformed> {
+    let (deks, rest) = bytes.split_first_mut().ok_or(Malformed)?;
+    let (dek, public) = match deks {
+        0 => (None, rest),
+        1 => {
+            let (dek, public) = rest.split_at_mut_checked(KEY_BYTES).ok_or(Malformed)?;
+            (Dek::take_from(dek), public)
+        }
+        _ => return Err(Malformed),
+    };
+    match (decode(public)?, dek) {
+        (Public::Sealing { wrapped, age, lease, consent }, Some(dek)) => {
+            Ok(Answer::Reply(Ok(Reply::Sealing(SealingGrant { dek, wrapped, age, lease, consent }))))
+        }
+        (Public::Opening { key_id, consent }, Some(dek)) => {
+            Ok(Answer::Reply(Ok(Reply::Opening(OpeningGrant { dek, key_id, consent }))))
+        }
+        (Public::Rewrapped(wrapped), None) => Ok(Answer::Reply(Ok(Reply::Rewrapped(wrapped)))),
+        (Public::Failed(error), None) => Ok(Answer::Reply(Err(error))),
+        (Public::Status(status), None) => Ok(Answer::Status(status)),
+        (Public::Statistics(statistics), None) => Ok(Answer::Statistics(statistics)),
+        (Public::Done, None) => Ok(Answer::Done),
+        _ => Err(Malformed),
+    }
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Malformed> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        _ => Err(Malformed),
+    }
+}
+
+fn length(body: &[u8]) -> [u8; LENGTH_BYTES] {
+    u32::try_from(body.len()).expect("far below 4 GB").to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests;

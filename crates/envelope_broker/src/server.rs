@@ -1,0 +1,326 @@
+//! Who may connect to the broker, and how a call is served.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use envelope_core::request::{KmsError, Reply, Request};
+use envelope_kms::{Events, Providers, Settings, Statistics};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::unix::ReadHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{interval, interval_at, timeout};
+
+use crate::broker::Broker;
+use crate::protocol::{self, ALIVE, ALIVE_INTERVAL, Answer, Call, LENGTH_BYTES, MAX_CALL_BYTES, Malformed, Status};
+
+/// Who connects sends its call at once.
+const CALL_TIME: Duration = Duration::from_secs(1);
+/// Who asks reads the answer at once, too.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// How long a call waits for settings that the session knows already: both have been told to read them.
+const RELOAD_TIME: Duration = Duration::from_millis(200);
+/// Time between two rounds of housekeeping.
+const ROUND: Duration = Duration::from_millis(500);
+/// Accepting fails when descriptors run out: then it is tried again after so long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What an administrator sets.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// The key providers.
+    pub kms: Settings,
+    /// Plaintext of data keys is kept for so long since the provider handed it out.
+    pub useful_for: Duration,
+    /// Current data keys are remembered for so long.
+    pub dek_max_age: Duration,
+    /// Without a request for so long, the broker ends.
+    pub idle_timeout: Duration,
+}
+
+/// What sessions tell the broker without a call: counts that only go up.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Told {
+    /// To drop all data keys.
+    pub flushes: u64,
+    /// To make all next data keys anew.
+    pub retirements: u64,
+}
+
+/// What only the process knows.
+pub struct Host {
+    /// The user that may connect.
+    pub uid: u32,
+    /// How many connections are served at the same time; the others wait.
+    pub max_connections: usize,
+    /// What sessions tell it without a call, since it may hang when they do.
+    pub told: Box<dyn Fn() -> Told>,
+    /// Where the providers' events go.
+    pub events: Events,
+}
+
+struct Server {
+    broker: Rc<Broker<Providers>>,
+    statistics: Statistics,
+    host: Host,
+    config: watch::Receiver<Config>,
+    /// What the providers were made with.
+    settings: RefCell<Settings>,
+    /// Settings of sessions that the broker has waited for in vain.
+    foreign_settings: Cell<Option<u64>>,
+    heeded: Cell<Told>,
+    started: SystemTime,
+    last_request: Cell<Instant>,
+    requests: Cell<u64>,
+    from_memory: Cell<u64>,
+    connections: Cell<u64>,
+    stop: Notify,
+}
+
+/// Serves until it is told to stop, was idle for long, or nobody can change `config` any more. To be run in a `LocalSet`.
+///
+/// # Errors
+/// If the listening socket cannot be used.
+pub async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    config: watch::Receiver<Config>,
+    host: Host,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let statistics = Statistics::new();
+    let settings = config.borrow().kms.clone();
+    let providers = Providers::new(settings.clone(), host.events.clone(), statistics.clone());
+    let slots = Arc::new(Semaphore::new(host.max_connections));
+    let server = Rc::new(Server {
+        broker: Broker::new(providers, statistics.clone()),
+        statistics,
+        heeded: Cell::new((host.told)()),
+        host,
+        config,
+        settings: RefCell::new(settings),
+        foreign_settings: Cell::new(None),
+        started: SystemTime::now(),
+        last_request: Cell::new(Instant::now()),
+        requests: Cell::new(0),
+        from_memory: Cell::new(0),
+        connections: Cell::new(0),
+        stop: Notify::new(),
+    });
+    let accept = async {
+        loop {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let server = Rc::clone(&server);
+                    tokio::task::spawn_local(async move {
+                        let (_slot, _connection) = (slot, Connection::open(&server.connections));
+                        // A session that has gone away needs no answer, and one that talks nonsense gets none.
+                        let _ = server.converse(stream).await;
+                    });
+                }
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        () = server.keep_house() => {}
+        () = server.stop.notified() => {}
+    }
+    Ok(())
+}
+
+/// One of the connections that are open now.
+struct Connection<'a>(&'a Cell<u64>);
+
+impl<'a> Connection<'a> {
+    fn open(connections: &'a Cell<u64>) -> Self {
+        connections.set(connections.get() + 1);
+        Self(connections)
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Server {
+    /// Follows the settings, wipes what is of no more use, and ends when it is time.
+    async fn keep_house(&self) {
+        let mut config = self.config.clone();
+        let mut rounds = interval(ROUND);
+        loop {
+            tokio::select! {
+                changed = config.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    config.mark_unchanged();
+                    self.follow_settings();
+                }
+                _ = rounds.tick() => {
+                    self.heed_told();
+                    let Config { useful_for, dek_max_age, idle_timeout, .. } = *config.borrow();
+                    self.broker.prune(useful_for, dek_max_age);
+                    if self.last_request.get().elapsed() >= idle_timeout && self.connections.get() == 0 {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves one connection.
+    async fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+        let session = stream.peer_cred()?;
+        if session.uid() != self.host.uid {
+            return Ok(());
+        }
+        stream.write_all(&[ALIVE]).await?;
+        let call = timeout(CALL_TIME, read_call(&mut stream)).await??;
+        let is_stop = call == Call::Stop;
+        let (reader, mut writer) = stream.split();
+        let answer = self.answer(session.pid().unwrap_or_default(), call);
+        tokio::pin!(answer);
+        // The first sign was given. Not by awaiting a tick that is due: the runtime's clock has ticks of a millisecond, and that
+        // would take one.
+        let mut signs_of_life = interval_at(tokio::time::Instant::now() + ALIVE_INTERVAL, ALIVE_INTERVAL);
+        let answer = loop {
+            tokio::select! {
+                answer = &mut answer => break answer,
+                _ = signs_of_life.tick() => timeout(ANSWER_TIME, writer.write_all(&[ALIVE])).await??,
+                // It was cancelled, and dropping the request cancels that, too.
+                gone = until_gone(&reader) => return gone,
+            }
+        };
+        timeout(ANSWER_TIME, writer.write_all(&protocol::encode_answer(answer))).await??;
+        if is_stop {
+            self.stop.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, session: i32, call: Call) -> Answer {
+        match call {
+            Call::Ask { request, settings } => {
+                self.last_request.set(Instant::now());
+                self.requests.set(self.requests.get() + 1);
+                self.await_settings(settings).await;
+                self.follow_settings();
+                self.heed_told();
+                Answer::Reply(self.ask(session, request).await)
+            }
+            Call::Retire(key_id) => {
+                self.broker.retire(&key_id);
+                Answer::Done
+            }
+            Call::Status => Answer::Status(self.status()),
+            Call::Statistics => Answer::Statistics(self.statistics.snapshot()),
+            Call::ResetStatistics => {
+                self.statistics.reset();
+                Answer::Done
+            }
+            // Ends when the answer is out.
+            Call::Stop => Answer::Done,
+        }
+    }
+
+    async fn ask(&self, session: i32, request: Request) -> Result<Reply, KmsError> {
+        let reply = self.broker.answer(session, request).await?;
+        self.from_memory.set(self.from_memory.get() + u64::from(!reply.took_call()));
+        Ok(reply)
+    }
+
+    /// A session that has seen a change of the settings before the broker waits until the broker has, too.
+    async fn await_settings(&self, known: u64) {
+        let mut config = self.config.clone();
+        let is_known = |config: &Config| protocol::fingerprint(&config.kms) == known;
+        if is_known(&config.borrow()) || self.foreign_settings.get() == Some(known) {
+            return;
+        }
+        let in_time = timeout(RELOAD_TIME, config.wait_for(is_known)).await.is_ok();
+        // One that has not seen it yet, or whose settings are its own, is not waited for again.
+        self.foreign_settings.set((!in_time).then_some(known));
+    }
+
+    fn follow_settings(&self) {
+        let settings = self.config.borrow().kms.clone();
+        let before = self.settings.replace(settings.clone());
+        if before != settings {
+            let (events, statistics) = (self.host.events.clone(), self.statistics.clone());
+            let same_keys = is_same_service(&settings, &before);
+            self.broker.set_providers(Providers::new(settings, events, statistics));
+            // The same key id may name another key there.
+            if !same_keys {
+                self.broker.retire_all();
+            }
+        }
+    }
+
+    fn heed_told(&self) {
+        let told = (self.host.told)();
+        let heeded = self.heeded.replace(told);
+        if heeded.flushes != told.flushes {
+            self.broker.flush();
+        }
+        if heeded.retirements != told.retirements {
+            self.broker.retire_all();
+        }
+    }
+
+    fn status(&self) -> Status {
+        let (data_keys, current_data_keys) = self.broker.sizes();
+        Status {
+            pid: std::process::id(),
+            started: self.started,
+            requests: self.requests.get(),
+            answered_from_memory: self.from_memory.get(),
+            connections: self.connections.get(),
+            data_keys: data_keys as u64,
+            current_data_keys: current_data_keys as u64,
+            unwrapped_ahead: self.broker.unwrapped_ahead(),
+        }
+    }
+}
+
+/// Whether a key id names the same key under both settings; they may differ in how patient they are.
+fn is_same_service(one: &Settings, other: &Settings) -> bool {
+    let service = |Settings { aws, local_keyring }: &Settings| {
+        (aws.region.clone(), aws.endpoint_url.clone(), aws.profile.clone(), local_keyring.clone())
+    };
+    service(one) == service(other)
+}
+
+/// Waits until the session has gone away, or says more than its one call.
+async fn until_gone(reader: &ReadHalf<'_>) -> io::Result<()> {
+    loop {
+        reader.ready(Interest::READABLE).await?;
+        match reader.try_read(&mut [0]) {
+            // It was ready for what has been read already.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+async fn read_call(stream: &mut UnixStream) -> io::Result<Call> {
+    let mut length = [0; LENGTH_BYTES];
+    stream.read_exact(&mut length).await?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_CALL_BYTES {
+        return Err(malformed(Malformed));
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    protocol::decode_call(&body).map_err(malformed)
+}
+
+fn malformed(error: Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,333 @@
+//! The data keys of the broker: bounded, the least recently used go first. Keys are wiped when the last user drops them.
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use envelope_core::context::EncryptionContext;
+use envelope_core::key_reference::{KeyArn, is_same_key};
+use envelope_core::keys::{Commitment, Dek, KeyId, WrappedKey};
+use envelope_core::request::{ConsentAge, Lease, SealingGrant, SealingLimits};
+
+use crate::bounded::{Bounded, Name};
+
+/// About 10 MB of data keys in all.
+const MAX_HELD: usize = 16_384;
+/// What their names take at most: encryption contexts can be large.
+const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
+/// Pairs of a key and an encryption context that have a current data key.
+const MAX_CURRENT: usize = 4_096;
+/// What these pairs take at most.
+const MAX_CURRENT_BYTES: usize = 4 * 1024 * 1024;
+/// One session gets this part of what a limit leaves, so that many can use the data key at the same time.
+const LEASE_SHARE: u64 = 16;
+/// After a failed attempt to refresh or to replace a data key the next one waits for so long.
+const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+
+/// For one value.
+pub const ONE_USE: Lease = Lease { uses: Some(1), bytes: None };
+/// For none: whoever gets it asks again.
+pub const NO_USE: Lease = Lease { uses: Some(0), bytes: None };
+
+/// A wrapped data key and the encryption context that belongs to it: what a provider is asked with.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct DekName {
+    /// The data key as it travels in values.
+    pub wrapped: WrappedKey,
+    /// Its encryption context.
+    pub context: EncryptionContext,
+}
+
+/// What has a current data key: a key, as statements name it, and an encryption context.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Place {
+    /// The key.
+    pub key_id: KeyId,
+    /// The encryption context.
+    pub context: EncryptionContext,
+}
+
+impl Name for DekName {
+    fn bytes(&self) -> usize {
+        let WrappedKey { key_id, wrapped_dek, .. } = &self.wrapped;
+        size_of::<Self>() + key_id.len() + wrapped_dek.len() + self.context.as_bytes().len()
+    }
+}
+
+impl Name for Place {
+    fn bytes(&self) -> usize {
+        // The data key's name has the encryption context once more.
+        2 * (size_of::<Self>() + self.context.as_bytes().len())
+    }
+}
+
+/// What a data key is wanted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// To open values.
+    Open,
+    /// To seal new values.
+    Seal,
+}
+
+/// The plaintext of a data key. Has no Debug.
+pub struct Held {
+    /// The plaintext.
+    pub dek: Dek,
+    /// What values under it commit to.
+    pub commitment: Commitment,
+    /// The key that wraps it, as the provider confirmed it.
+    pub key_id: String,
+    /// When the provider was asked to hand it out.
+    asked: Instant,
+    /// The provider has refused to unwrap data keys since it made this one.
+    only_seals: Cell<bool>,
+    refresh_started: Cell<Option<Instant>>,
+}
+
+impl Held {
+    /// A data key that a provider has handed out after it was asked at `asked`.
+    #[must_use]
+    pub fn new(dek: Dek, key_id: String, asked: Instant) -> Self {
+        let commitment = dek.commitment();
+        Self { dek, commitment, key_id, asked, only_seals: Cell::new(false), refresh_started: Cell::new(None) }
+    }
+
+    /// How long ago the provider was asked.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.asked.elapsed()
+    }
+
+    /// Whether the provider was asked for it before a request of `requested`, and so for another one.
+    #[must_use]
+    pub fn was_asked_for_before(&self, requested: Instant) -> bool {
+        self.asked < requested
+    }
+
+    /// Whether it may be used for this at all.
+    #[must_use]
+    pub fn is_for(&self, purpose: Purpose) -> bool {
+        purpose == Purpose::Seal || !self.only_seals.get()
+    }
+
+    /// Whether to ask it again now: not while that may be under way.
+    #[must_use]
+    pub fn may_refresh(&self) -> bool {
+        may_start(&self.refresh_started)
+    }
+
+    /// How the provider's consent stands, for a request of `requested`.
+    #[must_use]
+    pub fn consent(&self, requested: Instant, is_stale: bool, took_call: bool) -> ConsentAge {
+        ConsentAge { age: requested.saturating_duration_since(self.asked), is_stale, took_call }
+    }
+}
+
+/// Whether to start now what was last started at `started`; if so, it is.
+fn may_start(started: &Cell<Option<Instant>>) -> bool {
+    let may = started.get().is_none_or(|started| started.elapsed() >= REFRESH_PAUSE);
+    if may {
+        started.set(Some(Instant::now()));
+    }
+    may
+}
+
+/// A data key that seals new values: how much of its limits is used. Its plaintext is among the others.
+pub struct Current {
+    /// The data key.
+    pub name: DekName,
+    /// What values under it commit to.
+    pub commitment: Commitment,
+    made: Instant,
+    uses: Cell<u64>,
+    bytes: Cell<u64>,
+    retired: Cell<bool>,
+    replacement_started: Cell<Option<Instant>>,
+}
+
+impl Current {
+    /// A data key that was asked for at `made`.
+    #[must_use]
+    pub fn new(name: DekName, commitment: Commitment, made: Instant) -> Self {
+        Self {
+            name,
+            commitment,
+            made,
+            uses: Cell::new(0),
+            bytes: Cell::new(0),
+            retired: Cell::new(false),
+            replacement_started: Cell::new(None),
+        }
+    }
+
+    /// What a session may use of it, which is taken off the limits; `None` if it is spent.
+    #[must_use]
+    pub fn lease(&self, limits: &SealingLimits) -> Option<Lease> {
+        let is_over = self.retired.get() || self.made.elapsed() >= limits.max_age;
+        if is_over { None } else { self.lease_of_new(limits) }
+    }
+
+    /// [`Self::lease`] of one that was made just now, however long that took.
+    #[must_use]
+    pub fn lease_of_new(&self, limits: &SealingLimits) -> Option<Lease> {
+        let uses = share(self.uses.get(), limits.max_uses, 1)?;
+        // A value that is larger than the limit gets a data key of its own.
+        let is_new = self.bytes.get() == 0;
+        let wanted = limits.wanted_bytes.min(if is_new { limits.max_bytes.unwrap_or(u64::MAX) } else { u64::MAX });
+        let bytes = share(self.bytes.get(), limits.max_bytes, wanted.max(1))?;
+        self.uses.set(self.uses.get().saturating_add(uses.unwrap_or(0)));
+        self.bytes.set(self.bytes.get().saturating_add(bytes.unwrap_or(0)));
+        Some(Lease { uses, bytes })
+    }
+
+    /// Whether to make the next one now, while this one still serves: not while that may be under way.
+    #[must_use]
+    pub fn is_due(&self, limits: &SealingLimits) -> bool {
+        let nearly = |used: u64, max: Option<u64>| max.is_some_and(|max| used >= max - max / LEASE_SHARE);
+        let is_due = self.made.elapsed() >= limits.max_age / 16 * 15
+            || nearly(self.uses.get(), limits.max_uses)
+            || nearly(self.bytes.get(), limits.max_bytes);
+        is_due && may_start(&self.replacement_started)
+    }
+
+    /// For a session that seals values with it, and requested it at `requested`.
+    #[must_use]
+    pub fn grant(&self, held: &Held, lease: Lease, requested: Instant, consent: ConsentAge) -> SealingGrant {
+        SealingGrant {
+            dek: held.dek.copy(),
+            wrapped: self.name.wrapped.clone(),
+            age: requested.saturating_duration_since(self.made),
+            lease,
+            consent,
+        }
+    }
+}
+
+/// One session's share of what is left of a limit, at least `wanted`. `None` if that is not left.
+#[allow(clippy::option_option, reason = "no limit is not the same as nothing left")]
+fn share(used: u64, max: Option<u64>, wanted: u64) -> Option<Option<u64>> {
+    let Some(max) = max else { return Some(None) };
+    // A limit below one use would allow none, ever.
+    let left = max.max(1).saturating_sub(used);
+    (left >= wanted).then(|| Some((left / LEASE_SHARE).clamp(wanted, left)))
+}
+
+/// All data keys.
+pub struct Store {
+    held: Bounded<DekName, Rc<Held>>,
+    current: Bounded<Place, Rc<Current>>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        let held = Bounded::new(MAX_HELD, MAX_HELD_BYTES);
+        Self { held, current: Bounded::new(MAX_CURRENT, MAX_CURRENT_BYTES) }
+    }
+}
+
+impl Store {
+    /// The data key of a name.
+    pub fn held(&mut self, name: &DekName) -> Option<Rc<Held>> {
+        self.held.get(name).map(|(_, held)| Rc::clone(held))
+    }
+
+    /// Adds the plaintext of a data key, or replaces it, unless the provider was asked for what there is later.
+    pub fn hold(&mut self, name: DekName, held: &Rc<Held>) {
+        if self.held.peek(&name).is_some_and(|found| found.asked > held.asked) {
+            return;
+        }
+        self.held.put(name, Rc::clone(held));
+    }
+
+    /// The data key that seals new values.
+    pub fn current(&mut self, place: &Place) -> Option<Rc<Current>> {
+        self.current.get(place).map(|(_, current)| Rc::clone(current))
+    }
+
+    /// Drops the plaintext of a data key.
+    pub fn release(&mut self, name: &DekName) {
+        self.held.pop(name);
+    }
+
+    /// Drops the plaintext of the data key that seals new values, so that its provider is asked about it.
+    pub fn doubt_current(&mut self, place: &Place) {
+        if let Some(current) = self.current.peek(place) {
+            self.held.pop(&current.name);
+        }
+    }
+
+    /// Seals new values with a data key from now on, unless there is a younger one.
+    pub fn make_current(&mut self, place: Place, current: &Rc<Current>) {
+        if self.current.peek(&place).is_some_and(|found| found.made > current.made) {
+            return;
+        }
+        self.current.put(place, Rc::clone(current));
+    }
+
+    /// Seals no more values with this data key; another one that took its place stays.
+    pub fn remove_current(&mut self, place: &Place, current: &Rc<Current>) {
+        if self.current.peek(place).is_some_and(|found| Rc::ptr_eq(found, current)) {
+            self.current.pop(place);
+        }
+    }
+
+    /// Seals new values with new data keys from now on. The ones until now serve only while no new ones can be had.
+    pub fn retire_all(&mut self) {
+        self.current.iter().for_each(|(_, current)| current.retired.set(true));
+    }
+
+    /// As [`Self::retire_all`], under a key, by whatever name: as statements name it, and the keys that have that name.
+    pub fn retire(&mut self, key_id: &KeyId) {
+        let is_named = |place: &Place| place.key_id == *key_id;
+        let named = self.current.iter().filter(|(place, _)| is_named(place));
+        let mut keys: BTreeSet<String> = named.map(|(_, current)| current.name.wrapped.key_id.clone()).collect();
+        keys.insert(key_id.to_string());
+        for (place, current) in self.current.iter() {
+            let is_of_key = |key: &String| is_same_key(&current.name.wrapped.key_id, key);
+            current.retired.set(current.retired.get() || is_named(place) || keys.iter().any(is_of_key));
+        }
+    }
+
+    /// Drops the data keys under a key: its key ARN, `local:name`, or the last part of the key ARN. If access to them is denied
+    /// in an encryption context, only those of that context; and those that were made for sealing and not unwrapped since serve
+    /// on for that, since who may not decrypt may still be allowed to make data keys.
+    pub fn remove_key(&mut self, key_id: &str, denied_in: Option<&EncryptionContext>) {
+        let is_under = |name: &DekName| {
+            let key_arn = KeyArn::parse(&name.wrapped.key_id);
+            let is_of_key = is_same_key(&name.wrapped.key_id, key_id);
+            denied_in.is_none_or(|context| name.context == *context)
+                && (is_of_key || key_arn.is_some_and(|arn| arn.key() == Some(key_id)))
+        };
+        let made = |(_, current): (&Place, &Rc<Current>)| (current.name.clone(), current.made);
+        let made: HashMap<_, _> = self.current.iter().filter(|_| denied_in.is_some()).map(made).collect();
+        self.held.retain(|name, held| {
+            let stays = !is_under(name) || made.get(name) == Some(&held.asked);
+            held.only_seals.set(held.only_seals.get() || is_under(name));
+            stays
+        });
+        let held = &self.held;
+        self.current.retain(|_, current| !is_under(&current.name) || held.peek(&current.name).is_some());
+    }
+
+    /// Drops what is of no more use: plaintext that the provider would have to hand out again in any case, and current data
+    /// keys that are too old. Those that can still serve while no new ones can be had stay.
+    pub fn prune(&mut self, useful_for: Duration, max_age: Duration) {
+        self.held.retain(|_, held| held.age() < useful_for);
+        let held = &self.held;
+        self.current.retain(|_, current| current.made.elapsed() < max_age || held.peek(&current.name).is_some());
+    }
+
+    /// Drops all.
+    pub fn clear(&mut self) {
+        self.held.clear();
+        self.current.clear();
+    }
+
+    /// How many data keys there are, and how many of them seal new values.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.held.len(), self.current.len())
+    }
+}

@@ -1,0 +1,95 @@
+//! What the SDK's attempts at one call came to: their number, and what KMS said last, in case time runs out before the next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use aws_sdk_kms::config::interceptors::{BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef};
+use aws_sdk_kms::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_kms::error::BoxError;
+use envelope_core::request::KmsErrorKind;
+use parking_lot::Mutex;
+
+use super::failure::Failure;
+
+/// Watches the attempts at one call.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attempts(Arc<Watched>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    made: AtomicU32,
+    throttled: AtomicU32,
+    breaker_was_open: AtomicBool,
+    /// The error that KMS answered the last attempt with, until the next one begins.
+    answer: Mutex<Option<Failure>>,
+}
+
+impl Attempts {
+    /// As while the SDK waits to try again.
+    #[cfg(test)]
+    pub(super) fn answered_with(failure: Failure) -> Self {
+        let attempts = Self::default();
+        *attempts.0.answer.lock() = Some(failure);
+        attempts
+    }
+
+    /// How many were made.
+    pub(super) fn made(&self) -> u32 {
+        self.0.made.load(Ordering::Relaxed)
+    }
+
+    /// How many KMS answered with throttling.
+    pub(super) fn throttled(&self) -> u32 {
+        self.0.throttled.load(Ordering::Relaxed)
+    }
+
+    /// Notes that none may be made.
+    pub(super) fn set_breaker_was_open(&self) {
+        self.0.breaker_was_open.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether none could be made.
+    pub(super) fn breaker_was_open(&self) -> bool {
+        self.0.breaker_was_open.load(Ordering::Relaxed)
+    }
+
+    /// What KMS said, if time ran out while the SDK waited to try again.
+    pub(super) fn take_answer(&self) -> Option<Failure> {
+        self.0.answer.lock().take()
+    }
+}
+
+impl Intercept for Attempts {
+    fn name(&self) -> &'static str {
+        "Attempts"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.made.fetch_add(1, Ordering::Relaxed);
+        self.take_answer();
+        Ok(())
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(response) = context.response() {
+            let request_id = response.headers().get("x-amzn-requestid").map(str::to_owned);
+            let body = response.body().bytes().unwrap_or_default();
+            let outage = Failure::of_response(response.status().as_u16(), request_id, body);
+            if outage.as_ref().is_some_and(|failure| failure.kind == KmsErrorKind::Throttled) {
+                self.0.throttled.fetch_add(1, Ordering::Relaxed);
+            }
+            *self.0.answer.lock() = outage;
+        }
+        Ok(())
+    }
+}

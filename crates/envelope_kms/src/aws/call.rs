@@ -1,0 +1,392 @@
+//! One call to AWS KMS: its time limit, the circuit breakers, the fail-over regions.
+//!
+//! A call that gets no answer opens the breaker of its region; one that KMS answers with a fault or with throttling opens
+//! the breaker of its key in that region. While a breaker is open such calls fail at once with the error that opened it.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use aws_sdk_kms::Client;
+use envelope_core::key_reference::KeyArn;
+use envelope_core::keys::KeyId;
+use envelope_core::request::{KmsError, KmsErrorKind, Operation};
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::Settings;
+use super::attempts::Attempts;
+use super::client::Clients;
+use super::failure::Failure;
+use crate::breaker::{Breaker, Permit};
+use crate::event::{Event, Events};
+use crate::statistics::Statistics;
+
+/// KMS answers in a tenth of this. A call that was given up after so long, because the statement was cancelled, has failed.
+const GIVEN_UP_IN_VAIN: Duration = Duration::from_secs(1);
+
+/// Breakers that are open at the same time. Values name keys and regions, so it is not up to the administrator how many there
+/// are; without its breaker a call is made in vain.
+const MAX_BREAKERS: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+
+/// AWS KMS under some settings.
+pub struct AwsKms {
+    settings: Settings,
+    clients: Clients,
+    breakers: Mutex<Breakers>,
+    events: Events,
+    statistics: Statistics,
+}
+
+type Breakers = LruCache<Scope, Breaker<Failure>>;
+
+/// What a breaker is for. A region of `None` is that of the settings.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Scope {
+    region: Option<String>,
+    /// `None`: all keys of the region.
+    key_id: Option<String>,
+}
+
+/// A key in a region.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Target {
+    /// `None`: the region of the settings.
+    pub(super) region: Option<String>,
+    /// Names the key in that region.
+    pub(super) key_id: KeyId,
+}
+
+/// What a call is made with.
+pub(super) struct Attempt {
+    pub(super) client: Client,
+    /// Names the key in the client's region.
+    pub(super) key_id: KeyId,
+    pub(super) attempts: Attempts,
+}
+
+impl AwsKms {
+    /// Makes no connection yet. Adds to `events` what an administrator wants to see in the log, and counts its calls.
+    #[must_use]
+    pub fn new(settings: Settings, events: Events, statistics: Statistics) -> Self {
+        let breakers = Mutex::new(LruCache::new(MAX_BREAKERS));
+        Self { clients: Clients::new(settings.clone()), breakers, settings, events, statistics }
+    }
+
+    /// Where to find a key: in its own region, and a multi-Region key in the fail-over regions too.
+    pub(super) fn targets(&self, key_id: &KeyId) -> Vec<Target> {
+        let own = match key_id {
+            KeyId::AwsArn { region, .. } => Some(region.clone()),
+            KeyId::AwsName(_) | KeyId::Local(_) => None,
+        };
+        let mut targets = vec![Target { region: own.clone(), key_id: key_id.clone() }];
+        let known = own.or_else(|| self.settings.region.clone());
+        for region in self.settings.failover_regions.iter().filter(|region| known.as_ref() != Some(region)) {
+            let replica = match key_id {
+                KeyId::AwsArn { arn, .. } => KeyArn::parse(arn)
+                    .filter(KeyArn::is_multi_region)
+                    .map(|arn| KeyId::AwsArn { region: region.clone(), arn: arn.in_region(region) }),
+                KeyId::AwsName(name) if name.starts_with("mrk-") => Some(key_id.clone()),
+                KeyId::AwsName(_) | KeyId::Local(_) => None,
+            };
+            targets.extend(replica.map(|key_id| Target { region: Some(region.clone()), key_id }));
+        }
+        targets
+    }
+
+    /// Makes a call at the first of the targets that can be reached, all within the time limit.
+    pub(super) async fn call<T>(
+        &self,
+        operation: Operation,
+        targets: Vec<Target>,
+        call: impl AsyncFn(Attempt) -> Result<T, Failure>,
+    ) -> Result<T, KmsError> {
+        let started = Instant::now();
+        let deadline = started + self.settings.timeout;
+        let named = targets[0].key_id.to_string();
+        let counted = self.statistics.begin(operation, &named);
+        let (mut made, mut throttled) = (0, 0);
+        let mut first_failure: Option<(Failure, Attempts)> = None;
+        let mut targets_left = targets.len() as u32;
+        for target in targets {
+            let share = deadline.saturating_duration_since(Instant::now()) / targets_left;
+            targets_left -= 1;
+            let attempts = Attempts::default();
+            let result = self.call_target(&target, share, &call, &attempts).await;
+            made += attempts.made();
+            throttled += attempts.throttled();
+            match result {
+                Ok(value) => {
+                    counted.end(made, throttled, None);
+                    if first_failure.is_some() {
+                        let region = target.region.unwrap_or_default();
+                        self.events.add(Event::FailedOver { key_id: named.clone(), region });
+                    }
+                    return Ok(value);
+                }
+                // Only the key's own region says what is wrong with a key: a replica may not exist.
+                Err(failure) => {
+                    let (failure, _) = first_failure.get_or_insert((failure, attempts));
+                    if !failure.kind.is_unreachable() {
+                        break;
+                    }
+                }
+            }
+        }
+        let (Failure { kind, answer }, attempts) = first_failure.expect("a call has one target at least");
+        let error = KmsError {
+            kind,
+            operation,
+            key_id: named.clone(),
+            answer: Box::new(answer),
+            attempts: Some(attempts.made()),
+            breaker_was_open: attempts.breaker_was_open(),
+            elapsed: Some(started.elapsed()),
+        };
+        counted.end(made, throttled, Some(&error));
+        Err(error)
+    }
+
+    async fn call_target<T>(
+        &self,
+        target: &Target,
+        time: Duration,
+        call: &impl AsyncFn(Attempt) -> Result<T, Failure>,
+        attempts: &Attempts,
+    ) -> Result<T, Failure> {
+        let permit = self.permit(target, attempts).inspect_err(|_| attempts.set_breaker_was_open())?;
+        let whole_call = async {
+            let client = self.clients.client(target.region.as_deref()).await?;
+            call(Attempt { client, key_id: target.key_id.clone(), attempts: attempts.clone() }).await
+        };
+        let result = match tokio::time::timeout(time, whole_call).await {
+            Err(_elapsed) => Err(KmsErrorKind::TimedOut.into()),
+            Ok(result) => result,
+        };
+        // While the SDK waited to try again, what KMS has said is what is wrong.
+        let result = result.map_err(|failure: Failure| match failure.kind {
+            KmsErrorKind::TimedOut => attempts.take_answer().unwrap_or(failure),
+            _ => failure,
+        });
+        permit.record(result.as_ref().err());
+        result
+    }
+
+    fn permit(&self, target: &Target, attempts: &Attempts) -> Result<CallPermit<'_>, Failure> {
+        let region = target.region.clone().or_else(|| self.settings.region.clone());
+        let key_scope = Scope { region: region.clone(), key_id: Some(target.key_id.to_string()) };
+        let scopes = [Scope { region, key_id: None }, key_scope];
+        // Dropped as long as a breaker is open: a probe that the other breaker was ready for is then given up.
+        let since = Some(Instant::now());
+        let mut permit = CallPermit { kms: self, attempts: attempts.clone(), scopes, probing: [false; 2], since };
+        let mut breakers = self.breakers.lock();
+        let mut open = None;
+        for (scope, probing) in permit.scopes.iter().zip(&mut permit.probing) {
+            match breakers.get_mut(scope).map(|breaker| breaker.permit(Instant::now())) {
+                None | Some(Permit::Call) => {}
+                Some(Permit::Probe) => *probing = true,
+                Some(Permit::Open(failure)) => open = Some(failure),
+            }
+        }
+        // Dropping the permit takes the lock again.
+        drop(breakers);
+        open.map_or(Ok(permit), Err)
+    }
+}
+
+/// Leave to make one call.
+struct CallPermit<'a> {
+    kms: &'a AwsKms,
+    attempts: Attempts,
+    /// The region's, and the key's.
+    scopes: [Scope; 2],
+    probing: [bool; 2],
+    /// When the call began; `None` when its result was recorded.
+    since: Option<Instant>,
+}
+
+/// What a call says about the service.
+enum Outcome {
+    /// KMS has answered sensibly, if only with a refusal.
+    Reached,
+    /// It is down, or throttles.
+    Outage(Failure),
+    /// Nothing: there are no credentials, or the statement was cancelled before much time had passed.
+    Unknown,
+}
+
+impl Outcome {
+    fn of(failure: Option<&Failure>) -> Self {
+        match failure {
+            Some(failure) if failure.kind.is_outage() => Self::Outage(failure.clone()),
+            Some(failure) if !failure.was_answered() => Self::Unknown,
+            _ => Self::Reached,
+        }
+    }
+}
+
+impl CallPermit<'_> {
+    fn record(mut self, failure: Option<&Failure>) {
+        self.since = None;
+        self.settle(&Outcome::of(failure));
+    }
+
+    fn settle(&mut self, outcome: &Outcome) {
+        let now = Instant::now();
+        let probing = std::mem::take(&mut self.probing);
+        let mut breakers = self.kms.breakers.lock();
+        for ((scope, was_probe), is_region) in self.scopes.iter().zip(probing).zip([true, false]) {
+            match outcome {
+                // Without an answer it is the region that is down; with one it is the key.
+                Outcome::Outage(failure) if failure.was_answered() != is_region => {
+                    let mut jitter = [0];
+                    // Without randomness all probe at the same time; that is no reason to fail.
+                    let _ = getrandom::fill(&mut jitter);
+                    let breaker = breakers.get_or_insert_mut(scope.clone(), Breaker::new);
+                    if breaker.failed(failure.clone(), was_probe, now, jitter[0]) {
+                        let error = failure.kind.to_string();
+                        self.kms.events.add(Event::OutageBegan { scope: scope.to_string(), error });
+                    }
+                }
+                Outcome::Outage(failure) if !failure.was_answered() => give_up_probe(&mut breakers, scope, was_probe),
+                Outcome::Unknown => give_up_probe(&mut breakers, scope, was_probe),
+                Outcome::Reached | Outcome::Outage(_) => {
+                    if let Some(lasted) = breakers.pop(scope).and_then(|mut breaker| breaker.succeeded(now)) {
+                        self.kms.events.add(Event::OutageEnded { scope: scope.to_string(), lasted });
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn give_up_probe(breakers: &mut Breakers, scope: &Scope, was_probe: bool) {
+    if was_probe && let Some(breaker) = breakers.get_mut(scope) {
+        breaker.probe_cancelled();
+    }
+}
+
+impl Drop for CallPermit<'_> {
+    fn drop(&mut self) {
+        // The future of the call was dropped: the statement was cancelled. As when time runs out, what KMS has said while the
+        // SDK waited to try again is what is wrong.
+        if let Some(since) = self.since.take() {
+            let in_vain = since.elapsed() >= GIVEN_UP_IN_VAIN;
+            let failure = in_vain.then(|| self.attempts.take_answer().unwrap_or(KmsErrorKind::TimedOut.into()));
+            self.settle(&failure.as_ref().map_or(Outcome::Unknown, |failure| Outcome::of(Some(failure))));
+        }
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let region = self.region.as_deref().unwrap_or("of the AWS configuration");
+        match &self.key_id {
+            None => write!(formatter, "region {region}"),
+            Some(key_id) => write!(formatter, "key {key_id} in region {region}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARN: &str = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn kms() -> AwsKms {
+        let settings = Settings {
+            region: None,
+            endpoint_url: None,
+            profile: None,
+            timeout: SECOND,
+            max_attempts: 1,
+            failover_regions: Vec::new(),
+        };
+        AwsKms::new(settings, Events::default(), Statistics::new())
+    }
+
+    fn ask<'a>(kms: &'a AwsKms, arn: &str) -> Result<CallPermit<'a>, Failure> {
+        let target = Target { region: Some("us-west-2".into()), key_id: KeyId::parse(arn).unwrap() };
+        kms.permit(&target, &Attempts::default())
+    }
+
+    fn answered(kind: KmsErrorKind) -> Failure {
+        let mut failure = Failure::from(kind);
+        failure.answer.code = Some("SomeException".into());
+        failure
+    }
+
+    #[test]
+    fn no_answer_opens_the_region_and_an_answer_the_key() {
+        let other = ARN.replace("715c", "815c");
+        let kms = kms();
+        ask(&kms, ARN).unwrap().record(Some(&answered(KmsErrorKind::Throttled)));
+        assert!(ask(&kms, ARN).is_err());
+        assert!(ask(&kms, &other).is_ok());
+        ask(&kms, &other).unwrap().record(Some(&KmsErrorKind::TimedOut.into()));
+        assert!(ask(&kms, &other).is_err());
+    }
+
+    #[test]
+    fn refusals_and_missing_credentials_open_nothing() {
+        let kms = kms();
+        for failure in [answered(KmsErrorKind::AccessDenied), KmsErrorKind::NoCredentials(String::new()).into()] {
+            ask(&kms, ARN).unwrap().record(Some(&failure));
+            assert!(ask(&kms, ARN).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_probe_that_the_other_breaker_stops_is_given_up() {
+        let kms = kms();
+        let permit = ask(&kms, ARN).unwrap();
+        let (region, key) = (permit.scopes[0].clone(), permit.scopes[1].clone());
+        drop(permit);
+        let failure = Failure::from(KmsErrorKind::TimedOut);
+        let long_ago = Instant::now() - 2 * SECOND;
+        kms.breakers.lock().get_or_insert_mut(region, Breaker::new).failed(failure.clone(), false, long_ago, 0);
+        kms.breakers.lock().get_or_insert_mut(key.clone(), Breaker::new).failed(failure, false, Instant::now(), 255);
+        assert!(ask(&kms, ARN).is_err(), "the key's breaker is open");
+        kms.breakers.lock().pop(&key);
+        let probe = ask(&kms, ARN).expect("the region's breaker still lets one probe");
+        assert!(ask(&kms, ARN).is_err(), "one at a time");
+        probe.record(None);
+        assert!(ask(&kms, ARN).is_ok());
+    }
+
+    #[test]
+    fn only_a_call_that_was_given_up_late_says_something() {
+        let kms = kms();
+        drop(ask(&kms, ARN).unwrap());
+        let mut permit = ask(&kms, ARN).expect("closed");
+        permit.since = Some(Instant::now() - 2 * SECOND);
+        drop(permit);
+        assert!(ask(&kms, ARN).is_err());
+    }
+    #[test]
+    fn a_call_that_was_given_up_while_kms_throttles_says_nothing_about_the_region() {
+        let other = ARN.replace("715c", "815c");
+        let kms = kms();
+        let mut given_up = ask(&kms, ARN).unwrap();
+        given_up.since = Some(Instant::now() - 2 * SECOND);
+        given_up.attempts = Attempts::answered_with(answered(KmsErrorKind::Throttled));
+        drop(given_up);
+        assert!(ask(&kms, &other).is_ok(), "the region answers");
+        assert_eq!(ask(&kms, ARN).err().map(|failure| failure.kind), Some(KmsErrorKind::Throttled));
+    }
+
+    /// Values name them.
+    #[test]
+    fn many_regions_out_of_reach_do_not_add_up() {
+        let kms = kms();
+        for number in 0..2_000 {
+            let arn = ARN.replace("us-west-2", &format!("region-{number}"));
+            let target = Target { region: Some(format!("region-{number}")), key_id: KeyId::parse(&arn).unwrap() };
+            let permit = kms.permit(&target, &Attempts::default()).unwrap();
+            permit.record(Some(&KmsErrorKind::TimedOut.into()));
+            assert!(kms.permit(&target, &Attempts::default()).is_err());
+        }
+        assert_eq!(kms.breakers.lock().len(), MAX_BREAKERS.get());
+    }
+}

@@ -1,0 +1,90 @@
+//! The SDK's clients, one per region, each made at its first use. Values name regions, so the number of clients is bounded.
+
+use std::num::NonZeroUsize;
+
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_kms::Client;
+use aws_sdk_kms::config::Region;
+use envelope_core::request::KmsErrorKind;
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::Settings;
+
+/// More than a server uses at a time. A client takes about half a megabyte.
+const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+
+/// Clients by region; `None` is the region of the SDK's standard chain.
+pub(super) struct Clients {
+    settings: Settings,
+    /// Held only to look up and to add, never over an await.
+    clients: Mutex<LruCache<Option<String>, Client>>,
+}
+
+impl Clients {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { settings, clients: Mutex::new(LruCache::new(MAX_CLIENTS)) }
+    }
+
+    /// The client of a region, or of the region of the settings.
+    pub(super) async fn client(&self, region: Option<&str>) -> Result<Client, KmsErrorKind> {
+        let region = region.map(str::to_owned).or_else(|| self.settings.region.clone());
+        if let Some(client) = self.clients.lock().get(&region) {
+            return Ok(client.clone());
+        }
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        if let Some(region) = &region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(profile) = &self.settings.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(url) = &self.settings.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        // An attempt that hangs leaves time for the next one, on a new connection, and for the other regions.
+        let regions = 1 + u32::try_from(self.settings.failover_regions.len()).unwrap_or(u32::MAX - 1);
+        let attempts = self.settings.max_attempts.saturating_mul(regions);
+        let timeouts = TimeoutConfig::builder()
+            .operation_timeout(self.settings.timeout)
+            .operation_attempt_timeout(self.settings.timeout / attempts)
+            .build();
+        let retries = RetryConfig::standard().with_max_attempts(self.settings.max_attempts);
+        let config = loader.timeout_config(timeouts).retry_config(retries).load().await;
+        if config.region().is_none() {
+            return Err(KmsErrorKind::NoRegion);
+        }
+        let client = Client::new(&config);
+        self.clients.lock().put(region, client.clone());
+        Ok(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn values_that_name_many_regions_do_not_add_up() {
+        let timeout = Duration::from_secs(1);
+        let clients = Clients::new(Settings {
+            region: Some("us-west-2".into()),
+            endpoint_url: Some("http://127.0.0.1:1".into()),
+            profile: None,
+            timeout,
+            max_attempts: 1,
+            failover_regions: Vec::new(),
+        });
+        for number in 0..40 {
+            clients.client(Some(&format!("region-{number}"))).await.unwrap();
+            clients.client(None).await.unwrap();
+        }
+        let known = clients.clients.lock();
+        assert_eq!(known.len(), MAX_CLIENTS.get());
+        assert!(known.contains(&Some("us-west-2".into())), "what is in use stays");
+    }
+}

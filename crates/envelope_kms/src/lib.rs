@@ -1,0 +1,24 @@
+//! The key providers of envelope_pg: who makes, unwraps and rewraps data keys.
+//!
+//! - [`provider`]: what every provider does
+//! - [`providers`]: all of them behind one
+//! - [`aws`]: AWS KMS
+//! - [`local`]: keys in a file, for trying things out and for tests
+//! - [`breaker`]: when not to call a service
+//! - [`event`]: what is worth a line in the log
+//! - [`statistics`]: counts of the calls
+
+#![forbid(unsafe_code)]
+
+pub mod aws;
+pub mod breaker;
+pub mod event;
+pub mod local;
+pub mod provider;
+pub mod providers;
+pub mod statistics;
+
+pub use event::{Event, Events};
+pub use provider::{GeneratedKey, KeyProvider, UnwrappedKey};
+pub use providers::{Providers, Settings};
+pub use statistics::Statistics;

@@ -1,0 +1,254 @@
+//! Counts of the calls to the key providers, for each operation and key.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use envelope_core::request::{KmsError, KmsErrorKind, Operation};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+/// Statements name keys, so their number is bounded: further ones are counted together.
+const MAX_KEYS: usize = 256;
+/// The key of the further ones.
+const OTHER_KEYS: &str = "(other keys)";
+/// Upper bounds of the latency histogram's buckets in milliseconds; one more bucket has no bound.
+pub const BUCKETS_MS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000];
+
+/// The counts of a process. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Statistics(Arc<Mutex<Counts>>);
+
+#[derive(Debug)]
+struct Counts {
+    since: SystemTime,
+    by_call: HashMap<(Operation, String), CallCounts>,
+}
+
+/// The counts of one operation with one key.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CallCounts {
+    /// Calls that ended, whatever their end.
+    pub calls: u64,
+    /// Of these, calls that were given up because the statement was cancelled.
+    pub cancelled: u64,
+    /// Calls that a circuit breaker kept from being made; not among the calls.
+    pub not_tried: u64,
+    /// Attempts after the first of a call.
+    pub retries: u64,
+    /// Attempts that KMS answered with throttling.
+    pub throttled_attempts: u64,
+    /// Times that a data key served beyond its time because of an outage.
+    pub stale_serves: u64,
+    /// Calls that failed, by class.
+    pub errors: ErrorCounts,
+    /// Total duration of the calls.
+    pub latency_sum: Duration,
+    /// The longest call.
+    pub latency_max: Duration,
+    /// Calls by duration: see [`BUCKETS_MS`].
+    pub latency_buckets: [u64; BUCKETS_MS.len() + 1],
+}
+
+/// Failed calls by the class of their error.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "named after KmsErrorKind")]
+pub struct ErrorCounts {
+    pub unreachable: u64,
+    pub timed_out: u64,
+    pub throttled: u64,
+    pub no_credentials: u64,
+    pub access_denied: u64,
+    pub key_unusable: u64,
+    pub not_found: u64,
+    pub other: u64,
+}
+
+/// One row of the counts.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CallStatistics {
+    /// What was called.
+    pub operation: Operation,
+    /// The key that the call named.
+    pub key_id: String,
+    /// The counts.
+    pub counts: CallCounts,
+}
+
+/// All rows, and since when they count.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct StatisticsSnapshot {
+    /// When they were reset, or the process began to count.
+    pub since: SystemTime,
+    /// Sorted by key and operation.
+    pub rows: Vec<CallStatistics>,
+}
+
+/// A call that is being made. Dropped without an end, it counts as cancelled.
+pub(crate) struct CallInProgress<'a> {
+    statistics: &'a Statistics,
+    operation: Operation,
+    key_id: &'a str,
+    started: Instant,
+    ended: bool,
+}
+
+impl Statistics {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(Counts { since: SystemTime::now(), by_call: HashMap::new() })))
+    }
+
+    /// Begins a call.
+    pub(crate) fn begin<'a>(&'a self, operation: Operation, key_id: &'a str) -> CallInProgress<'a> {
+        CallInProgress { statistics: self, operation, key_id, started: Instant::now(), ended: false }
+    }
+
+    /// Counts a data key that served beyond its time.
+    pub fn served_stale(&self, operation: Operation, key_id: &str) {
+        self.update(operation, key_id, |counts| counts.stale_serves += 1);
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn snapshot(&self) -> StatisticsSnapshot {
+        let counts = self.0.lock();
+        let row = |((operation, key_id), counts): (&(Operation, String), &CallCounts)| CallStatistics {
+            operation: *operation,
+            key_id: key_id.clone(),
+            counts: counts.clone(),
+        };
+        let mut rows: Vec<_> = counts.by_call.iter().map(row).collect();
+        rows.sort_by(|one, other| (&one.key_id, one.operation as u8).cmp(&(&other.key_id, other.operation as u8)));
+        StatisticsSnapshot { since: counts.since, rows }
+    }
+
+    /// Counts from zero again.
+    pub fn reset(&self) {
+        *self.0.lock() = Counts { since: SystemTime::now(), by_call: HashMap::new() };
+    }
+
+    fn update(&self, operation: Operation, key_id: &str, update: impl FnOnce(&mut CallCounts)) {
+        let mut counts = self.0.lock();
+        let known = counts.by_call.len();
+        let name = (operation, key_id.to_owned());
+        let name = match counts.by_call.contains_key(&name) || known < MAX_KEYS {
+            true => name,
+            false => (operation, OTHER_KEYS.to_owned()),
+        };
+        update(counts.by_call.entry(name).or_default());
+    }
+}
+
+impl Default for Statistics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CallInProgress<'_> {
+    /// The call has ended, after some attempts of which some were throttled.
+    pub(crate) fn end(mut self, attempts: u32, throttled_attempts: u32, error: Option<&KmsError>) {
+        self.ended = true;
+        let elapsed = self.started.elapsed();
+        self.statistics.update(self.operation, self.key_id, |counts| {
+            if attempts == 0 && error.is_some_and(|error| error.breaker_was_open) {
+                counts.not_tried += 1;
+                return;
+            }
+            counts.count(elapsed);
+            counts.retries += u64::from(attempts.saturating_sub(1));
+            counts.throttled_attempts += u64::from(throttled_attempts);
+            if let Some(error) = error {
+                counts.errors.count(&error.kind);
+            }
+        });
+    }
+}
+
+impl Drop for CallInProgress<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let elapsed = self.started.elapsed();
+            self.statistics.update(self.operation, self.key_id, |counts| {
+                counts.count(elapsed);
+                counts.cancelled += 1;
+            });
+        }
+    }
+}
+
+impl CallCounts {
+    fn count(&mut self, elapsed: Duration) {
+        self.calls += 1;
+        self.latency_sum += elapsed;
+        self.latency_max = self.latency_max.max(elapsed);
+        let bucket = BUCKETS_MS.iter().position(|bound| elapsed <= Duration::from_millis(*bound));
+        self.latency_buckets[bucket.unwrap_or(BUCKETS_MS.len())] += 1;
+    }
+}
+
+impl ErrorCounts {
+    fn count(&mut self, kind: &KmsErrorKind) {
+        *match kind {
+            KmsErrorKind::Unreachable(_) => &mut self.unreachable,
+            KmsErrorKind::TimedOut => &mut self.timed_out,
+            KmsErrorKind::Throttled => &mut self.throttled,
+            KmsErrorKind::NoCredentials(_) => &mut self.no_credentials,
+            KmsErrorKind::AccessDenied => &mut self.access_denied,
+            KmsErrorKind::KeyUnusable => &mut self.key_unusable,
+            KmsErrorKind::NotFound => &mut self.not_found,
+            _ => &mut self.other,
+        } += 1;
+    }
+
+    /// All failed calls.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.unreachable
+            + self.timed_out
+            + self.throttled
+            + self.no_credentials
+            + self.access_denied
+            + self.key_unusable
+            + self.not_found
+            + self.other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_a_call_is_counted() {
+        let statistics = Statistics::new();
+        statistics.begin(Operation::Decrypt, "key").end(1, 0, None);
+        let error = KmsError::new(KmsErrorKind::Throttled, Operation::Decrypt, "key");
+        statistics.begin(Operation::Decrypt, "key").end(3, 3, Some(&error));
+        let open = KmsError { breaker_was_open: true, ..error };
+        statistics.begin(Operation::Decrypt, "key").end(0, 0, Some(&open));
+        drop(statistics.begin(Operation::Decrypt, "key"));
+        statistics.served_stale(Operation::Decrypt, "key");
+        let rows = statistics.snapshot().rows;
+        let [CallStatistics { counts, .. }] = rows.as_slice() else { panic!("one operation and key") };
+        assert_eq!((counts.calls, counts.cancelled, counts.not_tried), (3, 1, 1));
+        assert_eq!((counts.retries, counts.throttled_attempts, counts.stale_serves), (2, 3, 1));
+        assert_eq!((counts.errors.throttled, counts.errors.total()), (1, 1));
+        assert_eq!(counts.latency_buckets.iter().sum::<u64>(), 3);
+        statistics.reset();
+        assert!(statistics.snapshot().rows.is_empty());
+    }
+
+    #[test]
+    fn the_number_of_keys_is_bounded() {
+        let statistics = Statistics::new();
+        for key in 0..2 * MAX_KEYS {
+            statistics.served_stale(Operation::Decrypt, &key.to_string());
+        }
+        let rows = statistics.snapshot().rows;
+        assert_eq!(rows.len(), MAX_KEYS + 1);
+        assert_eq!(rows.iter().map(|row| row.counts.stale_serves).sum::<u64>(), 2 * MAX_KEYS as u64);
+    }
+}
