@@ -4,11 +4,19 @@
 //! - `opening`: the data key that opens a value
 //! - `consent`: whether the provider of a cached data key consents to its use
 //! - `asking`: requests about data keys
+//! - `refresh`: data keys that are refreshed in the background
+//! - `rewrap`: data keys that are rewrapped, once each
+//! - `prefetch`: many requests to KMS at a time
+//! - `statement`: how many KMS calls the current statement has made
 
 mod asking;
 mod consent;
 mod opening;
+pub mod prefetch;
+mod refresh;
+pub mod rewrap;
 mod sealing;
+pub mod statement;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,10 +34,11 @@ pub use self::asking::{finish, opening_grant, refresh_request, start};
 use self::consent::settle_refreshes;
 pub use self::opening::{Unwrapping, one_message, opening_key};
 pub use self::sealing::{Sealing, rotate_dek, sealing};
+use crate::ask::shared::Seen;
+use crate::ask::{journal, shared};
 use crate::error::Error;
-use crate::refresh::Refreshes;
-use crate::shared::Seen;
-use crate::{journal, settings, shared};
+use crate::pg::settings;
+use crate::session::refresh::Refreshes;
 
 /// When something was asked for, and what had been flushed or replaced by then.
 #[derive(Clone, Copy)]

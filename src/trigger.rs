@@ -9,11 +9,11 @@ use std::ffi::CStr;
 use envelope_core::format::ValueType;
 use pgrx::pg_sys::{self, Datum};
 
-use crate::call::{Call, bytes_of, jsonb_text, sql_functions, with_head};
-use crate::encoding::to_utf8;
 use crate::error::{Error, Fault};
-use crate::functions;
-use crate::inspect::is_envelope;
+use crate::pg::call::{Call, bytes_of, jsonb_text, sql_functions, with_head};
+use crate::pg::encoding::to_utf8;
+use crate::sql::functions;
+use crate::sql::inspect::is_envelope;
 use definition::{Column, LastInsert, Part, Rule};
 use firing::Firing;
 

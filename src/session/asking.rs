@@ -8,8 +8,11 @@ use envelope_core::keys::{Commitment, WrappedKey};
 use envelope_core::request::{Calls, KmsError, KmsErrorKind, OpeningGrant, Reply, Request, Terms};
 
 use super::consent::heed_refusal;
+use crate::ask;
+use crate::ask::{journal, shared};
 use crate::error::Error;
-use crate::{journal, kms, settings, shared, statement};
+use crate::pg::settings;
+use crate::session::statement;
 
 /// Asks the broker or a provider, and waits for the answer.
 ///
@@ -23,8 +26,8 @@ pub fn ask(request: Request) -> Result<Reply, Error> {
 ///
 /// # Errors
 /// As [`ask`].
-pub fn finish(mut pending: kms::Pending) -> Result<Reply, Error> {
-    let reply = kms::wait(&mut pending);
+pub fn finish(mut pending: ask::Pending) -> Result<Reply, Error> {
+    let reply = ask::wait(&mut pending);
     heed_reply(pending.context(), reply)
 }
 
@@ -32,7 +35,7 @@ pub fn finish(mut pending: kms::Pending) -> Result<Reply, Error> {
 ///
 /// # Errors
 /// [`Error::TooManyKmsCalls`], [`Error::Bridge`].
-pub fn start(request: Request) -> Result<kms::Pending, Error> {
+pub fn start(request: Request) -> Result<ask::Pending, Error> {
     // A request for a data key says by itself which calls it may take: the broker may have the answer.
     if request.terms().is_none() && statement::kms_calls_allowed() == Calls::None {
         return Err(statement::too_many_kms_calls());
@@ -41,7 +44,7 @@ pub fn start(request: Request) -> Result<kms::Pending, Error> {
     if let Some(problem) = shared::problem() {
         journal::shared_problem(&problem);
     }
-    kms::start(request)
+    ask::start(request)
 }
 
 pub(super) fn heed_reply(context: &EncryptionContext, reply: Result<Reply, Error>) -> Result<Reply, Error> {

@@ -11,9 +11,10 @@ use envelope_core::value::DataKey;
 
 use super::asking::{ask, opening_grant, unwrap_request};
 use super::{forget, with_session};
+use crate::ask::{bridge, journal};
 use crate::error::Error;
-use crate::refresh::{Answered, Refresh};
-use crate::{bridge, journal, settings};
+use crate::pg::settings;
+use crate::session::refresh::{Answered, Refresh};
 
 /// Makes sure that the provider of a cached data key consents to its use, or cannot be asked.
 #[inline]

@@ -13,8 +13,9 @@ use envelope_core::value::DataKey;
 use super::asking::{heed_reply, opening_grant, start, unwrap_request};
 use super::consent::obtain_consent;
 use super::{Asked, Session, check_allowed, keep, look_up, with_session};
+use crate::ask;
 use crate::error::Error;
-use crate::{clock, kms, settings};
+use crate::pg::{clock, settings};
 
 /// The data key that opens a value.
 ///
@@ -58,7 +59,7 @@ pub struct Unwrapping {
     wrapped: WrappedKey,
     asked: Asked,
     /// The request.
-    pub pending: kms::Pending,
+    pub pending: ask::Pending,
 }
 
 impl Unwrapping {
@@ -97,7 +98,7 @@ impl Unwrapping {
     /// # Errors
     /// As [`Self::finish`].
     pub fn wait(mut self, head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
-        let reply = kms::wait(&mut self.pending);
+        let reply = ask::wait(&mut self.pending);
         self.finish(head, reply)
     }
 }

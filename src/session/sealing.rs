@@ -14,8 +14,10 @@ use envelope_core::value::DataKey;
 use super::asking::{ask, heed_reply, terms};
 use super::consent::{obtain_consent, served_stale};
 use super::{Session, check_allowed, keep, look_up, with_session};
+use crate::ask::{broker, shared};
 use crate::error::Error;
-use crate::{broker, clock, settings, shared, statement};
+use crate::pg::{clock, settings};
+use crate::session::statement;
 
 /// What seals a value.
 pub struct Sealing {

@@ -12,8 +12,8 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 use pgrx::tupdesc::PgTupleDesc;
 
-use crate::encoding::{from_utf8, to_utf8};
 use crate::error::{Error, Fault};
+use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::trigger::firing::Firing;
 
 /// A trigger's arguments.

@@ -5,8 +5,8 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys::{self, Datum, HeapTuple, TriggerData};
 use pgrx::tupdesc::PgTupleDesc;
 
-use crate::call::{Call, is_same_value};
 use crate::error::{Fault, TriggerError};
+use crate::pg::call::{Call, is_same_value};
 
 /// One firing of a row trigger BEFORE INSERT or UPDATE.
 pub struct Firing<'a> {

@@ -8,10 +8,10 @@ use envelope_core::key_reference::{check_resolved, is_same_key};
 use envelope_core::keys::WrappedKey;
 use pgrx::pg_sys::{self, Datum};
 
-use crate::call::{Call, Varlena, sql_functions, with_head};
-use crate::encoding::to_utf8;
 use crate::error::Error;
-use crate::result::{jsonb_datum, row_datum, text_datum};
+use crate::pg::call::{Call, Varlena, sql_functions, with_head};
+use crate::pg::encoding::to_utf8;
+use crate::pg::result::{jsonb_datum, row_datum, text_datum};
 
 sql_functions! {
     env_is_envelope, pg_finfo_env_is_envelope => sql_is_envelope;

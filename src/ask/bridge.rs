@@ -19,8 +19,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::error::Error;
-use crate::threads::Thread;
-use crate::waiting;
+use crate::pg::threads::Thread;
+use crate::pg::waiting;
 
 /// The providers keep their own time limit; this much later the thread itself must be stuck.
 pub const GRACE: Duration = Duration::from_secs(2);

@@ -5,11 +5,14 @@ use envelope_core::keys::LocalKeyName;
 use envelope_kms::local::LocalKms;
 use pgrx::pg_sys::Datum;
 
-use crate::call::{Call, Varlena, sql_functions};
-use crate::encoding::to_utf8;
+use crate::ask::{bridge, broker};
 use crate::error::Error;
-use crate::functions::{context_argument, utf8_argument};
-use crate::{bridge, broker, rewrap, session, settings};
+use crate::pg::call::{Call, Varlena, sql_functions};
+use crate::pg::encoding::to_utf8;
+use crate::pg::settings;
+use crate::session;
+use crate::session::rewrap;
+use crate::sql::functions::{context_argument, utf8_argument};
 
 sql_functions! {
     env_cache_flush, pg_finfo_env_cache_flush => cache_flush;

@@ -7,8 +7,9 @@ use envelope_core::request::KmsError;
 use envelope_kms::{Event, Events};
 use lru::LruCache;
 
+use crate::ask::bridge;
 use crate::error::{log, warn};
-use crate::{bridge, settings};
+use crate::pg::settings;
 
 /// The same line is not written again for so long.
 const INTERVAL: Duration = Duration::from_secs(60);

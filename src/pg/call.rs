@@ -43,7 +43,7 @@ macro_rules! sql_functions {
         #[pgrx::pg_guard]
         pub unsafe extern "C-unwind" fn $symbol(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
             // SAFETY: PostgreSQL calls with the fcinfo of this call, whose arguments are of the types that sql/ declares.
-            let call = unsafe { $crate::call::Call::new(fcinfo) };
+            let call = unsafe { $crate::pg::call::Call::new(fcinfo) };
             let result = $crate::error::OrRaise::or_raise($body(&call));
             call.finish(result)
         }

@@ -6,9 +6,9 @@ use envelope_core::error::ValueError;
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
-use crate::call::{Call, Varlena, jsonb_from_text};
-use crate::encoding::from_utf8;
 use crate::error::Error;
+use crate::pg::call::{Call, Varlena, jsonb_from_text};
+use crate::pg::encoding::from_utf8;
 
 /// A text.
 ///

@@ -14,9 +14,10 @@ use rustix::process::{DumpableBehavior, Resource, geteuid, getrlimit, set_dumpab
 use tokio::sync::watch;
 
 use super::{LIFE_LOCK, SOCKET, client};
+use crate::ask::{journal, shared};
 use crate::error::log;
-use crate::threads::Thread;
-use crate::{journal, settings, shared, waiting};
+use crate::pg::threads::Thread;
+use crate::pg::{settings, waiting};
 
 /// How often the main thread looks whether there is something to log, and whether the other thread has ended.
 const ROUND: Duration = Duration::from_millis(500);

@@ -9,11 +9,12 @@ use envelope_core::format::{Head, HeadError};
 use envelope_core::request::Calls;
 use pgrx::pg_sys::Datum;
 
-use crate::call::{Call, sql_functions, with_head};
+use crate::ask;
 use crate::error::{Error, notice};
-use crate::result::row_datum;
+use crate::pg::call::{Call, sql_functions, with_head};
+use crate::pg::result::row_datum;
+use crate::session::statement;
 use crate::session::{self, Unwrapping};
-use crate::{kms, statement};
 
 /// Requests at a time: KMS answers each in some milliseconds, and its quota is for all clients of the account.
 const MAX_PENDING: usize = 16;
@@ -130,7 +131,7 @@ impl Warm {
             if self.pending.is_empty() {
                 return Ok(self.counts);
             }
-            kms::wait_for_any(self.pending.iter().map(|(_, unwrapping)| &unwrapping.pending), NOTICE_INTERVAL);
+            ask::wait_for_any(self.pending.iter().map(|(_, unwrapping)| &unwrapping.pending), NOTICE_INTERVAL);
         }
     }
 }

@@ -13,11 +13,12 @@ use envelope_core::key_reference::KeyArn;
 use envelope_core::keys::{KeyId, WrappedKey};
 use envelope_core::request::{KmsError, Operation, Reply, Request};
 
+use crate::ask::Pending;
+use crate::ask::shared::{self, Seen};
 use crate::error::Error;
-use crate::kms::Pending;
+use crate::pg::settings;
+use crate::session::prefetch;
 use crate::session::{self, check_allowed, one_message};
-use crate::shared::{self, Seen};
-use crate::{prefetch, settings};
 
 thread_local! {
     static REWRAPPED: RefCell<(RewrappedKeys, Option<Seen>)> = RefCell::new((RewrappedKeys::new(), None));

@@ -7,8 +7,8 @@ use std::time::Instant;
 use envelope_core::cache::CachedKey;
 use envelope_core::request::OpeningGrant;
 
+use crate::ask::{self, Pending};
 use crate::error::Error;
-use crate::kms::{self, Pending};
 use crate::session;
 
 /// More at a time would only crowd the requests that statements wait for.
@@ -40,7 +40,7 @@ impl Refresh {
     pub fn start(cached: &Rc<CachedKey>) -> Option<Self> {
         let (wrapped, context) = (cached.data_key().wrapped().clone(), cached.data_key().context().clone());
         let asked = Instant::now();
-        match kms::start_in_background(session::refresh_request(wrapped, context, *cached.data_key().commitment())) {
+        match ask::start_in_background(session::refresh_request(wrapped, context, *cached.data_key().commitment())) {
             Ok(Some(answer)) => {
                 cached.refresh_started();
                 Some(Self { cached: Rc::clone(cached), asked, answer })
@@ -56,7 +56,7 @@ impl Refresh {
     /// Waits for the answer.
     pub fn wait(self) -> Answered {
         let Self { cached, asked, mut answer } = self;
-        Answered { cached, asked, answer: session::opening_grant(kms::wait(&mut answer)) }
+        Answered { cached, asked, answer: session::opening_grant(ask::wait(&mut answer)) }
     }
 }
 

@@ -8,13 +8,14 @@ use envelope_core::value::check_aad;
 use pgrx::datum::{Array, FromDatum};
 use pgrx::pg_sys::Datum;
 
-use crate::call::{Call, Varlena, sql_functions, with_head};
-use crate::encoding::from_utf8;
 use crate::error::Error;
-use crate::functions::{aad_argument, utf8_argument};
-use crate::rewrap::{self, Change};
+use crate::pg::call::{Call, Varlena, sql_functions, with_head};
+use crate::pg::encoding::from_utf8;
+use crate::pg::run_lock;
+use crate::session::prefetch;
+use crate::session::rewrap::{self, Change};
 use crate::session::{self, Sealing, Unwrapping};
-use crate::{prefetch, run_lock};
+use crate::sql::functions::{aad_argument, utf8_argument};
 
 sql_functions! {
     env_rewrap, pg_finfo_env_rewrap => rewrap;

@@ -15,8 +15,9 @@ use envelope_broker::protocol::{self, Answer, Call, VERSION};
 use envelope_core::request::{Reply, Request};
 use once_cell::sync::Lazy;
 
+use crate::ask::{journal, shared};
 use crate::error::Error;
-use crate::{journal, settings, shared, waiting};
+use crate::pg::{settings, waiting};
 pub use client::{Exchange, Lost};
 
 /// Relative to the data directory, which is the working directory of every process of PostgreSQL: a socket's name may have

@@ -1,14 +1,24 @@
 //! Requests about data keys: through the server's broker, or else through this backend's own thread. Nothing fails for want of
 //! the broker.
+//!
+//! - `broker`: the background worker that all sessions share, and how they ask it
+//! - `bridge`: this backend's own thread that talks to KMS
+//! - `shared`: counters that all processes of the server see
+//! - `journal`: what goes to the server's log, and how often
+
+pub mod bridge;
+pub mod broker;
+pub mod journal;
+pub mod shared;
 
 use std::time::{Duration, Instant};
 
 use envelope_core::context::EncryptionContext;
 use envelope_core::request::{KmsError, Reply, Request};
 
-use crate::broker::{self, Exchange, Lost};
 use crate::error::Error;
-use crate::{bridge, settings, waiting};
+use crate::pg::{settings, waiting};
+use broker::{Exchange, Lost};
 
 /// A request that is under way. Dropping it cancels the request.
 pub struct Pending {

@@ -4,11 +4,11 @@ use envelope_core::format::{Envelope, ValueType};
 use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
-use crate::call::{Call, jsonb_text, sql_functions};
-use crate::encoding::to_utf8;
 use crate::error::Error;
-use crate::functions::aad_argument;
+use crate::pg::call::{Call, jsonb_text, sql_functions};
+use crate::pg::encoding::to_utf8;
 use crate::session;
+use crate::sql::functions::aad_argument;
 
 sql_functions! {
     env_opens_to_text, pg_finfo_env_opens_to_text => opens_to_text;

@@ -8,10 +8,13 @@ use envelope_kms::statistics::{BUCKETS_MS, CallStatistics, StatisticsSnapshot};
 use pgrx::pg_sys::Datum;
 use serde_json::{Value, json};
 
-use crate::call::{Call, sql_functions};
+use crate::ask::{bridge, broker};
 use crate::error::{BROKER_HINT, Error, warn};
-use crate::result::{jsonb_datum, row_datum};
-use crate::{bridge, broker, session, settings, statement};
+use crate::pg::call::{Call, sql_functions};
+use crate::pg::result::{jsonb_datum, row_datum};
+use crate::pg::settings;
+use crate::session;
+use crate::session::statement;
 
 sql_functions! {
     env_stat_kms_json, pg_finfo_env_stat_kms_json => stat_kms;

@@ -11,7 +11,7 @@ use rustix::net::{connect as connect_socket, recv, send, socket_with, sockopt};
 use zeroize::Zeroizing;
 
 use super::SOCKET;
-use crate::waiting;
+use crate::pg::waiting;
 
 /// The broker shows four times a second that it lives.
 const SILENCE: Duration = Duration::from_secs(2);

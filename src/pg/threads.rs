@@ -9,7 +9,7 @@ use std::{io, thread};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 
-use crate::waiting;
+use crate::pg::waiting;
 
 /// A running thread. Its end ends a [`waiting::wait`].
 pub struct Thread {

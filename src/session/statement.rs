@@ -6,7 +6,7 @@ use envelope_core::request::Calls as AllowedCalls;
 use pgrx::pg_sys;
 
 use crate::error::Error;
-use crate::settings;
+use crate::pg::settings;
 
 thread_local! {
     static CALLS: Cell<Calls> = const { Cell::new(Calls { statement: (0, 0), transaction: (0, 0), session: 0 }) };

@@ -10,9 +10,9 @@ use envelope_core::format::{Envelope, ValueType};
 use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
-use crate::call::{Call, Varlena, jsonb_from_text, jsonb_text, sql_functions};
-use crate::encoding::{from_utf8, to_utf8};
 use crate::error::Error;
+use crate::pg::call::{Call, Varlena, jsonb_from_text, jsonb_text, sql_functions};
+use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::session::{self, Sealing};
 
 sql_functions! {

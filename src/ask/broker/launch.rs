@@ -7,8 +7,9 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, flock};
 
 use super::{LAUNCH_LOCK, client};
-use crate::broker::client::Lost;
-use crate::{shared, waiting};
+use crate::ask::broker::client::Lost;
+use crate::ask::shared;
+use crate::pg::waiting;
 
 /// It takes about 2 ms, and longer on a server that is busy.
 const START_TIME: Duration = Duration::from_secs(2);

@@ -1,0 +1,17 @@
+//! The SQL functions: thin. What they do is in the floors below.
+//!
+//! - `functions`: those that encrypt and decrypt
+//! - `inspect`: those that read headers
+//! - `rotation`: those that rewrap and reencrypt values, and what `env_rotate` is made of
+//! - `verify`: those that compare a value with a plaintext
+//! - `admin`: those for the cache and the local key file
+//! - `statistics`: those that show what happens
+//! - `warm`: the aggregate that unwraps many data keys at once
+
+mod admin;
+pub mod functions;
+pub mod inspect;
+mod rotation;
+mod statistics;
+mod verify;
+mod warm;
