@@ -45,6 +45,7 @@ elif [ "$(cat "$target_dir/release/envelope_pg.major" 2>/dev/null)" != "$pg_majo
 fi
 if [ -n "${DESTDIR:-}" ]; then mkdir -p "$library_dir" "$extension_dir"; fi
 put "$target_dir/release/libenvelope_pg.so" "$library_dir/envelope_pg.so" 755
-for file in sql/envelope_pg--*.sql envelope_pg.control; do
+scripts/assemble.sh
+for file in "$target_dir"/sql/envelope_pg--*.sql envelope_pg.control; do
     put "$file" "$extension_dir/${file##*/}" 644
 done

@@ -3,6 +3,7 @@
 
 pub mod broker; //   the broker's process and files
 pub mod builder; //  what a cluster is set to before it starts
+pub mod catalog; //  what the catalog says of the extension
 pub mod cluster; //  a throw-away PostgreSQL server and its settings
 pub mod dialect; //  where the emulator differs from AWS
 pub mod emulator; // the KMS emulator, one per test process
@@ -21,6 +22,7 @@ pub mod usage; //    what a process uses: memory, descriptors, threads
 
 pub use broker::Stopped;
 pub use builder::ClusterBuilder;
+pub use catalog::Catalog;
 pub use cluster::{Cluster, SettingGuard};
 pub use emulator::{Emulator, KmsKey};
 pub use failure::{Failure, expect_end, expect_error};

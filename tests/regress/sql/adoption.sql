@@ -2,8 +2,8 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 -- Nothing of the tests before.
-DELETE FROM env_rotation_run;
-ALTER TABLE env_rotation_run ALTER run_id RESTART;
+DELETE FROM envelope_internal.rotation_run;
+ALTER TABLE envelope_internal.rotation_run ALTER run_id RESTART;
 SELECT env_local_create_key('adopt');
 CREATE TABLE adopted (
     id int PRIMARY KEY, plain text, short varchar(20), raw bytea, doc jsonb, number int,

@@ -2,8 +2,8 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 -- Nothing of the tests before.
-DELETE FROM env_rotation_run;
-ALTER TABLE env_rotation_run ALTER run_id RESTART;
+DELETE FROM envelope_internal.rotation_run;
+ALTER TABLE envelope_internal.rotation_run ALTER run_id RESTART;
 SELECT env_local_create_key('may'), env_local_create_key('may_not');
 CREATE TABLE refused (id int PRIMARY KEY, plain text, value bytea);
 INSERT INTO refused SELECT i, 'text ' || i, CASE WHEN i <= 10 THEN env_encrypt('old', 'local:may_not') END FROM generate_series(1, 60) AS i;

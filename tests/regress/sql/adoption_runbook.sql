@@ -2,8 +2,8 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 -- Nothing of the tests before.
-DELETE FROM env_rotation_run;
-ALTER TABLE env_rotation_run ALTER run_id RESTART;
+DELETE FROM envelope_internal.rotation_run;
+ALTER TABLE envelope_internal.rotation_run ALTER run_id RESTART;
 SELECT env_local_create_key('patients');
 CREATE TABLE patient (id int PRIMARY KEY, diagnosis text) PARTITION BY RANGE (id);
 CREATE TABLE patient_1 PARTITION OF patient FOR VALUES FROM (1) TO (151);

@@ -2,8 +2,8 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 -- Nothing of the tests before.
-DELETE FROM env_rotation_run;
-ALTER TABLE env_rotation_run ALTER run_id RESTART;
+DELETE FROM envelope_internal.rotation_run;
+ALTER TABLE envelope_internal.rotation_run ALTER run_id RESTART;
 SELECT env_local_create_key('rotate_old'), env_local_create_key('rotate_new');
 
 -- Single values. To rewrap leaves the ciphertext as it is; the data key stays. To reencrypt makes a new one.
@@ -168,7 +168,7 @@ INSERT INTO parted SELECT i, env_encrypt('text ' || i, 'local:rotate_new') FROM 
 \set VERBOSITY sqlstate
 CALL env_rotate('parted', 'value', 'local:rotate_old', batch_blocks => 1, max_failures => 0);
 \set VERBOSITY default
-SELECT leaf::regclass, next_block < leaf_blocks AS in_the_middle FROM env_rotation_run WHERE status = 'open';
+SELECT leaf::regclass, next_block < leaf_blocks AS in_the_middle FROM envelope_internal.rotation_run WHERE status = 'open';
 DROP TABLE parted_1;
 CALL env_rotate('parted', 'value', 'local:rotate_old', batch_blocks => 100);
 SELECT tableoid::regclass, env_key_id(value), count(*) FROM parted WHERE id <> 150 GROUP BY 1, 2 ORDER BY 1;

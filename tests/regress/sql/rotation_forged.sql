@@ -3,8 +3,8 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 -- Nothing of the tests before.
-DELETE FROM env_rotation_run;
-ALTER TABLE env_rotation_run ALTER run_id RESTART;
+DELETE FROM envelope_internal.rotation_run;
+ALTER TABLE envelope_internal.rotation_run ALTER run_id RESTART;
 SELECT env_local_create_key('forged_old'), env_local_create_key('forged_new');
 CREATE TABLE forged (id int, value bytea);
 ALTER TABLE forged ALTER value SET STORAGE PLAIN;
@@ -29,18 +29,18 @@ SELECT 'trap.trap'::regclass::oid AS trap, run_id AS run FROM env_rotation WHERE
 
 -- Without a right on the table: all can be seen, and nothing written.
 SET ROLE regress_rotator;
-SELECT count(*) FROM env_rotation_run;
-UPDATE env_rotation_run SET leaf = :trap, leaf_blocks = 1, next_block = 0 RETURNING run_id;
-UPDATE env_rotation_run SET relation = :trap;
+SELECT count(*) FROM envelope_internal.rotation_run;
+UPDATE envelope_internal.rotation_run SET leaf = :trap, leaf_blocks = 1, next_block = 0 RETURNING run_id;
+UPDATE envelope_internal.rotation_run SET relation = :trap;
 \echo :SQLSTATE
-UPDATE env_rotation_run SET parameters = '{}';
+UPDATE envelope_internal.rotation_run SET parameters = '{}';
 \echo :SQLSTATE
-INSERT INTO env_rotation_run (relation, column_number, relation_name, column_name, method, parameters, lock_key)
-SELECT relation, 1, relation_name, 'id', method, parameters, lock_key FROM env_rotation_run;
+INSERT INTO envelope_internal.rotation_run (relation, column_number, relation_name, column_name, method, parameters, lock_key)
+SELECT relation, 1, relation_name, 'id', method, parameters, lock_key FROM envelope_internal.rotation_run;
 \echo :SQLSTATE
-INSERT INTO env_rotation_dek (run_id, dek_id, key_id, is_new) VALUES (:run, '\x00', 'local:forged_old', true);
+INSERT INTO envelope_internal.rotation_dek (run_id, dek_id, key_id, is_new) VALUES (:run, '\x00', 'local:forged_old', true);
 \echo :SQLSTATE
-INSERT INTO env_rotation_failure (run_id, relation, row_count, sqlstate, message) VALUES (:run, 0, 1, '22000', 'forged');
+INSERT INTO envelope_internal.rotation_failure (run_id, relation, row_count, sqlstate, message) VALUES (:run, 0, 1, '22000', 'forged');
 \echo :SQLSTATE
 SELECT env_rotation_abandon(:run);
 \echo :SQLSTATE
@@ -49,7 +49,7 @@ RESET ROLE;
 -- With the right to update it he can do as the run does, and point it elsewhere; but it goes nowhere else.
 GRANT SELECT, UPDATE ON forged TO regress_rotator;
 SET ROLE regress_rotator;
-UPDATE env_rotation_run SET leaf = :trap, leaf_blocks = 1, next_block = 0 RETURNING run_id = :run AS written;
+UPDATE envelope_internal.rotation_run SET leaf = :trap, leaf_blocks = 1, next_block = 0 RETURNING run_id = :run AS written;
 RESET ROLE;
 CALL env_rotate('forged', 'value', 'local:forged_new');
 SELECT state, failures FROM env_rotation WHERE run_id = :run;
@@ -60,7 +60,7 @@ SELECT env_key_id(value), count(*) FROM trap.trap GROUP BY 1;
 INSERT INTO forged SELECT 41, env_encrypt('text', 'local:forged_old');
 CALL env_rotate('forged', 'value', 'local:forged_new', max_passes => 1);
 SELECT max(run_id) AS run FROM env_rotation \gset
-CALL env_rotation_loop(:run, format('{"relation": %s, "column": "value", "method": "rewrap", "to_key": "local:forged_new", "max_passes": 2}', :trap)::jsonb);
+CALL envelope_internal.rotation_loop(:run, format('{"relation": %s, "column": "value", "method": "rewrap", "to_key": "local:forged_new", "max_passes": 2}', :trap)::jsonb);
 \echo :SQLSTATE
 SELECT env_rotation_abandon(:run);
 

@@ -2,8 +2,8 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 -- Nothing of the tests before.
-DELETE FROM env_rotation_run;
-ALTER TABLE env_rotation_run ALTER run_id RESTART;
+DELETE FROM envelope_internal.rotation_run;
+ALTER TABLE envelope_internal.rotation_run ALTER run_id RESTART;
 SELECT env_local_create_key('isolation_a'), env_local_create_key('isolation_b');
 CREATE TABLE isolated (id int, plain text, value bytea, level text);
 INSERT INTO isolated SELECT i, NULL, env_encrypt('text ' || i, 'local:isolation_a') FROM generate_series(1, 200) AS i;

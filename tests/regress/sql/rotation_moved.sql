@@ -2,8 +2,8 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 -- Nothing of the tests before.
-DELETE FROM env_rotation_run;
-ALTER TABLE env_rotation_run ALTER run_id RESTART;
+DELETE FROM envelope_internal.rotation_run;
+ALTER TABLE envelope_internal.rotation_run ALTER run_id RESTART;
 SELECT env_local_create_key('moved_old'), env_local_create_key('moved_new');
 CREATE TABLE moved (id int, value bytea);
 ALTER TABLE moved ALTER value SET STORAGE PLAIN;
@@ -21,7 +21,7 @@ DROP TRIGGER interrupt ON moved;
 DELETE FROM moved WHERE id <= 50;
 VACUUM FULL moved;
 SELECT next_block > pg_relation_size(relation) / current_setting('block_size')::int AS is_behind_the_end, rows_done
-FROM env_rotation_run;
+FROM envelope_internal.rotation_run;
 CALL env_rotate('moved', 'value', 'local:moved_new', batch_blocks => 1);
 SELECT state, rows_done, failures FROM env_rotation;
 SELECT env_key_id(value), count(*) FROM moved GROUP BY 1;

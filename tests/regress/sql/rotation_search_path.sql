@@ -3,8 +3,8 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 -- Nothing of the tests before.
-DELETE FROM env_rotation_run;
-ALTER TABLE env_rotation_run ALTER run_id RESTART;
+DELETE FROM envelope_internal.rotation_run;
+ALTER TABLE envelope_internal.rotation_run ALTER run_id RESTART;
 SELECT env_local_create_key('path_old'), env_local_create_key('path_new');
 CREATE TABLE victim (id int PRIMARY KEY, plain text, plain_enc bytea, value bytea);
 INSERT INTO victim SELECT i, 'text ' || i, NULL, env_encrypt('text ' || i, 'local:path_old') FROM generate_series(1, 300) AS i;

@@ -3,8 +3,8 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 -- Nothing of the tests before.
-DELETE FROM env_rotation_run;
-ALTER TABLE env_rotation_run ALTER run_id RESTART;
+DELETE FROM envelope_internal.rotation_run;
+ALTER TABLE envelope_internal.rotation_run ALTER run_id RESTART;
 SELECT env_local_create_key('stopped_old'), env_local_create_key('stopped_other');
 CREATE TABLE stopped (id int PRIMARY KEY, plain text, value bytea);
 INSERT INTO stopped SELECT i, 'text ' || i, env_encrypt('text ' || i, 'local:stopped_old') FROM generate_series(1, 100) AS i;

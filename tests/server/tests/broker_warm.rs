@@ -162,7 +162,8 @@ fn it_is_no_way_around_grants() {
     all.run("CREATE SCHEMA \"odd \"\"schema\"; CREATE TABLE \"odd \"\"schema\".\"t'; --\" (\"c\"\"; --\" bytea)");
     assert_eq!(counts(&mut all, "env_warm('\"odd \"\"schema\".\"t''; --\"', 'c\"; --')"), (0, 0, 0));
     // The parts of the aggregate are of no use alone.
-    for call in ["SELECT env_warm_transition(NULL, '\\x00')", "SELECT env_warm_final(NULL)"] {
+    for call in ["SELECT envelope_internal.warm_transition(NULL, '\\x00')", "SELECT envelope_internal.warm_final(NULL)"]
+    {
         let _ = all.query(call, &[]);
         all.run("SELECT 1");
     }

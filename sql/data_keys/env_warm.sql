@@ -1,0 +1,69 @@
+-- Unwrap the data keys of many values at once: an aggregate over any query, and two short forms of it.
+CREATE OR REPLACE FUNCTION envelope_internal.warm_transition(internal, value bytea) RETURNS internal
+    LANGUAGE C STABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_warm_transition';
+
+CREATE OR REPLACE FUNCTION envelope_internal.warm_final(internal) RETURNS @extschema@.env_warm_result
+    LANGUAGE C STABLE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_warm_final';
+
+CREATE OR REPLACE AGGREGATE @extschema@.env_warm(value bytea) (
+    SFUNC = envelope_internal.warm_transition,
+    STYPE = internal,
+    FINALFUNC = envelope_internal.warm_final,
+    PARALLEL = RESTRICTED
+);
+
+-- The same for the functions below, under a name that nobody else can overload.
+CREATE OR REPLACE AGGREGATE envelope_internal.warm(value bytea) (
+    SFUNC = envelope_internal.warm_transition,
+    STYPE = internal,
+    FINALFUNC = envelope_internal.warm_final,
+    PARALLEL = RESTRICTED
+);
+
+CREATE OR REPLACE FUNCTION @extschema@.env_warm("values" bytea[], OUT cold bigint, OUT warm bigint, OUT failed bigint) RETURNS record
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    SELECT (result).* INTO cold, warm, failed
+    FROM (SELECT envelope_internal.warm(value) AS result FROM unnest("values") AS value) AS aggregated;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION @extschema@.env_warm(relation regclass, column_name name, OUT cold bigint, OUT warm bigint, OUT failed bigint)
+    RETURNS record
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('SELECT (result).* FROM (SELECT envelope_internal.warm(%I) AS result FROM %s) AS aggregated',
+                   column_name, relation)
+    INTO cold, warm, failed;
+END
+$$;
+
+REVOKE ALL ON FUNCTION
+    envelope_internal.warm_transition(internal, bytea),
+    envelope_internal.warm_final(internal),
+    @extschema@.env_warm(bytea),
+    envelope_internal.warm(bytea),
+    @extschema@.env_warm(bytea[]),
+    @extschema@.env_warm(regclass, name)
+    FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    envelope_internal.warm_transition(internal, bytea),
+    envelope_internal.warm_final(internal),
+    @extschema@.env_warm(bytea),
+    envelope_internal.warm(bytea),
+    @extschema@.env_warm(bytea[]),
+    @extschema@.env_warm(regclass, name)
+    TO envelope_decrypt;
+
+COMMENT ON FUNCTION envelope_internal.warm_transition(internal, bytea) IS
+    'transition function of the aggregate env_warm';
+COMMENT ON FUNCTION envelope_internal.warm_final(internal) IS
+    'final function of the aggregate env_warm';
+COMMENT ON AGGREGATE @extschema@.env_warm(bytea) IS
+    'unwrap the data keys of the values of a query, many at a time, so that decrypting them waits for no KMS call';
+COMMENT ON AGGREGATE envelope_internal.warm(bytea) IS
+    'env_warm, for the extension itself';
+COMMENT ON FUNCTION @extschema@.env_warm(bytea[]) IS
+    'unwrap the data keys of an array of values, many at a time';
+COMMENT ON FUNCTION @extschema@.env_warm(regclass, name) IS
+    'unwrap the data keys of a column, many at a time';

@@ -1,0 +1,160 @@
+-- Checks everything that can be known at the start, takes the run's lock, and finds the run that this CALL resumes or
+-- makes a new one.
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_begin(p jsonb) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    root oid := (p ->> 'relation')::oid;
+    rotated name := p ->> 'column';
+    wanted jsonb := p - ARRAY['batch_blocks', 'on_locked', 'max_rows_per_second', 'max_passes', 'max_failures'];
+    method text := p ->> 'method';
+    class pg_class;
+    attribute pg_attribute;
+    member record;
+    is_distributed boolean := false;
+    run envelope_internal.rotation_run;
+    lock_key bigint;
+    foreign_leaves bigint;
+    named name;
+BEGIN
+    SELECT * INTO class FROM pg_class WHERE oid = root;
+    IF NOT FOUND THEN
+        RAISE 'relation must be a table' USING ERRCODE = 'undefined_table';
+    END IF;
+    IF class.relkind NOT IN ('r', 'p') THEN
+        RAISE '% is not a table', root::regclass USING ERRCODE = 'wrong_object_type',
+            HINT = 'Name the table itself, not a view or a foreign table.';
+    END IF;
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL THEN
+        EXECUTE 'SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = $1::regclass)'
+            INTO is_distributed USING root;
+        IF is_distributed THEN
+            RAISE '% is a distributed table', root::regclass USING ERRCODE = 'feature_not_supported',
+                HINT = 'Rotate its shards on the workers, or use UPDATE ... SET c = (SELECT env_rewrap(c, key)).';
+        END IF;
+    END IF;
+    IF method IS NULL OR method NOT IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt')
+        OR (p ? 'source') <> (method IN ('encrypt', 'decrypt')) THEN
+        RAISE 'unknown method "%"', method USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'The methods are rewrap and reencrypt.';
+    END IF;
+    IF (p ->> 'on_locked') IS NULL OR (p ->> 'on_locked') NOT IN ('skip', 'wait') THEN
+        RAISE 'unknown value "%" of on_locked', p ->> 'on_locked' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'The values are skip and wait.';
+    END IF;
+    IF (p ->> 'batch_blocks')::bigint < 1 OR (p ->> 'max_rows_per_second')::numeric <= 0
+        OR coalesce((p ->> 'max_passes')::bigint < 1, true) OR coalesce((p ->> 'max_failures')::bigint < 0, true) THEN
+        RAISE 'limits of a run must be positive' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF method <> 'decrypt' THEN
+        -- Says what is wrong with a key id, and asks nobody.
+        PERFORM envelope_internal.rewrap_target(p ->> 'to_key');
+    END IF;
+    IF (p ->> 'from_key') !~ '^(local:|arn:[^:]+:kms:[^:]+:[0-9]+:key/)' THEN
+        RAISE 'invalid from_key "%"', p ->> 'from_key' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Give it as env_key_id shows it: a key ARN or local:name, not an alias.';
+    END IF;
+    IF p ? 'aad_column' AND p ? 'aad_expression' THEN
+        RAISE 'aad_column and aad_expression exclude each other' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH named IN ARRAY array_remove(ARRAY[rotated, p ->> 'source', p ->> 'target', p ->> 'aad_column']::name[], NULL)
+    LOOP
+        SELECT * INTO attribute FROM pg_attribute
+        WHERE attrelid = root AND attname = named AND attnum > 0 AND NOT attisdropped;
+        IF NOT FOUND THEN
+            RAISE 'column "%" of relation % does not exist', named, root::regclass USING ERRCODE = 'undefined_column';
+        END IF;
+    END LOOP;
+    IF rotated = p ->> 'source' THEN
+        RAISE 'source and target are the same column "%"', rotated USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Add a column for the target.';
+    END IF;
+    SELECT * INTO STRICT attribute FROM pg_attribute WHERE attrelid = root AND attname = rotated AND NOT attisdropped;
+    IF envelope_internal.rotation_type(root, coalesce(p ->> 'source', rotated)::name) IS NULL
+        OR envelope_internal.rotation_type(root, coalesce(p ->> 'target', rotated)::name) IS NULL
+        OR envelope_internal.rotation_type(root,
+            CASE method WHEN 'decrypt' THEN p ->> 'source' ELSE rotated END::name) <> 'bytea' THEN
+        RAISE 'column of relation % has the wrong type', root::regclass USING ERRCODE = 'datatype_mismatch',
+            HINT = 'Encrypted values are bytea; plaintext is text, varchar, bytea or jsonb.';
+    END IF;
+    IF attribute.attgenerated <> '' THEN
+        RAISE 'column "%" of relation % is generated', rotated, root::regclass USING ERRCODE = 'generated_always',
+            HINT = CASE attribute.attgenerated WHEN 'v' THEN 'Name the column that it is computed from.'
+                ELSE 'UPDATE the table: that computes the column again, after env_rotate_dek(key_id) under a new data key.' END;
+    END IF;
+    IF (p ->> 'clear_source')::boolean AND EXISTS (SELECT FROM pg_attribute
+        WHERE attrelid = root AND attname = p ->> 'source' AND (attnotnull OR attgenerated <> '')) THEN
+        RAISE 'column "%" of relation % cannot be cleared', p ->> 'source', root::regclass
+            USING ERRCODE = 'not_null_violation', HINT = 'ALTER TABLE ... ALTER COLUMN ... DROP NOT NULL first.';
+    END IF;
+    FOR member IN SELECT root AS leaf UNION SELECT leaf FROM envelope_internal.rotation_leaves(root) WHERE kind = 'r' LOOP
+        IF row_security_active(member.leaf) THEN
+            RAISE 'row-level security hides rows of % from role %', member.leaf::regclass, current_user
+                USING ERRCODE = 'insufficient_privilege', HINT = 'Use a role with BYPASSRLS, or the owner of the table.';
+        END IF;
+        IF NOT has_table_privilege(member.leaf, 'SELECT')
+            OR NOT has_column_privilege(member.leaf, rotated::text, 'UPDATE')
+            OR ((p ->> 'clear_source')::boolean AND NOT has_column_privilege(member.leaf, p ->> 'source', 'UPDATE')) THEN
+            RAISE 'role % needs SELECT and UPDATE on %', current_user, member.leaf::regclass
+                USING ERRCODE = 'insufficient_privilege',
+                HINT = 'Batches go to each partition itself, so a grant on the partitioned table is not enough.';
+        END IF;
+    END LOOP;
+    SELECT l.leaf::regclass AS leaf, m.* INTO member
+    FROM envelope_internal.rotation_leaves(root) AS l, envelope_internal.rotation_moves(l.leaf, rotated) AS m
+    WHERE m.source = CASE method WHEN 'encrypt' THEN p ->> 'source' ELSE rotated::text END
+      AND NOT (method = 'encrypt' AND (p ->> 'clear_source')::boolean AND m.target = rotated)
+    LIMIT 1;
+    IF FOUND AND method IN ('encrypt', 'decrypt') THEN
+        RAISE 'trigger "%" of % moves the plaintext that is to stay', member.trigger, member.leaf
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+            DETAIL = format('It sets "%s" to null, and encrypts it into "%s".', member.source, member.target),
+            HINT = CASE WHEN method = 'encrypt' AND member.target = rotated
+                THEN 'Have the application read the encrypted column, and give clear_source => true.'
+                ELSE 'Drop or disable the trigger.' END;
+    END IF;
+    IF method = 'encrypt' THEN
+        -- Before there is a run: whether the key may be used, and the context is one.
+        PERFORM envelope_internal.encrypt(''::text, p ->> 'to_key', (p ->> 'context')::jsonb);
+    END IF;
+    lock_key := envelope_internal.rotation_lock_key(root, attribute.attnum);
+    IF NOT envelope_internal.rotation_lock(lock_key) THEN
+        RAISE 'another run works on column "%" of relation %', rotated, root::regclass
+            USING ERRCODE = 'object_in_use', HINT = 'See SELECT * FROM env_rotation.';
+    END IF;
+    SELECT * INTO run FROM envelope_internal.rotation_run AS r
+    WHERE r.relation = root AND r.column_number = attribute.attnum AND r.status = 'open' FOR UPDATE;
+    IF FOUND AND (run.method <> method OR run.parameters <> wanted) THEN
+        RAISE 'run % of this column is not finished, and is another one', run.run_id
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+            DETAIL = format('Its parameters: %s.', run.parameters),
+            HINT = format('Give the same parameters to resume it, or SELECT env_rotation_abandon(%s).', run.run_id);
+    ELSIF FOUND THEN
+        RAISE NOTICE 'run % resumes: pass %, % of % blocks, % rows done',
+            run.run_id, run.pass, run.blocks_done, run.blocks_total, run.rows_done;
+        RETURN run.run_id;
+    END IF;
+    SELECT count(*) INTO foreign_leaves FROM envelope_internal.rotation_leaves(root) WHERE kind = 'f';
+    IF foreign_leaves > 0 THEN
+        RAISE WARNING '% foreign partitions of % are left alone', foreign_leaves, root::regclass
+            USING HINT = 'Rotate them on their own servers.';
+    END IF;
+    INSERT INTO envelope_internal.rotation_run
+        (relation, column_number, relation_name, column_name, method, parameters, lock_key, rows_estimated)
+    SELECT root, attribute.attnum, root::regclass::text, rotated, method, wanted, lock_key,
+           coalesce(sum(CASE WHEN reltuples >= 0 THEN reltuples ELSE pg_stat_get_live_tuples(leaf) END), 0)
+    FROM envelope_internal.rotation_leaves(root) JOIN pg_class ON pg_class.oid = leaf WHERE kind = 'r'
+    RETURNING * INTO run;
+    IF method = 'reencrypt' THEN
+        -- Data keys that were made before may be the reason for the run. For all sessions: they write to the column, too.
+        PERFORM envelope_internal.rotate_dek(p ->> 'to_key');
+    END IF;
+    RAISE NOTICE 'run % begins: % of column "%" of %', run.run_id, method, rotated, root::regclass;
+    RETURN run.run_id;
+END
+$$;
+
+REVOKE ALL ON FUNCTION envelope_internal.rotation_begin(jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION envelope_internal.rotation_begin(jsonb) TO envelope_rotate;
+
+COMMENT ON FUNCTION envelope_internal.rotation_begin(jsonb) IS
+    'part of env_rotate: check, lock, and find or make the run';

@@ -1,0 +1,129 @@
+-- The batches of a run. A procedure that commits cannot fix its search_path, so nothing is decided here: all that is in
+-- functions that do. A batch that fails for the sake of a row is done row by row.
+CREATE OR REPLACE PROCEDURE envelope_internal.rotation_loop(run bigint, p pg_catalog.jsonb) LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    step pg_catalog.record;
+    due pg_catalog.record;
+    outcome pg_catalog.record;
+    began pg_catalog.timestamptz;
+    first_pass integer;
+    blocks bigint := 1;
+    stubs pg_catalog.bytea[];
+    counts bigint[];
+    refused pg_catalog.bytea[] := '{}';
+    due_rows bigint;
+    target_only bigint := 0;
+    changed bigint;
+    row_changed bigint;
+    not_verified bigint;
+    deks pg_catalog.bytea[];
+    row_deks pg_catalog.bytea[];
+    by_row boolean;
+    is_done boolean;
+    careful integer := 0;
+    tids pg_catalog.tid[];
+    row_tid pg_catalog.tid;
+    triage pg_catalog.text;
+    kms_seen bigint := 0;
+    noticed pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    LOOP
+        -- The statements below are right under READ COMMITTED only. That must be said before anything takes a snapshot, as the
+        -- evaluation of an expression can.
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        began := pg_catalog.clock_timestamp();
+        SELECT s.* INTO step FROM envelope_internal.rotation_next(run, p, blocks, first_pass) AS s;
+        EXIT WHEN step.finished;
+        first_pass := COALESCE(first_pass,
+            CASE WHEN step.begins_pass THEN step.pass ELSE step.pass OPERATOR(pg_catalog.+) 1 END);
+        IF step.begins_pass THEN
+            refused := '{}';
+            PERFORM pg_catalog.pg_sleep(step.nap);
+        END IF;
+        EXECUTE step.scan_sql INTO stubs, counts USING step.from_tid, step.to_tid;
+        SELECT d.* INTO due
+        FROM envelope_internal.rotation_due(run, p, step.pass, step.leaf, stubs, counts, refused) AS d;
+        refused := due.refused;
+        due_rows := due.due_rows;
+        IF step.count_sql IS NOT NULL THEN
+            EXECUTE step.count_sql INTO due_rows, target_only USING step.from_tid, step.to_tid, due.due;
+        END IF;
+        changed := 0;
+        deks := NULL;
+        by_row := false;
+        is_done := due_rows OPERATOR(pg_catalog.=) 0::bigint;
+        -- First as a plain UPDATE. If that would wait for a row, or fails, it is undone and the careful one takes over, as it
+        -- does for the batches behind: where one row is locked, others are likely to be.
+        IF NOT is_done AND step.quick_sql IS NOT NULL AND careful OPERATOR(pg_catalog.=) 0 THEN
+            BEGIN
+                PERFORM pg_catalog.set_config('lock_timeout', '10ms', true);
+                EXECUTE step.quick_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due;
+                is_done := true;
+            EXCEPTION WHEN OTHERS THEN
+                changed := 0;
+                deks := NULL;
+                careful := 8;
+            END;
+        ELSIF NOT is_done THEN
+            careful := GREATEST(careful OPERATOR(pg_catalog.-) 1, 0);
+        END IF;
+        IF NOT is_done THEN
+            BEGIN
+                EXECUTE step.update_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due;
+                PERFORM envelope_internal.rotation_verify(not_verified);
+            EXCEPTION WHEN OTHERS THEN
+                triage := envelope_internal.rotation_triage(SQLSTATE);
+                IF triage OPERATOR(pg_catalog.=) ANY (ARRAY['stop', 'key']::pg_catalog.text[]) THEN
+                    RAISE;
+                END IF;
+                by_row := triage OPERATOR(pg_catalog.=) 'row'::pg_catalog.text;
+                changed := 0;
+                deks := NULL;
+            END;
+        END IF;
+        IF by_row THEN
+            EXECUTE step.tids_sql INTO tids USING step.from_tid, step.to_tid, due.due;
+            FOREACH row_tid IN ARRAY COALESCE(tids, '{}') LOOP
+                BEGIN
+                    EXECUTE step.update_sql INTO row_changed, row_deks, not_verified
+                        USING row_tid, envelope_internal.rotation_next_tid(row_tid), due.due;
+                    PERFORM envelope_internal.rotation_verify(not_verified);
+                    changed := changed OPERATOR(pg_catalog.+) row_changed;
+                    deks := pg_catalog.array_cat(deks, row_deks);
+                EXCEPTION WHEN OTHERS THEN
+                    triage := envelope_internal.rotation_triage(SQLSTATE);
+                    IF triage OPERATOR(pg_catalog.=) ANY (ARRAY['stop', 'key']::pg_catalog.text[]) THEN
+                        RAISE;
+                    ELSIF triage OPERATOR(pg_catalog.=) 'row'::pg_catalog.text THEN
+                        PERFORM envelope_internal.rotation_fail(run, step.leaf, row_tid, NULL::pg_catalog.bytea, 1::bigint, SQLSTATE, SQLERRM);
+                        -- Neither done nor left.
+                        due_rows := due_rows OPERATOR(pg_catalog.-) 1::bigint;
+                    END IF;
+                END;
+            END LOOP;
+        END IF;
+        SELECT o.* INTO outcome
+        FROM envelope_internal.rotation_record(run, p, began, step.from_block, step.to_block, changed,
+            GREATEST(due_rows OPERATOR(pg_catalog.-) changed, 0::bigint), due.not_envelopes, target_only, deks, kms_seen, noticed) AS o;
+        kms_seen := outcome.kms_seen;
+        noticed := outcome.noticed;
+        blocks := outcome.blocks;
+        -- No lock and no snapshot is held meanwhile.
+        COMMIT;
+        FOR nap IN 1..outcome.naps LOOP
+            PERFORM pg_catalog.pg_sleep(outcome.nap);
+            COMMIT;
+        END LOOP;
+    END LOOP;
+    PERFORM envelope_internal.rotation_end(run);
+    COMMIT;
+END
+$$;
+
+REVOKE ALL ON PROCEDURE envelope_internal.rotation_loop(bigint, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON PROCEDURE envelope_internal.rotation_loop(bigint, jsonb) TO envelope_rotate;
+
+COMMENT ON PROCEDURE envelope_internal.rotation_loop(bigint, jsonb) IS
+    'part of env_rotate: the batches of a run';

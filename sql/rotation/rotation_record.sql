@@ -1,0 +1,55 @@
+-- Writes down what a batch has done, in its transaction, and says how to go on.
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_record(
+    run bigint, p jsonb, began timestamptz, from_block bigint, to_block bigint,
+    changed bigint, left_rows bigint, not_envelopes bigint, target_only bigint, stubs bytea[],
+    INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT naps integer, OUT nap double precision
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r envelope_internal.rotation_run;
+    elapsed double precision;
+    pause double precision;
+    calls bigint := (envelope_internal.kms_calls()).statement;
+BEGIN
+    INSERT INTO envelope_internal.rotation_dek (run_id, dek_id, key_id, is_new)
+    SELECT run, envelope_internal.dek_id(stub), min(envelope_internal.key_id(stub)), true
+    FROM unnest(stubs) AS u (stub) WHERE stub IS NOT NULL GROUP BY 2
+    ON CONFLICT (run_id, dek_id) DO UPDATE SET is_new = true WHERE NOT rotation_dek.is_new;
+    elapsed := extract(epoch FROM clock_timestamp() - began);
+    pause := greatest(coalesce(changed / (p ->> 'max_rows_per_second')::double precision, 0) - elapsed, 0);
+    UPDATE envelope_internal.rotation_run AS s
+    SET next_block = to_block, blocks_done = s.blocks_done + to_block - from_block,
+        pass_changed = s.pass_changed + changed, pass_left = s.pass_left + left_rows,
+        rows_done = s.rows_done + changed, not_envelopes = s.not_envelopes + rotation_record.not_envelopes,
+        target_only = s.target_only + rotation_record.target_only,
+        kms_calls = s.kms_calls + calls - kms_seen,
+        seconds = s.seconds + elapsed + pause, pass_seconds = s.pass_seconds + elapsed + pause, updated = clock_timestamp()
+    WHERE s.run_id = run RETURNING * INTO r;
+    kms_seen := calls;
+    -- Batches of about a tenth of a second: short locks, and little that is done twice after a crash.
+    blocks := coalesce((p ->> 'batch_blocks')::bigint,
+        greatest(1, least(4096, ceil((to_block - from_block) * least(2, greatest(0.1, 0.1 / greatest(elapsed, 0.001)))))));
+    IF (p ->> 'max_rows_per_second') IS NOT NULL AND changed > 0 THEN
+        -- And none of more rows than a second allows.
+        blocks := greatest(1, least(blocks, floor((to_block - from_block) * (p ->> 'max_rows_per_second')::numeric / changed)::bigint));
+    END IF;
+    -- In parts, so that no snapshot is held for long.
+    naps := ceil(pause);
+    nap := CASE WHEN naps > 0 THEN pause / naps ELSE 0 END;
+    IF clock_timestamp() - noticed >= interval '5 seconds' THEN
+        noticed := clock_timestamp();
+        RAISE NOTICE 'run %: pass %, % of % blocks, % rows done, % rows/s, % KMS calls, % failures',
+            run, r.pass, r.blocks_done, r.blocks_total, r.rows_done,
+            round((r.rows_done / greatest(r.seconds, 0.001))::numeric), r.kms_calls, r.failures;
+    END IF;
+END
+$$;
+
+REVOKE ALL ON FUNCTION
+    envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz)
+    FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz)
+    TO envelope_rotate;
+
+COMMENT ON FUNCTION envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz) IS
+    'part of env_rotate: write down what a batch has done';
