@@ -1,7 +1,11 @@
 # envelope_pg: thin targets over scripts/. PG_CONFIG=... chooses another PostgreSQL.
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help demo psql test setup build install uninstall fmt lint test-crates regress test-server soak rotation-load bench \
+=======
+.PHONY: help demo psql psql-kms test setup build install uninstall fmt lint test-core regress test-server soak rotation-load bench \
+>>>>>>> 829a04d (scripts: make psql-kms, a throw-away server with a KMS emulator beside it)
 	bench-core bench-instructions fuzz audit clean
 
 help: ## list the targets
@@ -11,8 +15,12 @@ help: ## list the targets
 demo: setup install ## see it work: real text encrypted, decrypted and compared on a throw-away server
 	@scripts/with-cluster.sh demo/demo.sh
 
-psql: install ## open psql on a throw-away server with the extension and a local key
-	@scripts/psql.sh
+psql: setup install ## open psql on a throw-away server with the extension and a local key
+	@scripts/psql.sh local
+
+psql-kms: setup install ## the same with a KMS emulator beside it, and the aliases, roles and tables of README
+	@scripts/setup.sh kms
+	@scripts/psql.sh kms
 
 test: ## everything: format, clippy, core tests, SQL regression tests, server and KMS tests
 	@scripts/test.sh
