@@ -1,12 +1,8 @@
 # envelope_pg: thin targets over scripts/. PG_CONFIG=... chooses another PostgreSQL.
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo psql test setup build install uninstall fmt lint test-crates regress test-server soak rotation-load bench \
-=======
-.PHONY: help demo psql psql-kms test setup build install uninstall fmt lint test-core regress test-server soak rotation-load bench \
->>>>>>> 829a04d (scripts: make psql-kms, a throw-away server with a KMS emulator beside it)
-	bench-core bench-instructions fuzz audit clean
+# Every target that help lists.
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' Makefile)
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
