@@ -8,8 +8,8 @@ help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
 	@echo; echo "PG_CONFIG=/path/to/pg_config chooses the PostgreSQL (default: the newest one with server headers)."
 
-demo: setup install ## see it work: real text encrypted, decrypted and compared on a throw-away server
-	@scripts/with-cluster.sh demo/demo.sh
+demo: ## see it work, with a KMS emulator: real text encrypted, decrypted and compared on a throw-away server
+	@scripts/demo.sh
 
 psql: setup install ## open psql on a throw-away server with the extension and a local key
 	@scripts/psql.sh local

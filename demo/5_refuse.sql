@@ -1,7 +1,8 @@
 -- What is refused.
 \echo '== 5. What is refused =='
-\echo 'A role without the grant. "writer" may encrypt, "reader" may decrypt, and both may read the table:'
+\echo 'A role without the grant. "reader" may decrypt, "writer" may not, and both may read the table:'
 \echo
+\set ECHO queries
 CREATE ROLE writer IN ROLE envelope_encrypt;
 CREATE ROLE reader IN ROLE envelope_decrypt;
 GRANT SELECT ON customer TO writer, reader;
@@ -10,8 +11,7 @@ SET ROLE writer;
 SELECT env_decrypt(email, 'customer.email:1') FROM customer WHERE id = 1;
 \set refused_role :SQLSTATE
 SET ROLE reader;
-\echo
-SELECT current_user, env_decrypt(email, 'customer.email:1') FROM customer WHERE id = 1;
+SELECT env_decrypt(email, 'customer.email:1') FROM customer WHERE id = 1;
 RESET ROLE;
 
 \echo 'A value pasted into another row. Customer 2 gets the e-mail of customer 1:'
@@ -37,9 +37,10 @@ ROLLBACK;
 \set VERBOSITY terse
 UPDATE note SET body_enc = 'plain text' WHERE id = 1;
 \set refused_plain :SQLSTATE
+\set ECHO none
 \echo
 \set ON_ERROR_STOP on
 SELECT must(:'refused_role' = '42501', 'a role without the grant is refused'),
        must(:'refused_row' = '22000', 'a value pasted into another row does not open'),
        must(:'refused_bit' = '22000', 'a changed value does not open'),
-       must(:'refused_plain' = '23514', 'plain text is refused') \gset
+       must(:'refused_plain' IN ('22P03', '23514'), 'plain text is refused') \gset
