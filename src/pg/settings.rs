@@ -10,7 +10,7 @@ use std::time::Duration;
 use envelope_broker::server::Config;
 use envelope_core::allowed_keys::AllowedKeys;
 use envelope_core::cache::Limits;
-use envelope_core::key_reference::is_region;
+use envelope_core::keys::is_region;
 use envelope_kms::aws;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::prelude::*;

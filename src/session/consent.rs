@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use envelope_core::cache::{CachedKey, Consent};
 use envelope_core::context::EncryptionContext;
-use envelope_core::key_reference::is_same_key;
+use envelope_core::keys::is_same_key;
 use envelope_core::request::{KmsError, KmsErrorKind, OpeningGrant, Operation};
 use envelope_core::value::DataKey;
 

@@ -7,18 +7,15 @@ use std::time::Instant;
 
 use envelope_core::cache::{Rewrapped, RewrappedKeys};
 use envelope_core::context::EncryptionContext;
-use envelope_core::format::Head;
-use envelope_core::format::rotation::WrappedKeys;
-use envelope_core::key_reference::KeyArn;
-use envelope_core::keys::{KeyId, WrappedKey};
+use envelope_core::format::{Head, WrappedKeys};
+use envelope_core::keys::{KeyArn, KeyId, WrappedKey};
 use envelope_core::request::{KmsError, Operation, Reply, Request};
 
 use crate::ask::Pending;
 use crate::ask::shared::{self, Seen};
 use crate::error::Error;
 use crate::pg::settings;
-use crate::session::prefetch;
-use crate::session::{self, check_allowed, one_message};
+use crate::session::{self, check_allowed, one_message, prefetch};
 
 thread_local! {
     static REWRAPPED: RefCell<(RewrappedKeys, Option<Seen>)> = RefCell::new((RewrappedKeys::new(), None));

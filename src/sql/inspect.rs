@@ -4,8 +4,7 @@ use std::rc::Rc;
 
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, SUITE, VERSION};
-use envelope_core::key_reference::{check_resolved, is_same_key};
-use envelope_core::keys::WrappedKey;
+use envelope_core::keys::{WrappedKey, check_resolved, is_same_key};
 use pgrx::pg_sys::{self, Datum};
 
 use crate::error::Error;

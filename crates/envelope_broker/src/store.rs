@@ -6,8 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use envelope_core::context::EncryptionContext;
-use envelope_core::key_reference::{KeyArn, is_same_key};
-use envelope_core::keys::{Commitment, Dek, KeyId, WrappedKey};
+use envelope_core::keys::{Commitment, Dek, KeyArn, KeyId, WrappedKey, is_same_key};
 use envelope_core::request::{ConsentAge, Lease, SealingGrant, SealingLimits};
 
 use crate::bounded::{Bounded, Name};

@@ -1,8 +1,7 @@
 //! Strict mode: the list of keys that may be used.
 
 use crate::error::ArgumentError;
-use crate::key_reference::is_same_key;
-use crate::keys::KeyId;
+use crate::keys::{KeyId, is_same_key};
 
 /// The keys that may be used, or all.
 #[derive(Clone, Debug, Eq, PartialEq)]

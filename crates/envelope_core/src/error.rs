@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::format::ValueType;
+use crate::value_type::ValueType;
 
 /// Why bytes are not a value that can be opened.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]

@@ -5,24 +5,26 @@
 //! u16 length, wrapped keys | nonce 24 | ciphertext | tag 16
 //! ```
 //!
+//! - [`key_reference`]: how a value names the key that wraps its data key
+//! - [`wrapped_keys`]: the wrapped keys of a value, written
 //! - [`rotation`]: the same value under other wrapped keys
 
+pub mod key_reference;
 pub mod rotation;
-
-use std::fmt;
+pub mod wrapped_keys;
 
 use crate::context::EncryptionContext;
 use crate::error::ValueError;
-use crate::key_reference;
+pub use crate::keys::SUITE;
 use crate::keys::{Commitment, Provider, WrappedKey};
-use rotation::{STANZA_FIXED_BYTES, WrappedKeys};
+pub use crate::value_type::ValueType;
+use wrapped_keys::STANZA_FIXED_BYTES;
+pub use wrapped_keys::WrappedKeys;
 
 /// The first two bytes. F6 never occurs in UTF-8.
 pub const MAGIC: [u8; 2] = [0xf6, 0x45];
 /// The format version that this release writes.
 pub const VERSION: u8 = 1;
-/// The cipher suite that this release writes: HKDF-SHA-256, XAES-256-GCM, 32-byte commitment.
-pub const SUITE: u8 = 1;
 /// Bytes of the nonce.
 pub const NONCE_BYTES: usize = 24;
 /// Bytes of the authentication tag.
@@ -32,39 +34,6 @@ const TYPE_OFFSET: usize = 4;
 const FLAGS_OFFSET: usize = 5;
 const COMMITMENT_OFFSET: usize = 6;
 const CONTEXT_LENGTH_OFFSET: usize = 38;
-
-/// The SQL type that a value was encrypted from.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u8)]
-pub enum ValueType {
-    /// Bytes as they are.
-    Bytea = 0,
-    /// UTF-8.
-    Text = 1,
-    /// JSON text in UTF-8.
-    Jsonb = 2,
-}
-
-impl ValueType {
-    fn from_byte(byte: u8) -> Result<Self, ValueError> {
-        match byte {
-            0 => Ok(Self::Bytea),
-            1 => Ok(Self::Text),
-            2 => Ok(Self::Jsonb),
-            _ => Err(ValueError::Malformed("type")),
-        }
-    }
-}
-
-impl fmt::Display for ValueType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Bytea => "bytea",
-            Self::Text => "text",
-            Self::Jsonb => "jsonb",
-        })
-    }
-}
 
 /// The flags of a value.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -147,7 +116,7 @@ impl<'a> Head<'a> {
             SUITE => {}
             suite => return Err(ValueError::UnsupportedSuite(suite).into()),
         }
-        let value_type = ValueType::from_byte(cursor.take(1)?[0])?;
+        let value_type = ValueType::from_byte(cursor.take(1)?[0]).ok_or(ValueError::Malformed("type"))?;
         let flags = Flags::from_byte(cursor.take(1)?[0])?;
         cursor.take(CONTEXT_LENGTH_OFFSET - COMMITMENT_OFFSET)?;
         cursor.take_prefixed()?;

@@ -1,10 +1,10 @@
 //! envelope_pg without PostgreSQL and without input and output: value format, cipher, data key cache and what a session asks
 //! about data keys.
 //!
+//! - [`value_type`]: the SQL type that a value was encrypted from
 //! - [`format`]: the bytes of a value, parsed and written; knows no cipher
 //! - [`context`]: the KMS encryption context and its one canonical encoding
 //! - [`keys`]: the key hierarchy, from the key that a statement names to the key that seals a value
-//! - [`key_reference`]: how a value names the KMS key that wraps its data key
 //! - [`search`]: tokens that encrypted values are found by
 //! - [`cipher`]: the cipher suite
 //! - [`value`]: whole values: format and suite together
@@ -23,8 +23,8 @@ pub mod column_rule;
 pub mod context;
 pub mod error;
 pub mod format;
-pub mod key_reference;
 pub mod keys;
 pub mod request;
 pub mod search;
 pub mod value;
+pub mod value_type;

@@ -15,8 +15,7 @@ use std::time::Duration;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use envelope_core::context::EncryptionContext;
-use envelope_core::key_reference::KeyArn;
-use envelope_core::keys::{Dek, KeyId, Provider, WrappedKey};
+use envelope_core::keys::{Dek, KeyArn, KeyId, Provider, WrappedKey};
 use envelope_core::request::{KmsError, KmsErrorKind, Operation};
 use zeroize::Zeroizing;
 

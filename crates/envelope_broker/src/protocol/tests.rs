@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use envelope_core::context::EncryptionContext;
-use envelope_core::key_reference::KeyArn;
-use envelope_core::keys::{Commitment, KeyId, Provider};
+use envelope_core::keys::{Commitment, KeyArn, KeyId, Provider};
 use envelope_core::request::{Calls, KmsErrorKind, Operation, SealingLimits, Terms};
 use envelope_kms::Statistics;
 use envelope_kms::statistics::{CallCounts, CallStatistics};

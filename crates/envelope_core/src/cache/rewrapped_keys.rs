@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use crate::format::rotation::WrappedKeys;
+use crate::format::WrappedKeys;
 
 /// Data keys for each target, about 700 bytes each.
 const ENTRIES: usize = 65_536;

@@ -19,8 +19,8 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use ghash::GHash;
 use ghash::universal_hash::UniversalHash;
 
-use crate::cipher::xaes::KEY_BYTES;
 use crate::format::TAG_BYTES;
+use crate::keys::KEY_BYTES;
 
 /// Bytes of the nonce.
 pub const NONCE_BYTES: usize = 12;

@@ -20,9 +20,7 @@ use crate::cipher::gcm;
 use crate::cipher::stack::with_wiped_stack;
 use crate::error::ValueError;
 use crate::format::{NONCE_BYTES, TAG_BYTES};
-
-/// Bytes of the key.
-pub const KEY_BYTES: usize = 32;
+use crate::keys::KEY_BYTES;
 
 const BLOCK_BYTES: usize = 16;
 /// More than sealing and opening use: a test looks for what they leave. From 2 KiB on memset takes its time.

@@ -4,46 +4,13 @@
 //! commits to the data key.
 
 use super::{COMMITMENT_OFFSET, Envelope, FLAGS_OFFSET, Head, NONCE_BYTES, Preamble, TAG_BYTES, TYPE_OFFSET};
-use crate::key_reference;
-use crate::keys::WrappedKey;
-
-/// A provider byte and a length in front of each wrapped key.
-pub(super) const STANZA_FIXED_BYTES: usize = 3;
-
-/// The wrapped keys of a value, as they stand in it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct WrappedKeys(Box<[u8]>);
-
-impl WrappedKeys {
-    /// Writes wrapped keys with their length in front. `None` if one is larger than its length field can say.
-    #[must_use]
-    pub fn write(wrapped_keys: &[WrappedKey]) -> Option<Self> {
-        let mut stanzas = Vec::new();
-        for wrapped in wrapped_keys {
-            let reference = key_reference::write(&wrapped.key_id)?;
-            let stanza_bytes = 1 + reference.len() + wrapped.wrapped_dek.len();
-            stanzas.push(wrapped.provider as u8);
-            stanzas.extend(u16::try_from(stanza_bytes).ok()?.to_be_bytes());
-            stanzas.push(u8::try_from(reference.len()).ok()?);
-            stanzas.extend(&reference);
-            stanzas.extend(&wrapped.wrapped_dek);
-        }
-        let length = u16::try_from(stanzas.len()).ok()?.to_be_bytes();
-        Some(Self([&length[..], &stanzas].concat().into()))
-    }
-
-    /// The bytes, the length in front included.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
+use crate::format::WrappedKeys;
 
 impl Envelope<'_> {
     /// Bytes of this value under other wrapped keys.
     #[must_use]
     pub fn rewrapped_bytes(&self, wrapped_keys: &WrappedKeys) -> usize {
-        self.head.header_end + wrapped_keys.0.len() + self.sealed().len()
+        self.head.header_end + wrapped_keys.as_bytes().len() + self.sealed().len()
     }
 
     /// Writes this value under other wrapped keys of its data key; all else stays, byte for byte.
@@ -53,8 +20,8 @@ impl Envelope<'_> {
     pub fn write_rewrapped(&self, wrapped_keys: &WrappedKeys, value: &mut [u8]) {
         let (header, rest) = value.split_at_mut(self.head.header_end);
         header.copy_from_slice(self.head.header());
-        let (keys, sealed) = rest.split_at_mut(wrapped_keys.0.len());
-        keys.copy_from_slice(&wrapped_keys.0);
+        let (keys, sealed) = rest.split_at_mut(wrapped_keys.as_bytes().len());
+        keys.copy_from_slice(wrapped_keys.as_bytes());
         sealed.copy_from_slice(self.sealed());
     }
 
@@ -85,7 +52,7 @@ mod tests {
     use super::*;
     use crate::context::EncryptionContext;
     use crate::format::ValueType;
-    use crate::keys::{Dek, Provider};
+    use crate::keys::{Dek, Provider, WrappedKey};
     use crate::value::DataKey;
 
     fn wrapped(name: &str, bytes: usize) -> WrappedKey {

@@ -7,8 +7,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use aws_sdk_kms::Client;
-use envelope_core::key_reference::KeyArn;
-use envelope_core::keys::KeyId;
+use envelope_core::keys::{KeyArn, KeyId};
 use envelope_core::request::{KmsError, KmsErrorKind, Operation};
 use lru::LruCache;
 use parking_lot::Mutex;
