@@ -33,6 +33,15 @@ install: ## build, and copy the files into PostgreSQL's directories (DESTDIR=/so
 uninstall: ## remove those files (DESTDIR as above)
 	@scripts/install.sh uninstall
 
+deb: ## build the Debian package postgresql-NN-envelope-pg of the chosen PostgreSQL, into target/deb
+	@scripts/package.sh
+
+test-package: ## install that package into a clean Debian root (debootstrap, as root), use it and purge it
+	@scripts/test-package.sh
+
+sbom: ## write a software bill of materials (CycloneDX) into target/sbom (installs cargo-cyclonedx into target/)
+	@scripts/sbom.sh
+
 fmt: ## format the source
 	cargo fmt --all
 

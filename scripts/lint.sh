@@ -8,6 +8,19 @@ cd "$root_dir"
 cargo fmt --all --check
 PGRX_PG_CONFIG_PATH=$pg_config cargo clippy --release --workspace --all-targets \
     --features "envelope_pg/pg$pg_major" -- -D warnings
+# One version everywhere.
+version=$(sed -nE "s/^default_version = '(.*)'/\1/p" envelope_pg.control)
+grep -q "^version = \"$version\"$" Cargo.toml || die "Cargo.toml has another version than envelope_pg.control: $version"
+[ "$(grep -c "\"version\": \"$version\"" META.json)" = 2 ] || die "META.json has another version than envelope_pg.control: $version"
+python3 -m json.tool META.json >/dev/null || die "META.json is not JSON"
+# cargo-pgrx would install an extension without functions, so build.rs refuses it: here for a program of that name.
+refusal=$(mktemp -d)
+trap 'rm -rf "$refusal"' EXIT
+rustc --edition 2024 -o "$refusal/build" build.rs
+printf '#!/bin/bash\n"%s/build"\n:\n' "$refusal" >"$refusal/cargo-pgrx"
+chmod +x "$refusal/cargo-pgrx"
+"$refusal/cargo-pgrx" | grep -q '^cargo::error=' || die "build.rs does not refuse cargo-pgrx"
+if "$refusal/build" | grep '^cargo::error='; then die "build.rs refuses others than cargo-pgrx"; fi
 if command -v shellcheck >/dev/null; then
     shellcheck --external-sources scripts/*.sh demo/*.sh .ci/run
 fi
