@@ -1,19 +1,35 @@
 //! What touches PostgreSQL's memory and the system: all `unsafe` code, and nothing else.
 //!
-//! - `call`: arguments and results of SQL functions
+//! - `call`: one call of a SQL function: its arguments and its result
+//! - `call_site`: what is kept at a place that calls a SQL function, in `fn_extra`
+//! - `aggregate`: the state of an aggregation
+//! - `varlena`: text and bytea, read and written
+//! - `head`: the head of an encrypted value, without the rest of it
+//! - `jsonb`: jsonb to and from JSON text
 //! - `result`: results that are more than bytes
 //! - `encoding`: between the database's encoding and UTF-8
 //! - `settings`: the settings `envelope_pg.*`
+//! - `backend`: what PostgreSQL knows of this process
+//! - `exit`: what is done when the process ends
+//! - `shared_memory`: a file that processes map, to share counters
 //! - `run_lock`: one rotation of a column at a time
 //! - `clock`: the time, cheaply
 //! - `waiting`: the interruptible wait
 //! - `threads`: threads beside the main thread
 
+pub mod aggregate;
+pub mod backend;
 pub mod call;
+pub mod call_site;
 pub mod clock;
 pub mod encoding;
+pub mod exit;
+pub mod head;
+pub mod jsonb;
 pub mod result;
 pub mod run_lock;
 pub mod settings;
+pub mod shared_memory;
 pub mod threads;
+pub mod varlena;
 pub mod waiting;

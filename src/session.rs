@@ -28,7 +28,6 @@ use envelope_core::cipher::random::Nonces;
 use envelope_core::format::Head;
 use envelope_core::request::ConsentAge;
 use envelope_core::value::DataKey;
-use pgrx::prelude::*;
 
 pub use self::asking::{finish, opening_grant, refresh_request, start};
 use self::consent::settle_refreshes;
@@ -37,6 +36,8 @@ pub use self::sealing::{Sealing, rotate_dek, sealing};
 use crate::ask::shared::Seen;
 use crate::ask::{journal, shared};
 use crate::error::Error;
+use crate::pg::backend::process_id;
+use crate::pg::exit::at_exit;
 use crate::pg::settings;
 use crate::session::refresh::Refreshes;
 
@@ -74,8 +75,8 @@ thread_local! {
 
 impl Session {
     fn start(process: i32) -> Self {
-        // SAFETY: the function stays in memory as long as the process.
-        unsafe { pg_sys::on_proc_exit(Some(wipe_at_exit), pg_sys::Datum::null()) };
+        // Wipes what the backend kept secret.
+        at_exit(|| drop(SESSION.take()));
         Self {
             process,
             sealing: SealingKeys::new(),
@@ -138,8 +139,7 @@ impl Session {
 
 fn with_session<T>(use_session: impl FnOnce(&mut Session) -> T) -> T {
     SESSION.with_borrow_mut(|session| {
-        // SAFETY: reads a variable of the backend.
-        let process = unsafe { pg_sys::MyProcPid };
+        let process = process_id();
         match session {
             Some(session) if session.process == process => use_session(session),
             _ => use_session(session.insert(Session::start(process))),
@@ -233,10 +233,4 @@ pub fn flush_everywhere() -> Result<usize, Error> {
 /// Forgets the session's data keys, and says how many there were.
 pub fn flush() -> usize {
     with_session(Session::flush)
-}
-
-/// Wipes what the backend kept secret.
-#[pg_guard]
-unsafe extern "C-unwind" fn wipe_at_exit(_code: i32, _argument: pg_sys::Datum) {
-    drop(SESSION.take());
 }

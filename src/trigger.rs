@@ -12,6 +12,7 @@ use pgrx::pg_sys::{self, Datum};
 use crate::error::{Error, Fault};
 use crate::pg::call::{Call, bytes_of, jsonb_text, sql_functions, with_head};
 use crate::pg::encoding::to_utf8;
+use crate::pg::varlena::VarlenaDatum;
 use crate::sql::functions;
 use crate::sql::inspect::is_envelope;
 use definition::{Column, LastInsert, Part, Rule};
@@ -38,6 +39,12 @@ fn encrypt_trigger(call: &Call) -> Result<Option<Datum>, Error> {
     Ok(Some(firing.row_with(&changes)))
 }
 
+/// See [`is_envelope`].
+fn is_value(value: Datum) -> bool {
+    // SAFETY: callers pass a bytea of the row, which lives as long as the call.
+    is_envelope(unsafe { VarlenaDatum::new(value) })
+}
+
 /// A source is never stored. Where it is not given, the target stays as it is or was set.
 fn move_to_target(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Result<(), Error> {
     let refuse = |fault: fn(String, String) -> Fault| {
@@ -53,7 +60,7 @@ fn move_to_target(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Re
             Ok(())
         }
         (None, _) if loses_an_update(firing, rule) => refuse(Fault::SourceSetToNull),
-        (None, Some(value)) if firing.is_changed(target.number) && !is_envelope(value) => {
+        (None, Some(value)) if firing.is_changed(target.number) && !is_value(value) => {
             Err(firing.error(Fault::NotEncrypted(target.name.clone()), None).into())
         }
         (None, Some(value)) => check_binding(firing, rule, value),
@@ -76,7 +83,7 @@ fn loses_an_update(firing: &Firing<'_>, rule: &Rule) -> bool {
 fn encrypt_in_place(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Result<(), Error> {
     match firing.new_value(rule.source.number) {
         None => Ok(()),
-        Some(value) if is_envelope(value) => check_binding(firing, rule, value),
+        Some(value) if is_value(value) => check_binding(firing, rule, value),
         Some(plaintext) => {
             changes.push((rule.target.number, Some(seal(firing, rule, plaintext)?)));
             Ok(())

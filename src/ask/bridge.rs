@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use envelope_kms::{Event, Events, Providers, Settings, Statistics};
 use once_cell::unsync::OnceCell;
-use pgrx::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::error::Error;
+use crate::pg::exit::at_exit;
 use crate::pg::threads::Thread;
 use crate::pg::waiting;
 
@@ -163,8 +163,7 @@ impl Bridge {
         let (events, statistics) = (Events::default(), Statistics::new());
         let for_thread = (events.clone(), statistics.clone());
         let thread = Thread::start("envelope_pg kms", move || run(receiver, &for_thread.0, &for_thread.1))?;
-        // SAFETY: the function stays in memory as long as the process.
-        unsafe { pg_sys::on_proc_exit(Some(stop_at_exit), pg_sys::Datum::null()) };
+        at_exit(stop);
         Ok(Rc::new(Self { jobs: RefCell::new(Some(jobs)), ended, events, statistics, thread }))
     }
 }
@@ -196,8 +195,7 @@ fn run(mut jobs: UnboundedReceiver<(Settings, Job)>, events: &Events, statistics
 
 /// Ends the thread before the process runs its exit handlers. A backend that is terminated while it waits for KMS comes here
 /// from within that wait, which still has the bridge.
-#[pg_guard]
-unsafe extern "C-unwind" fn stop_at_exit(_code: i32, _argument: pg_sys::Datum) {
+fn stop() {
     if let Some(bridge) = BRIDGE.take().into_inner() {
         drop(bridge.jobs.take());
         bridge.thread.wait_for_end(EXIT_WAIT);

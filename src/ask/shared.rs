@@ -11,12 +11,12 @@ use once_cell::sync::OnceCell;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::pg::shared_memory::{self, BYTES};
 
 /// In the data directory's directory for temporary statistics, which only the server's user can write and which base backups
 /// leave out. Processes of PostgreSQL have the data directory as their working directory.
 const PATH: &str = "pg_stat_tmp/envelope_pg.1.shared";
-const BYTES: usize = 4096;
 /// What could not be mapped is tried again after so long, and not for each value. As long as that is a process without the
 /// counters may keep a data key: it would not see that it is to drop it.
 pub const BLIND_TIME: Duration = Duration::from_secs(1);
@@ -25,22 +25,21 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A broker that failed a session is left alone by all for so long.
 const AVOIDANCE: Duration = Duration::from_secs(30);
 
-/// What the file begins with. Zero is where everything starts.
-#[repr(C)]
+/// What stands in the file. Zero is where everything starts.
 struct Counters {
     /// Flushes of all data keys.
-    flushes: AtomicU64,
+    flushes: &'static AtomicU64,
     /// Replacements of current data keys.
-    rotations: AtomicU64,
+    rotations: &'static AtomicU64,
     /// Until when the broker is avoided, in milliseconds since 1970.
-    avoided_until: AtomicU64,
+    avoided_until: &'static AtomicU64,
     /// When a session last wrote to the log that it goes on without the broker, likewise.
-    logged: AtomicU64,
+    logged: &'static AtomicU64,
     /// Replacements of current data keys that the broker could not be told of.
-    retirements: AtomicU64,
+    retirements: &'static AtomicU64,
 }
 
-static COUNTERS: OnceCell<&'static Counters> = OnceCell::new();
+static COUNTERS: OnceCell<Counters> = OnceCell::new();
 
 thread_local! {
     /// When it was last tried in vain, and why.
@@ -160,7 +159,7 @@ fn map_now_and_then() -> Result<&'static Counters, Errno> {
     {
         return Err(error);
     }
-    let mapped = COUNTERS.get_or_try_init(map).copied();
+    let mapped = COUNTERS.get_or_try_init(map);
     FAILED.set(mapped.err().map(|error| (Instant::now(), error)));
     mapped
 }
@@ -174,16 +173,11 @@ pub fn open_own(path: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
 }
 
-fn map() -> Result<&'static Counters, Errno> {
+fn map() -> Result<Counters, Errno> {
     let file = open_own(PATH)?;
     allocate(&file)?;
-    // SAFETY: a new mapping of a file that has all its bytes, page-aligned, larger than Counters, never unmapped. Its
-    // fields are atomic and valid whatever their bits.
-    unsafe {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let address = rustix::mm::mmap(std::ptr::null_mut(), BYTES, protection, MapFlags::SHARED, &file, 0)?;
-        Ok(&*address.cast::<Counters>())
-    }
+    let [flushes, rotations, avoided_until, logged, retirements, ..] = shared_memory::map(&file)?;
+    Ok(Counters { flushes, rotations, avoided_until, logged, retirements })
 }
 
 /// Makes sure that the file has its bytes on the disk. Into a hole, which `ftruncate` makes, nothing can be written when the

@@ -7,8 +7,10 @@ use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::pg::call::{Call, Varlena, jsonb_from_text};
+use crate::pg::call::Call;
 use crate::pg::encoding::from_utf8;
+use crate::pg::jsonb::jsonb_from_text;
+use crate::pg::varlena::Varlena;
 
 /// A text.
 ///
@@ -26,6 +28,21 @@ pub fn jsonb_datum(json: &str) -> Result<Datum, Error> {
     let text = from_utf8(json.as_bytes())?;
     let text = CString::new(text).map_err(|_| ValueError::Malformed("JSON"))?;
     Ok(jsonb_from_text(&text)?)
+}
+
+/// A text[] of texts, in the database's encoding.
+///
+/// # Errors
+/// As [`text_datum`].
+pub fn text_array_datum<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Datum, Error> {
+    let mut elements = texts.into_iter().map(text_datum).collect::<Result<Vec<_>, _>>()?;
+    // SAFETY: the elements are text datums: of variable length, passed by reference, and aligned as integers. PostgreSQL
+    // copies them into the array.
+    let array = unsafe {
+        let (count, alignment) = (elements.len() as i32, pg_sys::TYPALIGN_INT as _);
+        pg_sys::construct_array(elements.as_mut_ptr(), count, pg_sys::TEXTOID, -1, false, alignment)
+    };
+    Ok(Datum::from(array))
 }
 
 /// A row of the function's declared result type, no column of it NULL.

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 
 use envelope_core::request::Calls as AllowedCalls;
-use pgrx::pg_sys;
 
 use crate::error::Error;
+use crate::pg::backend::statement_and_transaction_start;
 use crate::pg::settings;
 
 thread_local! {
@@ -15,17 +15,15 @@ thread_local! {
 /// Calls that somebody waited for. A statement and a transaction are identified by their start.
 #[derive(Clone, Copy)]
 struct Calls {
-    statement: (pg_sys::TimestampTz, u64),
-    transaction: (pg_sys::TimestampTz, u64),
+    statement: (i64, u64),
+    transaction: (i64, u64),
     session: u64,
 }
 
 impl Calls {
     /// Those so far, where a new statement or transaction begins at zero.
     fn now() -> Self {
-        // SAFETY: both read variables of the backend.
-        let (statement, transaction) =
-            unsafe { (pg_sys::GetCurrentStatementStartTimestamp(), pg_sys::GetCurrentTransactionStartTimestamp()) };
+        let (statement, transaction) = statement_and_transaction_start();
         let calls = CALLS.get();
         let counted = |(start, calls), current| (current, if start == current { calls } else { 0 });
         Self {

@@ -7,9 +7,10 @@ use pgrx::pg_sys::Datum;
 
 use crate::ask::{bridge, broker};
 use crate::error::Error;
-use crate::pg::call::{Call, Varlena, sql_functions};
+use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::to_utf8;
 use crate::pg::settings;
+use crate::pg::varlena::Varlena;
 use crate::session;
 use crate::session::rewrap;
 use crate::sql::functions::{context_argument, utf8_argument};

@@ -11,8 +11,10 @@ use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
-use crate::pg::call::{Call, Varlena, jsonb_from_text, jsonb_text, sql_functions};
+use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::{from_utf8, to_utf8};
+use crate::pg::jsonb::jsonb_from_text;
+use crate::pg::varlena::Varlena;
 use crate::session::{self, Sealing};
 
 sql_functions! {
@@ -36,7 +38,7 @@ fn encrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
 
 fn encrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
-    call.datum(0).map(|jsonb| encrypt(ValueType::Jsonb, &to_utf8(jsonb_text(jsonb).to_bytes())?, &options)).transpose()
+    call.jsonb_text(0).map(|json| encrypt(ValueType::Jsonb, &to_utf8(json.to_bytes())?, &options)).transpose()
 }
 
 /// The arguments behind the plaintext.
@@ -87,8 +89,8 @@ pub fn context_argument(call: &Call, index: usize) -> Result<Option<EncryptionCo
     if call.arguments() <= index {
         return Ok(None);
     }
-    let jsonb = call.datum(index).ok_or(Error::NullArgument("encryption_context"))?;
-    let json = to_utf8(jsonb_text(jsonb).to_bytes())?;
+    let json = call.jsonb_text(index).ok_or(Error::NullArgument("encryption_context"))?;
+    let json = to_utf8(json.to_bytes())?;
     Ok(Some(EncryptionContext::from_json(&String::from_utf8_lossy(&json))?))
 }
 

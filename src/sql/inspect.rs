@@ -5,12 +5,13 @@ use std::rc::Rc;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Head, SUITE, VERSION};
 use envelope_core::keys::{WrappedKey, check_resolved, is_same_key};
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
-use crate::pg::call::{Call, Varlena, sql_functions, with_head};
+use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::to_utf8;
-use crate::pg::result::{jsonb_datum, row_datum, text_datum};
+use crate::pg::result::{jsonb_datum, row_datum, text_array_datum, text_datum};
+use crate::pg::varlena::{Varlena, VarlenaDatum};
 
 sql_functions! {
     env_is_envelope, pg_finfo_env_is_envelope => sql_is_envelope;
@@ -23,8 +24,8 @@ sql_functions! {
     env_inspect, pg_finfo_env_inspect => inspect;
 }
 
-fn value(call: &Call) -> Datum {
-    call.datum(0).expect("sql/ declares the function STRICT")
+fn value(call: &Call) -> VarlenaDatum<'_> {
+    call.varlena(0).expect("sql/ declares the function STRICT")
 }
 
 /// What was read from the head of a value about its data key.
@@ -39,11 +40,11 @@ struct Known<T> {
 /// and to compare is much faster than to read. `read` may look at [`Head::dek_identity`] and the argument only.
 fn known<T: 'static>(
     call: &Call,
-    value: Datum,
+    value: VarlenaDatum<'_>,
     argument: Option<&[u8]>,
     read: impl FnOnce(&Head<'_>) -> Result<T, Error>,
 ) -> Result<Rc<Known<T>>, Error> {
-    with_head(value, |head| {
+    value.with_head(|head| {
         let identity = head.dek_identity();
         Ok(call.keep(
             |earlier: &Known<T>| *earlier.identity == *identity && earlier.argument.as_deref() == argument,
@@ -53,8 +54,8 @@ fn known<T: 'static>(
 }
 
 /// Whether a bytea has the form of a value.
-pub fn is_envelope(value: Datum) -> bool {
-    with_head(value, key_id_of_envelope).is_ok()
+pub fn is_envelope(value: VarlenaDatum<'_>) -> bool {
+    value.with_head(key_id_of_envelope).is_ok()
 }
 
 fn sql_is_envelope(call: &Call) -> Result<Option<Datum>, Error> {
@@ -72,7 +73,7 @@ fn key_id_of_envelope(head: &Head<'_>) -> Result<String, ValueError> {
 fn is_envelope_of_key(call: &Call) -> Result<Option<Datum>, Error> {
     let argument = call.bytes(1).ok_or(Error::NullArgument("key_id"))?;
     let key_id = || resolved_key_id(call, 1, "key_id");
-    let Some(value) = call.datum(0) else {
+    let Some(value) = call.varlena(0) else {
         return key_id().map(|_| None);
     };
     let is_of_key =
@@ -104,29 +105,22 @@ fn key_id(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 fn key_ids(call: &Call) -> Result<Option<Datum>, Error> {
-    let wrapped_keys = with_head(value(call), |head| head.wrapped_keys())?;
-    let mut key_ids = wrapped_keys.iter().map(|key| text_datum(&key.key_id)).collect::<Result<Vec<_>, _>>()?;
-    // SAFETY: the elements are text datums: of variable length, passed by reference, and aligned as integers. PostgreSQL
-    // copies them into the array.
-    let array = unsafe {
-        let (count, alignment) = (key_ids.len() as i32, pg_sys::TYPALIGN_INT as _);
-        pg_sys::construct_array(key_ids.as_mut_ptr(), count, pg_sys::TEXTOID, -1, false, alignment)
-    };
-    Ok(Some(Datum::from(array)))
+    let wrapped_keys = value(call).with_head(|head| head.wrapped_keys())?;
+    text_array_datum(wrapped_keys.iter().map(|key| key.key_id.as_str())).map(Some)
 }
 
 fn dek_id(call: &Call) -> Result<Option<Datum>, Error> {
-    let commitment = with_head(value(call), |head| Ok(head.commitment()))?;
+    let commitment = value(call).with_head(|head| Ok(head.commitment()))?;
     Varlena::copy_of(&commitment.0).map(Some)
 }
 
 fn encryption_context(call: &Call) -> Result<Option<Datum>, Error> {
-    let json = with_head(value(call), context_json)?;
+    let json = value(call).with_head(context_json)?;
     jsonb_datum(&json).map(Some)
 }
 
 fn inspect(call: &Call) -> Result<Option<Datum>, Error> {
-    let row = with_head(value(call), |head| {
+    let row = value(call).with_head(|head| {
         Ok(Row {
             type_name: head.value_type.to_string(),
             has_aad: head.flags.aad,

@@ -5,16 +5,15 @@ use std::cell::RefCell;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Envelope, Head};
 use envelope_core::value::check_aad;
-use pgrx::datum::{Array, FromDatum};
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
-use crate::pg::call::{Call, Varlena, sql_functions, with_head};
+use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::from_utf8;
 use crate::pg::run_lock;
-use crate::session::prefetch;
+use crate::pg::varlena::Varlena;
 use crate::session::rewrap::{self, Change};
-use crate::session::{self, Sealing, Unwrapping};
+use crate::session::{self, Sealing, Unwrapping, prefetch};
 use crate::sql::functions::{aad_argument, utf8_argument};
 
 sql_functions! {
@@ -49,7 +48,7 @@ fn rewrap(call: &Call) -> Result<Option<Datum>, Error> {
 /// Has the data keys of values rewrapped, many at a time, so that no row lock is held while KMS is asked.
 fn rewrap_warm(call: &Call) -> Result<Option<Datum>, Error> {
     let to_key = utf8_argument(call, 1, "to_key")?;
-    let values = values(call);
+    let values = call.bytea_array(0);
     match &heads(&values)?[..] {
         // Tries all of its wrapped keys, where many at a time try the first one.
         [head] => rewrap::change(head, &to_key).map(drop)?,
@@ -89,7 +88,7 @@ fn reencrypt(call: &Call) -> Result<Option<Datum>, Error> {
 fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
     // NULL: they are only opened.
     let to_key = call.datum(1).map(|_| utf8_argument(call, 1, "to_key")).transpose()?;
-    let values = values(call);
+    let values = call.bytea_array(0);
     let heads = heads(&values)?;
     if let [head] = &heads[..] {
         // Tries all of its wrapped keys, where many at a time try the first one.
@@ -116,8 +115,8 @@ thread_local! {
 
 /// What stands for a value's data key; NULL for what is not a value.
 fn dek_stub(call: &Call) -> Result<Option<Datum>, Error> {
-    let value = call.datum(0).expect("sql/ declares the function STRICT");
-    let stub = with_head(value, |head| {
+    let value = call.varlena(0).expect("sql/ declares the function STRICT");
+    let stub = value.with_head(|head| {
         LAST_STUB.with_borrow_mut(|last| {
             if Envelope::parse(last).is_ok_and(|last| last.head.dek_identity() == head.dek_identity()) {
                 return Ok(Varlena::copy_of(last));
@@ -142,16 +141,6 @@ fn unlock(call: &Call) -> Result<Option<Datum>, Error> {
 
 fn key_argument(call: &Call) -> i64 {
     call.datum(0).expect("sql/ declares the function STRICT").value() as i64
-}
-
-/// The values of the bytea[] argument.
-fn values(call: &Call) -> Vec<Vec<u8>> {
-    let Some(datum) = call.datum(0) else {
-        return Vec::new();
-    };
-    // SAFETY: sql/ declares a bytea[].
-    let array = unsafe { Array::<&[u8]>::from_datum(datum, false) };
-    array.map(|array| array.iter().flatten().map(<[u8]>::to_vec).collect()).unwrap_or_default()
 }
 
 fn heads(values: &[Vec<u8>]) -> Result<Vec<Head<'_>>, ValueError> {

@@ -1,11 +1,13 @@
 //! The SQL functions that compare a value with a plaintext: nothing of it comes out but whether they are the same.
 
+use std::ffi::CStr;
+
 use envelope_core::format::{Envelope, ValueType};
 use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
-use crate::pg::call::{Call, jsonb_text, sql_functions};
+use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::to_utf8;
 use crate::session;
 use crate::sql::functions::aad_argument;
@@ -25,8 +27,8 @@ fn opens_to_bytea(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 fn opens_to_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
-    let compare = |jsonb| opens_to(call, ValueType::Jsonb, &to_utf8(jsonb_text(jsonb).to_bytes())?);
-    call.datum(1).map(compare).transpose().map(Option::flatten)
+    let compare = |json: &CStr| opens_to(call, ValueType::Jsonb, &to_utf8(json.to_bytes())?);
+    call.jsonb_text(1).map(compare).transpose().map(Option::flatten)
 }
 
 /// False for whatever is wrong with the value; an error only if its data key cannot be had.

@@ -1,6 +1,5 @@
 //! `env_warm`, the aggregate: has the data keys of a query's values unwrapped while the query runs, many at a time.
 
-use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -11,10 +10,9 @@ use pgrx::pg_sys::Datum;
 
 use crate::ask;
 use crate::error::{Error, notice};
-use crate::pg::call::{Call, sql_functions, with_head};
+use crate::pg::call::{Call, sql_functions};
 use crate::pg::result::row_datum;
-use crate::session::statement;
-use crate::session::{self, Unwrapping};
+use crate::session::{self, Unwrapping, statement};
 
 /// Requests at a time: KMS answers each in some milliseconds, and its quota is for all clients of the account.
 const MAX_PENDING: usize = 16;
@@ -138,13 +136,10 @@ impl Warm {
 
 /// `env_warm_transition(internal, value bytea) -> internal`
 fn transition(call: &Call) -> Result<Option<Datum>, Error> {
-    let state = match call.datum(0) {
-        Some(state) => state,
-        None => call.aggregate_state(Cell::new(Some(Warm::new()))),
-    };
-    if let Some(value) = call.datum(1) {
-        with_state(state, |warm| {
-            let is_new = with_head(value, |head| {
+    let state = call.aggregate_state().unwrap_or_else(|| call.new_aggregate_state(Warm::new()));
+    if let Some(value) = call.varlena(1) {
+        state.with(|warm: &mut Warm| {
+            let is_new = value.with_head(|head| {
                 let is_new = !warm.identities.contains(head.dek_identity());
                 if is_new {
                     warm.add(head);
@@ -155,22 +150,12 @@ fn transition(call: &Call) -> Result<Option<Datum>, Error> {
             if is_new == Ok(true) { warm.proceed() } else { Ok(()) }
         })?;
     }
-    Ok(Some(state))
+    Ok(Some(state.datum()))
 }
 
 /// `env_warm_final(internal) -> (cold, warm, failed)`
 fn finish(call: &Call) -> Result<Option<Datum>, Error> {
-    let counts = call.datum(0).map(|state| with_state(state, Warm::finish)).transpose()?.unwrap_or_default();
+    let counts = call.aggregate_state().map(|state| state.with(Warm::finish)).transpose()?.unwrap_or_default();
     let columns = [counts.cold, counts.warm, counts.failed].map(|count| Datum::from(count as i64));
     Ok(Some(row_datum(call, &columns)))
-}
-
-/// The state is taken out while it is used: an error that PostgreSQL raises meanwhile drops it, and its requests with it.
-fn with_state<T>(state: Datum, use_state: impl FnOnce(&mut Warm) -> Result<T, Error>) -> Result<T, Error> {
-    // SAFETY: only `transition` makes states, and the aggregate's memory context keeps them until it ends.
-    let state = unsafe { &*state.cast_mut_ptr::<Cell<Option<Warm>>>() };
-    let mut warm = state.take().expect("the aggregate is called from one place at a time, and ends with an error");
-    let result = use_state(&mut warm);
-    state.set(Some(warm));
-    result
 }

@@ -7,7 +7,6 @@ use std::{fs, io};
 use envelope_broker::server::{self, Config, Host};
 use envelope_kms::Events;
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
-use pgrx::prelude::*;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, chmod, flock};
 use rustix::process::{DumpableBehavior, Resource, geteuid, getrlimit, set_dumpable_behavior};
@@ -16,6 +15,7 @@ use tokio::sync::watch;
 use super::{LIFE_LOCK, SOCKET, client};
 use crate::ask::{journal, shared};
 use crate::error::log;
+use crate::pg::backend::{background_worker, reload_settings};
 use crate::pg::threads::Thread;
 use crate::pg::{settings, waiting};
 
@@ -32,10 +32,9 @@ const OTHER_DESCRIPTORS: u64 = 128;
 /// More connections than PostgreSQL has sessions are never needed.
 const MAX_CONNECTIONS: u64 = 8_192;
 
-/// PostgreSQL calls this in a new process.
-#[unsafe(no_mangle)]
-#[pg_guard]
-pub extern "C-unwind" fn envelope_pg_broker_main(_argument: pg_sys::Datum) {
+background_worker!(envelope_pg_broker_main => work);
+
+fn work() {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     // No core dump and no debugger of another user: this process has the keys of all sessions.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -97,8 +96,7 @@ fn serve(listener: UnixListener) {
         waiting::wait(ROUND);
         journal::write(&events);
         if BackgroundWorker::sighup_received() {
-            // SAFETY: on the main thread of a background worker, outside any transaction.
-            unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+            reload_settings();
             config.send_replace(settings::broker_config());
         }
     }
