@@ -26,6 +26,8 @@ pub enum Fault {
         /// The error code, for example `ThrottlingException`.
         code: &'static str,
     },
+    /// Answers 200 with this body. The emulator never sees the call.
+    Answer(String),
     /// Answers 200 with something that no KMS says.
     Nonsense(Nonsense),
 }

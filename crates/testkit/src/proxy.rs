@@ -254,6 +254,7 @@ fn answer(mut stream: &TcpStream, request: Message, fault: &Fault, shared: &Shar
     }
     let response = match fault {
         Fault::KmsError { status, code } => kms_error(*status, code),
+        Fault::Answer(body) => Message::response(200, body.clone().into_bytes()),
         Fault::Nonsense(Nonsense::Garbage) => Message::response(200, b"{\"Plaintext\": <html>".to_vec()),
         _ => match forward(request, shared.upstream) {
             Ok(response) => response,
