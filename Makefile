@@ -54,9 +54,9 @@ test-crates: ## tests of the crates that know no PostgreSQL
 regress: install ## SQL regression tests
 	@scripts/regress.sh $(TESTS)
 
-test-server: install ## tests in Rust against a PostgreSQL server and a KMS emulator
+test-server: install ## tests in Rust against a PostgreSQL server and a KMS emulator (TESTS="cache stale": only these files)
 	@scripts/setup.sh test
-	cargo test -p server_tests
+	@scripts/test-server.sh $(TESTS)
 
 soak: install ## sessions under every KMS fault for 3 minutes (SOAK_SECONDS=180)
 	@scripts/setup.sh test
