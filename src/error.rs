@@ -1,5 +1,6 @@
 //! What becomes which PostgreSQL error. Only this file builds error reports; nothing secret reaches it.
 
+mod named_key;
 mod trigger;
 
 use envelope_core::error::{ArgumentError, ValueError};
@@ -8,6 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use thiserror::Error;
 
+pub use named_key::NamedKeyError;
 pub use trigger::{Fault, TriggerError};
 
 /// Whatever stops a SQL function.
@@ -22,6 +24,9 @@ pub enum Error {
     /// By its fault: see [`Fault`].
     #[error(transparent)]
     Trigger(Box<TriggerError>),
+    /// By its variant.
+    #[error(transparent)]
+    NamedKey(#[from] NamedKeyError),
     /// By its kind: see [`kms_sqlstate`].
     #[error(transparent)]
     Kms(#[from] KmsError),
@@ -116,6 +121,10 @@ impl Error {
                 let (sqlstate, hint) = error.fault.sqlstate_and_hint();
                 let hint = if let Fault::Argument(error) = &error.fault { argument_hint(error) } else { hint };
                 report(sqlstate, error.place.clone(), Some(hint))
+            }
+            Self::NamedKey(error) => {
+                let (sqlstate, detail, hint) = error.parts();
+                report(sqlstate, detail, Some(hint))
             }
             Self::KeyNotAllowed(key_id) => report(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,

@@ -12,6 +12,7 @@
 //! - `backend`: what PostgreSQL knows of this process
 //! - `exit`: what is done when the process ends
 //! - `shared_memory`: a file that processes map, to share counters
+//! - `foreign_servers`: the named keys in the catalogs, and who may use them
 //! - `run_lock`: one rotation of a column at a time
 //! - `clock`: the time, cheaply
 //! - `waiting`: the interruptible wait
@@ -24,6 +25,7 @@ pub mod call_site;
 pub mod clock;
 pub mod encoding;
 pub mod exit;
+pub mod foreign_servers;
 pub mod head;
 pub mod jsonb;
 pub mod result;

@@ -4,6 +4,7 @@
 //! - `opening`: the data key that opens a value
 //! - `consent`: whether the provider of a cached data key consents to its use
 //! - `asking`: requests about data keys
+//! - `named_keys`: keys that are named and granted in SQL, and who may use them
 //! - `refresh`: data keys that are refreshed in the background
 //! - `rewrap`: data keys that are rewrapped, once each
 //! - `prefetch`: many requests to KMS at a time
@@ -11,6 +12,7 @@
 
 mod asking;
 mod consent;
+pub mod named_keys;
 mod opening;
 pub mod prefetch;
 mod refresh;

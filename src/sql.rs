@@ -5,12 +5,14 @@
 //! - `rotation`: those that rewrap and reencrypt values, and what `env_rotate` is made of
 //! - `verify`: those that compare a value with a plaintext
 //! - `admin`: those for the cache and the local key file
+//! - `named_keys`: the one that checks the options of a named key
 //! - `statistics`: those that show what happens
 //! - `warm`: the aggregate that unwraps many data keys at once
 
 mod admin;
 pub mod functions;
 pub mod inspect;
+mod named_keys;
 mod rotation;
 mod statistics;
 mod verify;

@@ -23,6 +23,8 @@ static KMS_MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(3);
 static KMS_FAILOVER_REGIONS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MAX_KMS_CALLS_PER_STATEMENT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static BROKER: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// NULL until somebody who may has set it: a Boolean could not tell that from `off`.
+static REQUIRE_NAMED_KEYS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static BROKER_IDLE_TIMEOUT_S: GucSetting<i32> = GucSetting::<i32>::new(24 * 60 * 60);
 static LOCAL_KEYRING: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// NULL until somebody who may has set it, if only to the empty list.
@@ -39,6 +41,10 @@ thread_local! {
     static ALLOWED_KEYS_GENERATION: Cell<u64> = const { Cell::new(0) };
     /// Somebody who may not has set `allowed_keys` before the library was loaded, and so ousted the value in force.
     static ALLOWED_KEYS_OUSTED: Cell<bool> = const { Cell::new(false) };
+    /// `require_named_keys` as it was last assigned: read for each value.
+    static NAMED_KEYS_REQUIRED: Cell<Option<bool>> = const { Cell::new(None) };
+    /// As for `allowed_keys`.
+    static REQUIRE_NAMED_KEYS_OUSTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How the providers are reached: read before each call to one of them.
@@ -79,6 +85,11 @@ pub fn limits() -> Limits {
 /// Whether sessions share the broker's data keys.
 pub fn broker() -> bool {
     BROKER.get()
+}
+
+/// Whether a key must be a named key to be used.
+pub fn require_named_keys() -> bool {
+    NAMED_KEYS_REQUIRED.get().unwrap_or(REQUIRE_NAMED_KEYS_OUSTED.get())
 }
 
 /// What the broker follows.
@@ -284,6 +295,25 @@ pub fn define() {
             None,
         );
     }
+    const REQUIRE_NAMED_KEYS_NAME: &CStr = c"envelope_pg.require_named_keys";
+    // SAFETY: as above.
+    let required_was_set = unsafe { !pg_sys::GetConfigOption(REQUIRE_NAMED_KEYS_NAME.as_ptr(), true, false).is_null() };
+    // SAFETY: as above.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            REQUIRE_NAMED_KEYS_NAME,
+            c"Whether only keys that a foreign server of the wrapper envelope_pg names may be used: on or off.",
+            c"Empty: off. A key that no such server names may then be used by whoever may call the functions.",
+            &REQUIRE_NAMED_KEYS,
+            GucContext::Suset,
+            GucFlags::default(),
+            Some(check_require_named_keys),
+            Some(assign_require_named_keys),
+            None,
+        );
+    }
+    // Whoever ousts the value in force gets the stricter one.
+    REQUIRE_NAMED_KEYS_OUSTED.set(required_was_set && REQUIRE_NAMED_KEYS.get().is_none());
     ALLOWED_KEYS_OUSTED.set(was_set && ALLOWED_KEYS.get().is_none());
     #[cfg(not(feature = "pg14"))]
     // SAFETY: a static C string.
@@ -324,6 +354,22 @@ unsafe extern "C-unwind" fn check_allowed_keys(
     const DETAIL: &CStr = c"It is a list of key ARNs, alias ARNs, alias/name, key uuids, mrk-... and local:name.";
     // SAFETY: PostgreSQL calls a check hook with the address of the new value.
     unsafe { check_list(new_value, DETAIL, |list| AllowedKeys::parse(list).is_ok()) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_require_named_keys(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL calls a check hook with the address of the new value.
+    unsafe { check_list(new_value, c"It is on or off.", |text| matches!(text, "" | "on" | "off")) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn assign_require_named_keys(new_value: *const c_char, _extra: *mut c_void) {
+    // SAFETY: PostgreSQL calls an assign hook with the new value: NULL, or a C string.
+    NAMED_KEYS_REQUIRED.set(unsafe { new_value.as_ref().map(|text| CStr::from_ptr(text) == c"on") });
 }
 
 #[pg_guard]

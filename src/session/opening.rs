@@ -7,6 +7,7 @@ use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
 use envelope_core::format::Head;
 use envelope_core::keys::WrappedKey;
+use envelope_core::keys::named::Use;
 use envelope_core::request::{KmsError, KmsErrorKind, OpeningGrant, Reply};
 use envelope_core::value::DataKey;
 
@@ -16,6 +17,7 @@ use super::{Asked, Session, check_allowed, keep, look_up, with_session};
 use crate::ask;
 use crate::error::Error;
 use crate::pg::{clock, settings};
+use crate::session::named_keys;
 
 /// The data key that opens a value.
 ///
@@ -31,6 +33,7 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
     })?;
     match found {
         Some(cached) => {
+            named_keys::check_cached(&cached, Use::Decrypt)?;
             obtain_consent(&cached, clock::now()).map_err(one_message)?;
             Ok(cached)
         }
@@ -74,6 +77,7 @@ impl Unwrapping {
     /// As [`Self::start`], with this one of the value's wrapped keys.
     fn of(head: &Head<'_>, wrapped: WrappedKey, context: &EncryptionContext) -> Result<Self, Error> {
         check_allowed(&wrapped.key_id)?;
+        named_keys::check(&wrapped.key_id, Use::Decrypt)?;
         let asked = with_session(Session::asking);
         let ttl = settings::cache_ttl();
         let pending = start(unwrap_request(wrapped.clone(), context.clone(), head.commitment(), ttl))?;

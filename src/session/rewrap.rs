@@ -8,6 +8,7 @@ use std::time::Instant;
 use envelope_core::cache::{Rewrapped, RewrappedKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::{Head, WrappedKeys};
+use envelope_core::keys::named::Use;
 use envelope_core::keys::{KeyArn, KeyId, WrappedKey};
 use envelope_core::request::{KmsError, Operation, Reply, Request};
 
@@ -15,7 +16,7 @@ use crate::ask::Pending;
 use crate::ask::shared::{self, Seen};
 use crate::error::Error;
 use crate::pg::settings;
-use crate::session::{self, check_allowed, one_message, prefetch};
+use crate::session::{self, check_allowed, named_keys, one_message, prefetch};
 
 thread_local! {
     static REWRAPPED: RefCell<(RewrappedKeys, Option<Seen>)> = RefCell::new((RewrappedKeys::new(), None));
@@ -137,10 +138,12 @@ fn plan(head: &Head<'_>, to_key: &str) -> Result<Plan, Error> {
     let target = target(to_key)?;
     if let Some(target) = &target {
         check_allowed(target)?;
+        named_keys::check(target, Use::Encrypt)?;
         let ttl = settings::cache_ttl();
         let found = with_rewrapped(|keys| keys.find(target, head.dek_identity(), Instant::now(), ttl));
         if let Some(rewrapped) = found {
             check_allowed(&rewrapped.source)?;
+            named_keys::check(&rewrapped.source, Use::Decrypt)?;
             return Ok(Plan::Known(Change::Rewrapped(rewrapped)));
         }
     }
@@ -161,6 +164,7 @@ impl Job {
     fn start(&self, at: usize) -> Result<Pending, Error> {
         let source = self.sources[at].clone();
         check_allowed(&source.key_id)?;
+        named_keys::check(&source.key_id, Use::Decrypt)?;
         if !can_rewrap(&source, &self.to) {
             return Err(Error::OutOfReach(source.key_id, self.named.clone()));
         }
@@ -176,6 +180,7 @@ impl Job {
 
     fn take(&self, at: usize, new: WrappedKey, asked: Instant) -> Result<Change, Error> {
         check_allowed(&new.key_id)?;
+        named_keys::check(&new.key_id, Use::Encrypt)?;
         with_rewrapped(|keys| keys.resolved(&self.named, &new.key_id, asked));
         if is_under(&self.sources, &new.key_id) {
             return Ok(Change::None);

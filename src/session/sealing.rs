@@ -7,7 +7,9 @@ use envelope_broker::protocol::Call as BrokerCall;
 use envelope_core::cache::{CachedKey, Limits, NewCurrent};
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::NONCE_BYTES;
-use envelope_core::keys::KeyId;
+
+use envelope_core::keys::named::Use;
+use envelope_core::keys::{KeyId, check_resolved};
 use envelope_core::request::{Calls, KmsError, Operation, Reply, Request, SealingGrant, SealingLimits};
 use envelope_core::value::DataKey;
 
@@ -17,7 +19,7 @@ use super::{Session, check_allowed, keep, look_up, with_session};
 use crate::ask::{broker, shared};
 use crate::error::Error;
 use crate::pg::{clock, settings};
-use crate::session::statement;
+use crate::session::{named_keys, statement};
 
 /// What seals a value.
 pub struct Sealing {
@@ -42,6 +44,7 @@ pub fn sealing(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize
         Ok((found, session.nonces.next_nonce().map_err(|_| Error::NoRandomness)?))
     })?;
     let cached = sealing_key(found, key_id, context, plaintext_bytes, now, &limits)?;
+    named_keys::check_cached(&cached, Use::Encrypt)?;
     Ok(Sealing { cached, nonce })
 }
 
@@ -78,6 +81,10 @@ fn sealing_key(
 
 /// Asks for the current data key of all sessions, or without a broker has one made, and makes it the session's.
 fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Rc<CachedKey>, Error> {
+    // Before KMS is asked, if it is known already which key that is.
+    if check_resolved(key_id).is_ok() {
+        named_keys::check(key_id, Use::Encrypt)?;
+    }
     let limits = settings::limits();
     let request = Request::SealingKey {
         key_id: KeyId::parse(key_id)?,

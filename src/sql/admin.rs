@@ -13,7 +13,7 @@ use crate::pg::settings;
 use crate::pg::varlena::Varlena;
 use crate::session;
 use crate::session::rewrap;
-use crate::sql::functions::{context_argument, utf8_argument};
+use crate::sql::functions::{context_argument, key_id_argument};
 
 sql_functions! {
     env_cache_flush, pg_finfo_env_cache_flush => cache_flush;
@@ -31,7 +31,7 @@ fn cache_flush(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 fn rotate_dek(call: &Call) -> Result<Option<Datum>, Error> {
-    let key_id = utf8_argument(call, 0, "key_id")?;
+    let key_id = key_id_argument(call, 0, "key_id")?;
     let context = context_argument(call, 1)?;
     let made = session::rotate_dek(&key_id, context.as_ref())?;
     made.map(|cached| Varlena::copy_of(&cached.data_key().commitment().0)).transpose()

@@ -15,7 +15,7 @@ use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::jsonb::jsonb_from_text;
 use crate::pg::varlena::Varlena;
-use crate::session::{self, Sealing};
+use crate::session::{self, Sealing, named_keys};
 
 sql_functions! {
     env_encrypt_text, pg_finfo_env_encrypt_text => encrypt_text;
@@ -107,6 +107,14 @@ pub fn utf8_argument<'a>(call: &'a Call, index: usize, name: &'static str) -> Re
     })
 }
 
+/// The key that an argument means: what a named key stands for, anything else as it is.
+///
+/// # Errors
+/// [`Error::NullArgument`], and those of [`named_keys::key_id`].
+pub fn key_id_argument(call: &Call, index: usize, name: &'static str) -> Result<String, Error> {
+    Ok(named_keys::key_id(&utf8_argument(call, index, name)?)?.into_owned())
+}
+
 /// The aad in UTF-8, if the overload that was called has one: the same whatever the database's encoding.
 ///
 /// # Errors
@@ -134,12 +142,14 @@ pub fn seal(
     context: &EncryptionContext,
     aad: Option<&[u8]>,
 ) -> Result<Datum, Error> {
-    let Sealing { cached, nonce } = session::sealing(key_id, context, plaintext.len())?;
-    let data_key = cached.data_key();
-    let value_bytes = data_key.value_bytes(plaintext.len());
-    let mut value = Varlena::with_room(value_bytes)?;
-    data_key.seal(value_type, &nonce, aad, plaintext, value.as_mut_slice());
-    Ok(value.finish(value_bytes))
+    named_keys::with_key(key_id, context, |key_id, context| {
+        let Sealing { cached, nonce } = session::sealing(key_id, context, plaintext.len())?;
+        let data_key = cached.data_key();
+        let value_bytes = data_key.value_bytes(plaintext.len());
+        let mut value = Varlena::with_room(value_bytes)?;
+        data_key.seal(value_type, &nonce, aad, plaintext, value.as_mut_slice());
+        Ok(value.finish(value_bytes))
+    })
 }
 
 fn decrypt_text(call: &Call) -> Result<Option<Datum>, Error> {

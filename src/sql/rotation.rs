@@ -14,7 +14,7 @@ use crate::pg::run_lock;
 use crate::pg::varlena::Varlena;
 use crate::session::rewrap::{self, Change};
 use crate::session::{self, Sealing, Unwrapping, prefetch};
-use crate::sql::functions::{aad_argument, utf8_argument};
+use crate::sql::functions::{aad_argument, key_id_argument};
 
 sql_functions! {
     env_rewrap, pg_finfo_env_rewrap => rewrap;
@@ -28,7 +28,7 @@ sql_functions! {
 }
 
 fn rewrap(call: &Call) -> Result<Option<Datum>, Error> {
-    let to_key = utf8_argument(call, 1, "to_key")?;
+    let to_key = key_id_argument(call, 1, "to_key")?;
     let Some(value) = call.bytes(0) else {
         return Ok(None);
     };
@@ -47,7 +47,7 @@ fn rewrap(call: &Call) -> Result<Option<Datum>, Error> {
 
 /// Has the data keys of values rewrapped, many at a time, so that no row lock is held while KMS is asked.
 fn rewrap_warm(call: &Call) -> Result<Option<Datum>, Error> {
-    let to_key = utf8_argument(call, 1, "to_key")?;
+    let to_key = key_id_argument(call, 1, "to_key")?;
     let values = call.bytea_array(0);
     match &heads(&values)?[..] {
         // Tries all of its wrapped keys, where many at a time try the first one.
@@ -58,7 +58,7 @@ fn rewrap_warm(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 fn rewrap_target(call: &Call) -> Result<Option<Datum>, Error> {
-    let to_key = utf8_argument(call, 0, "to_key")?;
+    let to_key = key_id_argument(call, 0, "to_key")?;
     session::check_allowed(&to_key)?;
     let target = rewrap::target(&to_key)?;
     if let Some(target) = &target {
@@ -68,7 +68,7 @@ fn rewrap_target(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 fn reencrypt(call: &Call) -> Result<Option<Datum>, Error> {
-    let to_key = utf8_argument(call, 1, "to_key")?;
+    let to_key = key_id_argument(call, 1, "to_key")?;
     let aad = aad_argument(call, 2)?;
     let Some(value) = call.bytes(0) else {
         return Ok(None);
@@ -87,7 +87,7 @@ fn reencrypt(call: &Call) -> Result<Option<Datum>, Error> {
 /// Has the data keys of values unwrapped, many at a time, and those made that will seal them again.
 fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
     // NULL: they are only opened.
-    let to_key = call.datum(1).map(|_| utf8_argument(call, 1, "to_key")).transpose()?;
+    let to_key = call.datum(1).map(|_| key_id_argument(call, 1, "to_key")).transpose()?;
     let values = call.bytea_array(0);
     let heads = heads(&values)?;
     if let [head] = &heads[..] {

@@ -18,7 +18,7 @@ use lru::LruCache;
 use crate::context::EncryptionContext;
 use crate::request::Lease;
 use crate::value::DataKey;
-pub use cached_key::{CachedKey, Consent};
+pub use cached_key::{Authorisation, CachedKey, Consent};
 pub use rewrapped_keys::{Rewrapped, RewrappedKeys};
 
 /// How long and how much a data key may be used.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use crate::context::EncryptionContext;
 use crate::error::ArgumentError;
 use crate::keys::KeyId;
+use crate::keys::named::NAME_PREFIX;
 
 /// How one column is encrypted.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -53,7 +54,9 @@ impl ColumnRule {
     pub fn from_json(json: &str) -> Result<Self, ArgumentError> {
         let fields: Fields =
             serde_json::from_str(json).map_err(|error| ArgumentError::ColumnRule(error.to_string()))?;
-        KeyId::parse(&fields.key_id)?;
+        if !fields.key_id.starts_with(NAME_PREFIX) {
+            KeyId::parse(&fields.key_id)?;
+        }
         let context = fields.encryption_context.map(|object| serde_json::Value::Object(object).to_string());
         let invalid_aad = |reason: &str| ArgumentError::ColumnRule(format!("\"aad\" {reason}"));
         Ok(Self {

@@ -66,6 +66,12 @@ impl EncryptionContext {
         Ok(Self(encoded.to_vec()))
     }
 
+    /// Whether the caller gave no pairs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The canonical encoding.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -12,6 +12,7 @@
 
 pub mod arn;
 pub mod id;
+pub mod named;
 
 use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};

@@ -93,9 +93,17 @@ WITH extension AS (
     -- PostgreSQL 17 lists the types of rows and of arrays, too.
     WHERE t.typcategory <> 'A' AND coalesce(row_of.relkind, 'c') = 'c'
     UNION ALL
+    SELECT format('foreign-data wrapper %s', w.fdwname), ARRAY[
+               'owner ' || pg_get_userbyid(w.fdwowner),
+               'handler ' || w.fdwhandler::regproc || ', validator ' || w.fdwvalidator::regproc,
+               'access ' || coalesce(w.fdwacl::text, 'default'),
+               'comment ' || obj_description(w.oid, 'pg_foreign_data_wrapper')]
+    FROM member JOIN pg_foreign_data_wrapper AS w ON classid = 'pg_foreign_data_wrapper'::regclass AND objid = w.oid
+    UNION ALL
     -- Operators, casts, event triggers and what else there may be one day.
     SELECT pg_describe_object(classid, objid, 0), ARRAY[]::text[] FROM member
-    WHERE classid NOT IN ('pg_namespace'::regclass, 'pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass)
+    WHERE classid NOT IN ('pg_namespace'::regclass, 'pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass,
+                          'pg_foreign_data_wrapper'::regclass)
 )
 SELECT object, object || E'\n' || (SELECT coalesce(string_agg('  ' || line || E'\n', '' ORDER BY number), '')
                                    FROM unnest(lines) WITH ORDINALITY AS u (line, number) WHERE line IS NOT NULL)

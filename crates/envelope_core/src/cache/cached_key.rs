@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::Limits;
+use crate::keys::named::Use;
 use crate::value::DataKey;
 
 /// After a failure the provider is not asked about the same data key for so long.
@@ -15,6 +16,17 @@ const OUTAGE_MEMORY: Duration = Duration::from_secs(60);
 /// sessions of a server do not all ask at once.
 const REFRESH_FROM: u32 = 180;
 const REFRESH_SPREAD: u32 = 56;
+
+/// Who was found to have the right on a key, and as of when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Authorisation {
+    /// The role's identifier.
+    pub role: u32,
+    /// Counts changes of the rights.
+    pub changes: u64,
+    /// Only named keys were to be used.
+    pub named_only: bool,
+}
 
 /// A data key in a cache.
 pub struct CachedKey {
@@ -29,6 +41,8 @@ pub struct CachedKey {
     refreshing: Cell<bool>,
     refresh_from: u32,
     uses: Cell<u64>,
+    encrypts: Cell<Option<Authorisation>>,
+    decrypts: Cell<Option<Authorisation>>,
 }
 
 /// Whether a data key may be used.
@@ -58,6 +72,8 @@ impl CachedKey {
             refreshing: Cell::new(false),
             refresh_from: REFRESH_FROM + u32::from(spread) * REFRESH_SPREAD / 256,
             uses: Cell::new(0),
+            encrypts: Cell::new(None),
+            decrypts: Cell::new(None),
         }
     }
 
@@ -71,6 +87,24 @@ impl CachedKey {
     #[must_use]
     pub fn uses(&self) -> u64 {
         self.uses.get()
+    }
+
+    /// Who was last found to have the right to use it so.
+    #[must_use]
+    pub fn authorisation(&self, what: Use) -> Option<Authorisation> {
+        self.authorised(what).get()
+    }
+
+    /// Somebody has the right to use it so.
+    pub fn authorise(&self, what: Use, authorisation: Authorisation) {
+        self.authorised(what).set(Some(authorisation));
+    }
+
+    fn authorised(&self, what: Use) -> &Cell<Option<Authorisation>> {
+        match what {
+            Use::Encrypt => &self.encrypts,
+            Use::Decrypt => &self.decrypts,
+        }
     }
 
     /// It is taken for a value.

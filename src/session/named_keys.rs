@@ -1,0 +1,147 @@
+//! Named keys, and whether the current user may use a key (docs/design/NAMED_KEYS.md): asked on each use, and mostly answered by
+//! comparing for whom, and as of which state of the catalogs, the answer was found.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use envelope_core::cache::{Authorisation, CachedKey};
+use envelope_core::context::EncryptionContext;
+use envelope_core::keys::named::{NAME_PREFIX, NamedKey, Use};
+use pgrx::pg_sys::Oid;
+
+use crate::error::{Error, NamedKeyError};
+use crate::pg::foreign_servers::{self, Server};
+use crate::pg::settings;
+
+struct Known {
+    changes: u64,
+    keys: Vec<Named>,
+}
+
+struct Named {
+    server: Oid,
+    name: String,
+    key: NamedKey,
+}
+
+thread_local! {
+    /// The named keys of the database, as of a state of the catalogs.
+    static KNOWN: RefCell<Option<Rc<Known>>> = const { RefCell::new(None) };
+}
+
+/// Checks that the current user may use a cached data key.
+///
+/// # Errors
+/// As [`check`].
+#[inline]
+pub fn check_cached(cached: &CachedKey, what: Use) -> Result<(), Error> {
+    let now = authorisation();
+    if cached.authorisation(what) == Some(now) {
+        return Ok(());
+    }
+    check(cached.data_key().key_id(), what)?;
+    cached.authorise(what, now);
+    Ok(())
+}
+
+/// Checks that the current user may use a key, by key ARN or `local:name`.
+///
+/// # Errors
+/// [`NamedKeyError::NoPrivilege`], [`NamedKeyError::NotNamed`].
+pub fn check(key_id: &str, what: Use) -> Result<(), Error> {
+    let role = foreign_servers::current_user();
+    let known = known()?;
+    let mut naming = known.keys.iter().filter(|named| named.key.names(key_id)).peekable();
+    if naming.peek().is_none() {
+        return match settings::require_named_keys() && !foreign_servers::is_superuser(role) {
+            true => Err(NamedKeyError::NotNamed(key_id.to_owned()).into()),
+            false => Ok(()),
+        };
+    }
+    let may = |named: &Named| named.key.allows(what, key_id) && foreign_servers::may_use(named.server, role);
+    if naming.any(may) || foreign_servers::is_superuser(role) {
+        return Ok(());
+    }
+    Err(NamedKeyError::NoPrivilege { key_id: key_id.to_owned(), what }.into())
+}
+
+/// The key id that a statement means: what a named key stands for, anything else as it is.
+///
+/// # Errors
+/// [`NamedKeyError::Unknown`], and [`NamedKeyError::NoPrivilege`] for a name that the current user may not use.
+pub fn key_id(text: &str) -> Result<Cow<'_, str>, Error> {
+    match text.strip_prefix(NAME_PREFIX) {
+        Some(name) => with_named(name, |key| Ok(Cow::Owned(key.key_id.clone()))),
+        None => Ok(Cow::Borrowed(text)),
+    }
+}
+
+/// Calls `seal` with the key id and the encryption context that a statement means. New values under a named key get its
+/// encryption context, and what the statement adds to it.
+///
+/// # Errors
+/// As [`key_id`]; [`NamedKeyError::Context`] if the statement contradicts the named key; what `seal` returns.
+pub fn with_key<T>(
+    text: &str,
+    context: &EncryptionContext,
+    seal: impl FnOnce(&str, &EncryptionContext) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let Some(name) = text.strip_prefix(NAME_PREFIX) else {
+        return seal(text, context);
+    };
+    with_named(name, |key| match (key.encryption_context.is_empty(), context.is_empty()) {
+        (true, _) => seal(&key.key_id, context),
+        (false, true) => seal(&key.key_id, &key.encryption_context),
+        (false, false) => {
+            let mut pairs: BTreeMap<String, String> = BTreeMap::new();
+            for (pair_key, value) in key.encryption_context.pairs().chain(context.pairs()) {
+                if pairs.insert(pair_key.to_owned(), value.to_owned()).is_some_and(|before| before != value) {
+                    return Err(NamedKeyError::Context(name.to_owned()).into());
+                }
+            }
+            seal(&key.key_id, &EncryptionContext::from_pairs(&pairs)?)
+        }
+    })
+}
+
+/// For whom, and as of which state, a check holds.
+fn authorisation() -> Authorisation {
+    Authorisation {
+        role: foreign_servers::current_user().to_u32(),
+        changes: foreign_servers::changes(),
+        named_only: settings::require_named_keys(),
+    }
+}
+
+fn with_named<T>(name: &str, use_key: impl FnOnce(&NamedKey) -> Result<T, Error>) -> Result<T, Error> {
+    let known = known()?;
+    let named = known.keys.iter().find(|named| named.name == name);
+    let named = named.ok_or_else(|| NamedKeyError::Unknown(name.to_owned()))?;
+    if !foreign_servers::may_use(named.server, foreign_servers::current_user()) {
+        return Err(NamedKeyError::NoPrivilegeOnName(name.to_owned()).into());
+    }
+    use_key(&named.key)
+}
+
+fn known() -> Result<Rc<Known>, Error> {
+    loop {
+        let changes = foreign_servers::changes();
+        let known = KNOWN.with_borrow(Clone::clone);
+        if let Some(known) = known.filter(|known| known.changes == changes) {
+            return Ok(known);
+        }
+        // PostgreSQL may report further changes while it reads: then once more.
+        let keys = foreign_servers::all()?.into_iter().map(named).collect::<Result<_, _>>()?;
+        KNOWN.set(Some(Rc::new(Known { changes, keys })));
+    }
+}
+
+fn named(server: Server) -> Result<Named, Error> {
+    let Server { oid, name, options } = server;
+    let options = options.iter().map(|(option, value)| (option.as_str(), value.as_str()));
+    // The validator let no other options in; one that a superuser has taken away must not make a key free for all.
+    let key = NamedKey::from_options(options).map_err(|error| NamedKeyError::Options(name.clone(), error))?;
+    Ok(Named { server: oid, name, key })
+}

@@ -1,0 +1,90 @@
+//! Named keys across sessions, parallel workers, KMS, and a dump. What one session sees is in tests/regress/sql/named_keys.sql.
+
+use testkit::{Client, Fixture, Session};
+
+testkit::shared_fixture!(Fixture::kms());
+
+/// A named key, a role that may use it, and a session of that role.
+fn named(fixture: &Fixture, name: &str, role: &str) -> (String, Client) {
+    let key = fixture.new_key().arn;
+    let client = fixture.connect_as(role, &["envelope_encrypt", "envelope_decrypt"]);
+    fixture.cluster.sql(&format!(
+        "CREATE SERVER {name} FOREIGN DATA WRAPPER envelope_pg OPTIONS (key_id '{key}');
+         GRANT USAGE ON FOREIGN SERVER {name} TO {role}"
+    ));
+    (key, client)
+}
+
+#[test]
+fn a_revoked_right_is_gone_in_all_sessions_before_the_next_statement() {
+    let fixture = fixture();
+    let (key, mut client) = named(&fixture, "revoked", "clinic");
+    let value = client.encrypt("a text", "key:revoked");
+    assert_eq!(client.decrypt(&value), "a text");
+    fixture.cluster.sql("REVOKE USAGE ON FOREIGN SERVER revoked FROM clinic");
+    client.fail_to_decrypt(&value).with("42501").says(&key);
+    client.fail_to_encrypt(&key).with("42501");
+    client.fail_to_encrypt("key:revoked").with("42501").says("revoked");
+    fixture.cluster.sql("GRANT USAGE ON FOREIGN SERVER revoked TO clinic");
+    assert_eq!(client.decrypt(&value), "a text");
+}
+
+#[test]
+fn nobody_asks_kms_for_a_role_without_the_right() {
+    let fixture = fixture();
+    let (key, mut client) = named(&fixture, "unasked", "asker");
+    let value = client.encrypt("a text", "key:unasked");
+    let mut stranger = fixture.connect_as("stranger", &["envelope_encrypt", "envelope_decrypt"]);
+    fixture.proxy.reset_counts();
+    stranger.fail_to_decrypt(&value).with("42501").says(&key);
+    stranger.fail_to_encrypt(&key).with("42501");
+    assert_eq!(fixture.proxy.total_calls(), 0);
+}
+
+#[test]
+fn parallel_workers_check_the_right() {
+    let fixture = fixture();
+    let (_, mut client) = named(&fixture, "in_parallel", "worker");
+    fixture.cluster.sql("CREATE TABLE in_parallel (value bytea); GRANT ALL ON in_parallel TO worker");
+    client.run(
+        "INSERT INTO in_parallel SELECT env_encrypt(i::text, 'key:in_parallel') FROM generate_series(1, 100) AS i",
+    );
+    client.run(
+        "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+         SET max_parallel_workers_per_gather = 2; SET parallel_leader_participation = off",
+    );
+    let count = "SELECT count(env_decrypt(value)) FROM in_parallel";
+    assert_eq!(client.one::<i64>(count, &[]), 100);
+    fixture.cluster.sql("REVOKE USAGE ON FOREIGN SERVER in_parallel FROM worker");
+    client.fail(count, &[]).with("42501");
+}
+
+#[test]
+fn options_of_the_connection_do_not_switch_the_requirement_off() {
+    let fixture = fixture();
+    let mut owner = fixture.connect_as("sly", &["envelope_encrypt", "envelope_decrypt"]);
+    fixture.cluster.sql("ALTER ROLE sly SET envelope_pg.require_named_keys = 'on'");
+    drop(owner);
+    let unnamed = fixture.new_key().arn;
+    for options in ["", "-c envelope_pg.require_named_keys=off", "-c envelope_pg.require_named_keys="] {
+        owner = fixture.cluster.try_connect_with("sly", "postgres", options).unwrap();
+        owner.fail_to_encrypt(&unnamed).with("42501");
+    }
+}
+
+#[test]
+fn a_dump_carries_names_and_rights() {
+    let fixture = fixture();
+    let (_, mut client) = named(&fixture, "dumped", "reader");
+    let value = client.encrypt("a text", "key:dumped");
+    let path = fixture.cluster.directory().join("named.dump").display().to_string();
+    fixture.cluster.run("pg_dump", &["--format=custom", "--file", &path, "postgres"]);
+    fixture.cluster.sql("CREATE DATABASE restored");
+    fixture.cluster.run("pg_restore", &["--dbname=restored", &path]);
+    let mut restored = fixture.cluster.connect("reader", "restored");
+    assert_eq!(restored.decrypt(&value), "a text");
+    let mut stranger = fixture.connect_as("stranger", &["envelope_encrypt", "envelope_decrypt"]);
+    stranger.fail_to_decrypt(&value).with("42501");
+    let mut stranger = fixture.cluster.connect("stranger", "restored");
+    stranger.fail_to_decrypt(&value).with("42501");
+}
