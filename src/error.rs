@@ -1,13 +1,16 @@
-//! What becomes which PostgreSQL error. Only this file builds error reports; nothing secret reaches it.
+//! What becomes which PostgreSQL error. Only this file says it; nothing secret reaches it.
 
 mod named_key;
 mod trigger;
 
+use std::borrow::Cow;
+
 use envelope_core::error::{ArgumentError, ValueError};
 use envelope_core::request::{KmsError, KmsErrorKind};
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode};
+use pgrx::PgLogLevel;
 use thiserror::Error;
+
+use crate::pg::report::report;
 
 pub use named_key::NamedKeyError;
 pub use trigger::{Fault, TriggerError};
@@ -36,6 +39,12 @@ pub enum Error {
     /// 22004: the argument.
     #[error("{0} must not be null")]
     NullArgument(&'static str),
+    /// 22023.
+    #[error("the key id is none, and the plaintext is one")]
+    SwappedArguments,
+    /// 22023.
+    #[error("the plaintext is an encrypted value")]
+    AlreadyEncrypted,
     /// 54000: bytes that were asked for.
     #[error("value is too large")]
     TooLarge(usize),
@@ -80,39 +89,33 @@ impl From<TriggerError> for Error {
 /// What to do about a broker that does not answer.
 pub const BROKER_HINT: &str = "Values are encrypted and decrypted without it. If that lasts, end the process \"envelope_pg broker\": kill -CONT, then kill -TERM; a session in need starts another one, after 30 s at most.";
 
-struct Report {
-    sqlstate: PgSqlErrorCode,
-    message: String,
-    detail: Option<String>,
-    hint: Option<&'static str>,
+/// What a client is told.
+pub struct Report {
+    /// Five characters.
+    pub sqlstate: &'static str,
+    /// What happened.
+    pub message: String,
+    /// The facts.
+    pub detail: Option<String>,
+    /// What to do.
+    pub hint: Option<Cow<'static, str>>,
 }
 
 impl Error {
-    /// Raises the error in PostgreSQL.
-    #[track_caller]
-    pub fn raise(self) -> ! {
-        let report = self.report();
-        let mut error = ErrorReport::new(report.sqlstate, printable(&report.message), "envelope_pg");
-        if let Some(detail) = report.detail {
-            error = error.set_detail(printable(&detail));
-        }
-        if let Some(hint) = report.hint {
-            error = error.set_hint(hint);
-        }
-        error.report(PgLogLevel::ERROR);
-        unreachable!("an ERROR does not return")
-    }
-
-    fn report(&self) -> Report {
-        let report = |sqlstate, detail, hint| Report { sqlstate, message: self.to_string(), detail, hint };
+    /// What a client is told.
+    pub fn report(&self) -> Report {
+        let report = |sqlstate, detail, hint: Option<&'static str>| Report {
+            sqlstate,
+            message: self.to_string(),
+            detail,
+            hint: hint.map(Cow::Borrowed),
+        };
         match self {
             Self::Value(error) => {
                 let (sqlstate, hint) = value_sqlstate(error);
                 report(sqlstate, None, hint)
             }
-            Self::Argument(error) => {
-                report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, None, Some(argument_hint(error)))
-            }
+            Self::Argument(error) => report("22023", None, Some(argument_hint(error))),
             Self::Kms(error) => {
                 let (sqlstate, hint) = kms_sqlstate(error);
                 report(sqlstate, Some(kms_detail(error)), hint)
@@ -127,101 +130,84 @@ impl Error {
                 report(sqlstate, detail, Some(hint))
             }
             Self::KeyNotAllowed(key_id) => report(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                "42501",
                 Some(format!("Key: {key_id}.")),
                 Some("A key that a statement names, and the key ARN behind it, must both be in the list."),
             ),
-            Self::NullArgument(_) => report(
-                PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::NullArgument(_) => {
+                report("22004", None, Some("Only the plaintext or the value may be null: the result is then null."))
+            }
+            Self::SwappedArguments => report(
+                "22023",
                 None,
-                Some("Only the plaintext or the value may be null: the result is then null."),
+                Some(
+                    "The plaintext comes first: env_encrypt(plaintext, key_id). To encrypt a key id, give a valid one to encrypt it with.",
+                ),
+            ),
+            Self::AlreadyEncrypted => report(
+                "22023",
+                None,
+                Some(
+                    "env_rewrap and env_reencrypt bring a value under another key. To encrypt it again on purpose, SET \
+                     envelope_pg.allow_double_encryption = on.",
+                ),
             ),
             Self::TooLarge(bytes) => report(
-                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                "54000",
                 Some(format!("The result would have {bytes} bytes; PostgreSQL's limit is 1 GB.")),
                 Some("Split the value over several rows."),
             ),
-            Self::OutOfMemory(bytes) => {
-                report(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, Some(format!("Failed on request of size {bytes}.")), None)
-            }
+            Self::OutOfMemory(bytes) => report("53200", Some(format!("Failed on request of size {bytes}.")), None),
             Self::Untranslatable(encoding) => report(
-                PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER,
+                "22P05",
                 Some(format!("The database encoding is {encoding}; text is encrypted as UTF-8.")),
                 Some("Decrypt it in a database with encoding UTF8."),
             ),
-            Self::NotInEncoding(_) => report(PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, None, None),
+            Self::NotInEncoding(_) => report("22021", None, None),
             Self::TooManyKmsCalls(limit) => report(
-                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                "54000",
                 Some(format!("The limit is {limit}.")),
                 Some(
                     "Values under many data keys need a call for each; raise the setting for this statement if that is right.",
                 ),
             ),
             Self::OutOfReach(from, to) => report(
-                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "22023",
                 Some(format!("From key {from} to key {to}.")),
                 Some(
                     "Use env_reencrypt, or env_rotate with method 'reencrypt': it opens the value and seals it again.",
                 ),
             ),
             Self::InTransactionBlock => report(
-                PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+                "25001",
                 None,
                 Some("Send CALL as a statement of its own, outside of BEGIN, and with autocommit on."),
             ),
-            Self::Bridge(reason) => {
-                report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, Some(format!("{reason}.")), Some("Try again."))
+            Self::Bridge(reason) => report("58000", Some(format!("{reason}.")), Some("Try again.")),
+            Self::Shared(error) => {
+                report("58000", Some(format!("The file for that, in the directory pg_stat_tmp: {error}.")), None)
             }
-            Self::Shared(error) => report(
-                PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
-                Some(format!("The file for that, in the directory pg_stat_tmp: {error}.")),
-                None,
-            ),
-            Self::Broker(reason) => {
-                report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, Some(format!("Reason: {reason}.")), Some(BROKER_HINT))
-            }
-            Self::NoRandomness => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, None, None),
+            Self::Broker(reason) => report("58000", Some(format!("Reason: {reason}.")), Some(BROKER_HINT)),
+            Self::NoRandomness => report("58000", None, None),
         }
     }
 }
 
-/// Raises errors at the border to PostgreSQL.
-pub trait OrRaise<T> {
-    /// The value, or an error in PostgreSQL.
-    fn or_raise(self) -> T;
-}
-
-impl<T> OrRaise<T> for Result<T, Error> {
-    #[track_caller]
-    fn or_raise(self) -> T {
-        match self {
-            Ok(value) => value,
-            Err(error) => error.raise(),
-        }
-    }
-}
-
-fn value_sqlstate(error: &ValueError) -> (PgSqlErrorCode, Option<&'static str>) {
-    use PgSqlErrorCode as Code;
+fn value_sqlstate(error: &ValueError) -> (&'static str, Option<&'static str>) {
     match error {
-        ValueError::NotAnEnvelope | ValueError::Truncated | ValueError::Malformed(_) => (
-            Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
-            Some("env_is_envelope(value) tells encrypted values from others."),
-        ),
+        ValueError::NotAnEnvelope | ValueError::Truncated | ValueError::Malformed(_) => {
+            ("22P03", Some("env_is_envelope(value) tells encrypted values from others."))
+        }
         ValueError::UnsupportedVersion(_)
         | ValueError::UnsupportedSuite(_)
         | ValueError::UnsupportedReference
-        | ValueError::UnsupportedProvider(_) => {
-            (Code::ERRCODE_FEATURE_NOT_SUPPORTED, Some("A newer release of envelope_pg may have written it."))
+        | ValueError::UnsupportedProvider(_) => ("0A000", Some("A newer release of envelope_pg may have written it.")),
+        ValueError::AuthenticationFailed => {
+            ("22000", Some("It was changed, or moved to another row, or the aad is not the one it was encrypted with."))
         }
-        ValueError::AuthenticationFailed => (
-            Code::ERRCODE_DATA_EXCEPTION,
-            Some("It was changed, or moved to another row, or the aad is not the one it was encrypted with."),
-        ),
-        ValueError::WrongType { .. } => (
-            Code::ERRCODE_DATATYPE_MISMATCH,
-            Some("Use env_decrypt for text, env_decrypt_bytea for bytea and env_decrypt_jsonb for jsonb."),
-        ),
+        ValueError::WrongType { .. } => {
+            ("42804", Some("Use env_decrypt for text, env_decrypt_bytea for bytea and env_decrypt_jsonb for jsonb."))
+        }
     }
 }
 
@@ -230,7 +216,7 @@ fn argument_hint(error: &ArgumentError) -> &'static str {
         ArgumentError::KeyId(_) => {
             "Use a KMS key ARN, alias ARN, alias/name, key uuid or mrk-... of AWS KMS, or local:name of the local provider."
         }
-        ArgumentError::LocalKeyName(_) => "A name has 1 to 64 of the characters A-Z a-z 0-9 _ . -",
+        ArgumentError::LocalKeyName => "A name has 1 to 64 of the characters A-Z a-z 0-9 _ . -",
         ArgumentError::EncryptionContext(_) => {
             "An encryption context is a flat JSON object of strings, such as {\"table\": \"customers\"}."
         }
@@ -246,62 +232,45 @@ fn argument_hint(error: &ArgumentError) -> &'static str {
 }
 
 /// SQLSTATE and HINT of a failed call to a key provider.
-fn kms_sqlstate(error: &KmsError) -> (PgSqlErrorCode, Option<&'static str>) {
-    use PgSqlErrorCode as Code;
+fn kms_sqlstate(error: &KmsError) -> (&'static str, Option<&'static str>) {
     match &error.kind {
         KmsErrorKind::Unreachable(_) | KmsErrorKind::TimedOut => (
-            Code::ERRCODE_SYSTEM_ERROR,
+            "58000",
             Some("Check the network, envelope_pg.kms_endpoint_url and envelope_pg.kms_timeout; then try again."),
         ),
         KmsErrorKind::NoCredentials(_) => (
-            Code::ERRCODE_SYSTEM_ERROR,
+            "58000",
             Some(
                 "Give the PostgreSQL server AWS credentials: environment, profile, web identity, container or instance.",
             ),
         ),
-        KmsErrorKind::Throttled => {
-            (Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, Some("Try again later, or have the KMS request quota raised."))
+        KmsErrorKind::Throttled => ("53400", Some("Try again later, or have the KMS request quota raised.")),
+        KmsErrorKind::AccessDenied => {
+            ("42501", Some("Allow it in the key policy or in the IAM policy of the PostgreSQL server."))
         }
-        KmsErrorKind::AccessDenied => (
-            Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            Some("Allow it in the key policy or in the IAM policy of the PostgreSQL server."),
-        ),
-        KmsErrorKind::KeyUnusable => (
-            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Some("Enable the key, or cancel its deletion, in AWS KMS."),
-        ),
+        KmsErrorKind::KeyUnusable => ("55000", Some("Enable the key, or cancel its deletion, in AWS KMS.")),
         KmsErrorKind::NotFound if error.key_id.starts_with("local:") => {
-            (Code::ERRCODE_UNDEFINED_OBJECT, Some("env_local_create_key(name) makes a local key."))
+            ("42704", Some("env_local_create_key(name) makes a local key."))
         }
-        KmsErrorKind::NotFound => {
-            (Code::ERRCODE_UNDEFINED_OBJECT, Some("Check the key id, the account and the region."))
-        }
+        KmsErrorKind::NotFound => ("42704", Some("Check the key id, the account and the region.")),
         KmsErrorKind::WrappedKeyRejected => {
-            (Code::ERRCODE_DATA_EXCEPTION, Some("It was changed, or the value was put together from parts of others."))
+            ("22000", Some("It was changed, or the value was put together from parts of others."))
         }
-        KmsErrorKind::InvalidRequest(_) => {
-            (Code::ERRCODE_INVALID_PARAMETER_VALUE, Some("The key must be a symmetric encryption key."))
-        }
+        KmsErrorKind::InvalidRequest(_) => ("22023", Some("The key must be a symmetric encryption key.")),
         KmsErrorKind::UnexpectedAnswer(_) => {
-            (Code::ERRCODE_SYSTEM_ERROR, Some("Check envelope_pg.kms_endpoint_url: is it really AWS KMS?"))
+            ("58000", Some("Check envelope_pg.kms_endpoint_url: is it really AWS KMS?"))
         }
-        KmsErrorKind::NoRegion => (
-            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Some("Set envelope_pg.kms_region, or name the key by ARN."),
-        ),
+        KmsErrorKind::NoRegion => ("55000", Some("Set envelope_pg.kms_region, or name the key by ARN.")),
         KmsErrorKind::LocalProviderOff => (
-            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "55000",
             Some("Set envelope_pg.local_keyring to the path of a key file; production keys belong in AWS KMS."),
         ),
-        KmsErrorKind::Keyring(_) => (
-            Code::ERRCODE_CONFIG_FILE_ERROR,
-            Some("It must be a file of the server's user with mode 0600, made by env_local_create_key."),
-        ),
-        // The session makes an error of its own of it.
-        KmsErrorKind::NoCallLeft => (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, None),
-        KmsErrorKind::LocalKeyExists => {
-            (Code::ERRCODE_DUPLICATE_OBJECT, Some("env_local_rotate_key(name) gives a key a new version."))
+        KmsErrorKind::Keyring(_) => {
+            ("F0000", Some("It must be a file of the server's user with mode 0600, made by env_local_create_key."))
         }
+        // The session makes an error of its own of it.
+        KmsErrorKind::NoCallLeft => ("54000", None),
+        KmsErrorKind::LocalKeyExists => ("42710", Some("env_local_rotate_key(name) gives a key a new version.")),
     }
 }
 
@@ -330,25 +299,25 @@ fn kms_detail(error: &KmsError) -> String {
 
 /// Writes a line to the server's log, and to no client.
 pub fn log(line: &str) {
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, printable(line), "envelope_pg")
-        .report(PgLogLevel::LOG_SERVER_ONLY);
+    tell(PgLogLevel::LOG_SERVER_ONLY, "00000", line, None, None);
 }
 
 /// Tells the client something.
 pub fn notice(message: &str) {
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, printable(message), "envelope_pg")
-        .report(PgLogLevel::NOTICE);
+    tell(PgLogLevel::NOTICE, "00000", message, None, None);
 }
 
 /// Warns the client and the server's log.
 pub fn warn(message: &str, detail: String, hint: &'static str) {
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, printable(message), "envelope_pg")
-        .set_detail(printable(&detail))
-        .set_hint(hint)
-        .report(PgLogLevel::WARNING);
+    tell(PgLogLevel::WARNING, "01000", message, Some(detail), Some(hint.into()));
 }
 
-/// Error texts in ASCII are valid in every database encoding and cannot forge lines of the log.
-fn printable(text: &str) -> String {
-    text.chars().map(|char| if (' '..='~').contains(&char) { char } else { '?' }).collect()
+fn tell(
+    level: PgLogLevel,
+    sqlstate: &'static str,
+    message: &str,
+    detail: Option<String>,
+    hint: Option<Cow<'static, str>>,
+) {
+    report(level, &Report { sqlstate, message: message.to_owned(), detail, hint });
 }

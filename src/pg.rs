@@ -6,6 +6,8 @@
 //! - `varlena`: text and bytea, read and written
 //! - `head`: the head of an encrypted value, without the rest of it
 //! - `jsonb`: jsonb to and from JSON text
+//! - `comparing`: what compares the values of a column
+//! - `report`: error reports in the database's encoding
 //! - `result`: results that are more than bytes
 //! - `encoding`: between the database's encoding and UTF-8
 //! - `settings`: the settings `envelope_pg.*`
@@ -23,11 +25,13 @@ pub mod backend;
 pub mod call;
 pub mod call_site;
 pub mod clock;
+pub mod comparing;
 pub mod encoding;
 pub mod exit;
 pub mod foreign_servers;
 pub mod head;
 pub mod jsonb;
+pub mod report;
 pub mod result;
 pub mod run_lock;
 pub mod settings;

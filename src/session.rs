@@ -28,6 +28,7 @@ use envelope_core::allowed_keys::AllowedKeys;
 use envelope_core::cache::{CachedKey, Consent, OpeningKeys, SealingKeys};
 use envelope_core::cipher::random::Nonces;
 use envelope_core::format::Head;
+use envelope_core::keys::KeyId;
 use envelope_core::request::ConsentAge;
 use envelope_core::value::DataKey;
 
@@ -135,7 +136,11 @@ impl Session {
             self.allowed = settings::allowed_keys();
             self.allowed_generation = generation;
         }
-        if self.allowed.allows(key_id) { Ok(()) } else { Err(Error::KeyNotAllowed(key_id.to_owned())) }
+        if self.allowed.allows(key_id) {
+            return Ok(());
+        }
+        // What is no key id may be a plaintext, and is not repeated.
+        Err(Error::KeyNotAllowed(KeyId::parse(key_id)?.to_string()))
     }
 }
 

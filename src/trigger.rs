@@ -6,16 +6,18 @@ mod firing;
 
 use std::ffi::CStr;
 
-use envelope_core::format::ValueType;
+use envelope_core::format::edited::{self, Fingerprint};
+use envelope_core::format::{Envelope, ValueType};
 use pgrx::pg_sys::{self, Datum};
 
-use crate::error::{Error, Fault};
-use crate::pg::call::{Call, bytes_of, jsonb_text, sql_functions, with_head};
+use crate::error::{self, Error, Fault};
+use crate::pg::call::{Call, bytes_of, is_out_of_line, jsonb_text, sql_functions, with_head};
 use crate::pg::encoding::to_utf8;
+use crate::pg::settings;
 use crate::pg::varlena::VarlenaDatum;
 use crate::sql::functions;
 use crate::sql::inspect::is_envelope;
-use definition::{Column, LastInsert, Part, Rule};
+use definition::{Column, LastInsert, Part, Published, Rule};
 use firing::Firing;
 
 sql_functions! {
@@ -30,13 +32,42 @@ fn encrypt_trigger(call: &Call) -> Result<Option<Datum>, Error> {
     let definition = definition::of(&firing)?;
     let mut changes = Changes::new();
     for rule in &definition.rules {
+        see_published(&firing, rule);
         if rule.is_in_place() {
             encrypt_in_place(&firing, rule, &mut changes)?;
         } else {
             move_to_target(&firing, rule, &mut changes)?;
         }
     }
+    if !changes.is_empty() && firing.is_applied_without_key() && !definition.has_warned.replace(true) {
+        error::warn(
+            &format!("logical replication cannot find rows of table \"{}\" again", firing.table()),
+            "It has no primary key and no replica identity index, so whole rows are compared with those of the publisher, and the \
+             trigger has encrypted a column of them: an UPDATE or DELETE by the publisher is lost."
+                .to_owned(),
+            "Give the table a primary key, here and on the publisher, instead of REPLICA IDENTITY FULL.",
+        );
+    }
     Ok(Some(firing.row_with(&changes)))
+}
+
+/// Remembers what a publisher sends of the column.
+fn see_published(firing: &Firing<'_>, rule: &Rule) {
+    if firing.is_replica() {
+        let is_sent =
+            |column| firing.new_value(column).is_some() && (firing.is_insert() || firing.is_in_set_list(column));
+        if is_sent(rule.source.number) {
+            rule.published.set(Some(Published::Plaintext));
+        } else if is_sent(rule.target.number) {
+            rule.published.set(Some(Published::Value));
+        }
+    }
+}
+
+/// Whether a publisher that has the source only, in clear, has cleared it. One that has the target, too, leaves that out where it
+/// is large and has not changed.
+fn is_cleared_by_publisher(rule: &Rule, value: Datum) -> bool {
+    rule.published.get().map_or(!is_out_of_line(value), |published| published == Published::Plaintext)
 }
 
 /// See [`is_envelope`].
@@ -54,41 +85,101 @@ fn move_to_target(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Re
     match (firing.new_value(source.number), firing.new_value(target.number)) {
         (Some(_), Some(_)) if firing.is_changed(target.number) => refuse(Fault::BothSet),
         (Some(plaintext), _) => {
+            check_plaintext(firing, rule, plaintext)?;
             changes.push((target.number, Some(seal(firing, rule, plaintext)?)));
             check_domain(source, None);
             changes.push((source.number, None));
             Ok(())
         }
-        (None, _) if loses_an_update(firing, rule) => refuse(Fault::SourceSetToNull),
-        (None, Some(value)) if firing.is_changed(target.number) && !is_value(value) => {
-            Err(firing.error(Fault::NotEncrypted(target.name.clone()), None).into())
+        (None, value) if sets_source_to_null(firing, rule) => match value {
+            Some(value) if firing.is_replica() && is_cleared_by_publisher(rule, value) => {
+                check_domain(target, None);
+                changes.push((target.number, None));
+                Ok(())
+            }
+            _ if firing.is_replica() => Ok(()),
+            _ => refuse(Fault::SourceSetToNull),
+        },
+        (None, Some(value)) => {
+            if firing.is_changed(target.number) {
+                check_set_value(firing, rule, value)?;
+            }
+            check_binding(firing, rule, value)
         }
-        (None, Some(value)) => check_binding(firing, rule, value),
         (None, None) => Ok(()),
     }
 }
 
 /// Whether an UPDATE sets the source to null, and does not say what is to become of the target. It may mean to clear it, or be
-/// a client that writes back what it read; and `SET ssn = EXCLUDED.ssn` means neither. A subscriber's rows come as they are,
-/// without those values that have not changed.
-fn loses_an_update(firing: &Firing<'_>, rule: &Rule) -> bool {
-    // SAFETY: reads a variable of the backend.
-    let is_replica = unsafe { pg_sys::SessionReplicationRole } == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32;
-    !firing.is_insert()
-        && firing.is_in_set_list(rule.source.number)
-        && !firing.is_in_set_list(rule.target.number)
-        && !is_replica
+/// a client that writes back what it read; and `SET ssn = EXCLUDED.ssn` means neither. A subscriber's rows come with all columns
+/// in the list but large values that have not changed, and without the columns that the publisher does not have.
+fn sets_source_to_null(firing: &Firing<'_>, rule: &Rule) -> bool {
+    !firing.is_insert() && firing.is_in_set_list(rule.source.number) && !firing.is_in_set_list(rule.target.number)
 }
 
 fn encrypt_in_place(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Result<(), Error> {
     match firing.new_value(rule.source.number) {
         None => Ok(()),
-        Some(value) if is_value(value) => check_binding(firing, rule, value),
+        Some(value) if is_value(value) => {
+            if firing.is_changed(rule.target.number) {
+                check_set_value(firing, rule, value)?;
+            }
+            check_binding(firing, rule, value)
+        }
         Some(plaintext) => {
+            check_plaintext(firing, rule, plaintext)?;
             changes.push((rule.target.number, Some(seal(firing, rule, plaintext)?)));
             Ok(())
         }
     }
+}
+
+/// Refuses what a target is set to unless it is a value, and one that nobody has edited.
+fn check_set_value(firing: &Firing<'_>, rule: &Rule, value: Datum) -> Result<(), Error> {
+    // A subscriber takes what the publisher has.
+    if is_value(value) && firing.is_replica() {
+        return Ok(());
+    }
+    let (target, bytes) = (&rule.target, bytes_of(value));
+    if is_edited(firing, rule, bytes) || edited::contains_value(bytes, 1) {
+        return Err(firing.error(Fault::Edited(target.name.clone()), None).into());
+    }
+    if !is_value(value) {
+        return Err(firing.error(Fault::NotEncrypted(target.name.clone()), None).into());
+    }
+    Ok(())
+}
+
+/// Refuses a plaintext that is, or has in it, a value or what an edit has left of one: the statement meant to change what was
+/// encrypted, and would destroy it.
+fn check_plaintext(firing: &Firing<'_>, rule: &Rule, plaintext: Datum) -> Result<(), Error> {
+    let source = &rule.source;
+    // Plaintext that was there before the trigger.
+    if !firing.is_insert() && rule.is_in_place() && !firing.is_changed(source.number) {
+        return Ok(());
+    }
+    let contains_value = match rule.value_type {
+        ValueType::Bytea => {
+            let bytes = bytes_of(plaintext);
+            if is_edited(firing, rule, bytes) {
+                return Err(firing.error(Fault::Edited(source.name.clone()), None).into());
+            }
+            edited::contains_value(bytes, 0) || edited::is_cut_value(bytes) || edited::text_contains_value(bytes)
+        }
+        ValueType::Text => edited::text_contains_value(bytes_of(plaintext)),
+        ValueType::Jsonb => edited::text_contains_value(jsonb_text(plaintext).to_bytes()),
+    };
+    if contains_value && !settings::allow_double_encryption() {
+        return Err(firing.error(Fault::ContainsValue(source.name.clone()), None).into());
+    }
+    Ok(())
+}
+
+/// Whether bytes are what an edit has left of the row's value, or of EXCLUDED's.
+fn is_edited(firing: &Firing<'_>, rule: &Rule, bytes: &[u8]) -> bool {
+    firing.old_value(rule.target.number).is_some_and(|old| is_value(old) && edited::is_edit_of(bytes, bytes_of(old)))
+        || (!firing.is_insert()
+            && rule.last_insert.borrow().as_ref().is_some_and(|last| last.fingerprint.is_of_edited(bytes)))
 }
 
 /// Refuses what is known not to open in this row. Nothing is opened for it.
@@ -99,8 +190,10 @@ fn check_binding(firing: &Firing<'_>, rule: &Rule, value: Datum) -> Result<(), E
     let target = &rule.target;
     let fault = if firing.is_changed(target.number) {
         let is_of_another_row = match &*rule.last_insert.borrow() {
-            Some(last) => with_head(value, |head| Ok(*head.nonce))? == last.nonce && aad_text(firing, aad)? != last.aad,
-            None => false,
+            Some(LastInsert { fingerprint, aad: Some(of_insert) }) => {
+                fingerprint.is_of(bytes_of(value)) && aad_text(firing, aad)? != *of_insert
+            }
+            _ => false,
         };
         is_of_another_row.then(|| Fault::OfAnotherRow(target.name.clone()))
     } else {
@@ -121,11 +214,9 @@ fn seal(firing: &Firing<'_>, rule: &Rule, plaintext: Datum) -> Result<Datum, Err
     };
     let value = functions::seal(rule.value_type, &plaintext, &rule.key_id, &rule.context, aad.as_deref())?;
     check_domain(&rule.target, Some(value));
-    if let Some(aad) = aad
-        && firing.is_insert()
-    {
-        let nonce = with_head(value, |head| Ok(*head.nonce))?;
-        rule.last_insert.replace(Some(LastInsert { nonce, aad }));
+    if firing.is_insert() {
+        let fingerprint = Fingerprint::of(&Envelope::parse(bytes_of(value))?);
+        rule.last_insert.replace(Some(LastInsert { fingerprint, aad }));
     }
     Ok(value)
 }

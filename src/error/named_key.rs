@@ -1,7 +1,6 @@
 //! What keeps a named key, or a key that somebody has named, from being used.
 
 use envelope_core::keys::named::{OptionError, Use};
-use pgrx::PgSqlErrorCode;
 use thiserror::Error;
 
 /// See each variant.
@@ -40,28 +39,25 @@ pub enum NamedKeyError {
 
 impl NamedKeyError {
     /// SQLSTATE, DETAIL and HINT.
-    pub fn parts(&self) -> (PgSqlErrorCode, Option<String>, &'static str) {
-        use PgSqlErrorCode as Code;
+    pub fn parts(&self) -> (&'static str, Option<String>, &'static str) {
         const SERVER: &str = "CREATE SERVER name FOREIGN DATA WRAPPER envelope_pg OPTIONS (key_id '...') names a key.";
         const GRANT: &str = "GRANT USAGE ON FOREIGN SERVER name TO role lets a role use it.";
         const OPTIONS: &str = "The options are key_id, old_key_ids, encryption_context and operations; a key is named by key ARN, or local:name.";
         match self {
-            Self::Unknown(_) => (Code::ERRCODE_UNDEFINED_OBJECT, None, SERVER),
-            Self::NoPrivilegeOnName(_) => (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, None, GRANT),
+            Self::Unknown(_) => ("42704", None, SERVER),
+            Self::NoPrivilegeOnName(_) => ("42501", None, GRANT),
             Self::NoPrivilege { what, .. } => {
                 let operation = match what {
                     Use::Encrypt => "encrypt",
                     Use::Decrypt => "decrypt",
                 };
                 let detail = format!("The current user has USAGE on no named key of it that is for \"{operation}\".");
-                (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, Some(detail), GRANT)
+                ("42501", Some(detail), GRANT)
             }
-            Self::NotNamed(key_id) => (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, Some(format!("Key: {key_id}.")), SERVER),
-            Self::Context(_) => {
-                (Code::ERRCODE_INVALID_PARAMETER_VALUE, None, "A statement can add to it, and cannot change it.")
-            }
-            Self::Options(..) | Self::Invalid(_) => (Code::ERRCODE_FDW_INVALID_OPTION_NAME, None, OPTIONS),
-            Self::NotAServer(_) => (Code::ERRCODE_FEATURE_NOT_SUPPORTED, None, SERVER),
+            Self::NotNamed(key_id) => ("42501", Some(format!("Key: {key_id}.")), SERVER),
+            Self::Context(_) => ("22023", None, "A statement can add to it, and cannot change it."),
+            Self::Options(..) | Self::Invalid(_) => ("HV00D", None, OPTIONS),
+            Self::NotAServer(_) => ("0A000", None, SERVER),
         }
     }
 }

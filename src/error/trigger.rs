@@ -1,7 +1,6 @@
 //! Why an encrypting trigger refuses its definition or a row. The texts have names of columns, and never values.
 
 use envelope_core::error::ArgumentError;
-use pgrx::PgSqlErrorCode;
 use thiserror::Error;
 
 /// What is wrong, and where.
@@ -65,6 +64,15 @@ pub enum Fault {
     /// 23000: the target.
     #[error("column \"{0}\" is set to a value that was encrypted for another row")]
     OfAnotherRow(String),
+    /// 23000: the column.
+    #[error("column \"{0}\" is set to an encrypted value that was edited as bytes, and would not open")]
+    Edited(String),
+    /// 23000: the column.
+    #[error("column \"{0}\" is set to a plaintext that contains an encrypted value")]
+    ContainsValue(String),
+    /// 42P17: the column and the constraint or index.
+    #[error("column \"{0}\" is compared by \"{1}\", and the trigger leaves no plaintext in it")]
+    SourceCompared(String, String),
     /// 22004: the column.
     #[error("column \"{0}\" is part of an aad and must not be null")]
     NullAad(String),
@@ -72,62 +80,70 @@ pub enum Fault {
 
 impl Fault {
     /// SQLSTATE and HINT; the HINT of an argument is that of its own error.
-    pub fn sqlstate_and_hint(&self) -> (PgSqlErrorCode, &'static str) {
-        use PgSqlErrorCode as Code;
+    pub fn sqlstate_and_hint(&self) -> (&'static str, &'static str) {
         match self {
             Self::NotATrigger | Self::WrongKind(_) => (
-                Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "39P01",
                 "CREATE TRIGGER name BEFORE INSERT OR UPDATE ON table FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger(...)",
             ),
             Self::NoArguments | Self::Argument(_) => {
-                (Code::ERRCODE_INVALID_PARAMETER_VALUE, "Give a JSON object for each column that the trigger encrypts.")
+                ("22023", "Give a JSON object for each column that the trigger encrypts.")
             }
             Self::NoColumn(_) => (
-                Code::ERRCODE_UNDEFINED_COLUMN,
+                "42703",
                 "The trigger finds columns by name, letter by letter. If one was renamed, create the trigger again.",
             ),
             Self::SourceType(..) => (
-                Code::ERRCODE_DATATYPE_MISMATCH,
+                "42804",
                 "A source is text, varchar, bytea or jsonb, or a domain over one of them; in place it is bytea.",
             ),
-            Self::TargetType(..) => (Code::ERRCODE_DATATYPE_MISMATCH, "A target is bytea, or a domain over it."),
+            Self::TargetType(..) => ("42804", "A target is bytea, or a domain over it."),
             Self::AadType(..) => (
-                Code::ERRCODE_DATATYPE_MISMATCH,
+                "42804",
                 "It takes columns whose text does not depend on settings: smallint, integer, bigint, numeric, uuid, text, varchar.",
             ),
-            Self::Generated(_) => {
-                (Code::ERRCODE_INVALID_OBJECT_DEFINITION, "PostgreSQL computes generated columns after this trigger.")
-            }
+            Self::Generated(_) => ("42P17", "PostgreSQL computes generated columns after this trigger."),
             Self::SourceNotNull(_) => (
-                Code::ERRCODE_INVALID_OBJECT_DEFINITION,
+                "42P17",
                 "Drop the constraint of the source; the target can have it, and the source CHECK (source IS NULL).",
             ),
-            Self::UsedTwice(_) => (
-                Code::ERRCODE_INVALID_OBJECT_DEFINITION,
-                "A source or target belongs to one argument only, and is not part of an aad.",
-            ),
+            Self::UsedTwice(_) => {
+                ("42P17", "A source or target belongs to one argument only, and is not part of an aad.")
+            }
             Self::BothSet(..) => (
-                Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
+                "23000",
                 "Set the source to have it encrypted, or the target to a value that is encrypted already, and the other to null.",
             ),
             Self::SourceSetToNull(..) => (
-                Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
+                "23000",
                 "To clear the value set the target to null. EXCLUDED has it in the target, encrypted already. To leave it as it \
                  is, take the source out of SET, or set the target to itself.",
             ),
-            Self::NotEncrypted(_) => (
-                Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
-                "Write plaintext to the source of the trigger; the target takes what env_encrypt returned.",
-            ),
-            Self::AadChanged(_) => (
-                Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
-                "Set the plaintext in the same UPDATE, to have it encrypted for the changed row.",
-            ),
+            Self::NotEncrypted(_) => {
+                ("22P03", "Write plaintext to the source of the trigger; the target takes what env_encrypt returned.")
+            }
+            Self::AadChanged(_) => {
+                ("23000", "Set the plaintext in the same UPDATE, to have it encrypted for the changed row.")
+            }
             Self::OfAnotherRow(_) => (
-                Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
+                "23000",
                 "EXCLUDED was encrypted for the row that was not inserted. The aad needs columns that are the same in both rows.",
             ),
-            Self::NullAad(_) => (Code::ERRCODE_NULL_VALUE_NOT_ALLOWED, "It binds the value to its row."),
+            Self::Edited(_) => (
+                "23000",
+                "Decrypt it, change the plaintext and write that, as in SET column = env_decrypt_bytea(column) || ...: the trigger \
+                 encrypts it again.",
+            ),
+            Self::ContainsValue(_) => (
+                "23000",
+                "Decrypt the value first, and write plaintext. To encrypt an encrypted value again on purpose, SET \
+                 envelope_pg.allow_double_encryption = on.",
+            ),
+            Self::SourceCompared(..) => (
+                "42P17",
+                "That constraint or index would find no two values equal. Drop it, and put it on the column of a blind index.",
+            ),
+            Self::NullAad(_) => ("22004", "It binds the value to its row."),
         }
     }
 }

@@ -28,12 +28,22 @@ macro_rules! sql_functions {
         }
 
         #[unsafe(no_mangle)]
-        #[pgrx::pg_guard]
         pub unsafe extern "C-unwind" fn $symbol(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
-            // SAFETY: PostgreSQL calls with the fcinfo of this call, whose arguments are of the types that sql/ declares.
-            let call = unsafe { $crate::pg::call::Call::new(fcinfo) };
-            let result = $crate::error::OrRaise::or_raise($body(&call));
-            call.finish(result)
+            // SAFETY: PostgreSQL calls with the fcinfo of this call, whose arguments are of the types that sql/ declares. Nothing
+            // in this frame is to be dropped.
+            unsafe {
+                let called = pgrx::pg_sys::submodules::panic::pgrx_extern_c_guard(|| {
+                    let call = $crate::pg::call::Call::new(fcinfo);
+                    match $body(&call) {
+                        Ok(result) => Ok(call.finish(result)),
+                        Err(error) => Err($crate::pg::report::Prepared::new(&error.report())),
+                    }
+                });
+                match called {
+                    Ok(datum) => datum,
+                    Err(report) => report.raise(),
+                }
+            }
         }
     )*};
 }
@@ -151,6 +161,12 @@ impl Call {
 pub fn bytes_of<'a>(value: Datum) -> &'a [u8] {
     // SAFETY: callers pass a datum of a varlena type that is not NULL, in a memory context that lives as long as the call.
     unsafe { VarlenaDatum::new(value) }.bytes()
+}
+
+/// Whether a value is stored out of line, in the TOAST table.
+pub fn is_out_of_line(value: Datum) -> bool {
+    // SAFETY: callers pass a datum of a variable-length type that is not NULL.
+    unsafe { pgrx::varlena::varatt_is_1b_e(value.cast_mut_ptr()) }
 }
 
 /// Whether two values of a variable-length type are the same, bit for bit.

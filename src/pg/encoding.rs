@@ -2,7 +2,7 @@
 //! quote the character that they cannot convert; these errors do not, because it is plaintext.
 
 use std::borrow::Cow;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
@@ -47,6 +47,38 @@ pub fn from_utf8(text: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
         UTF8 | SQL_ASCII => Ok(Cow::Borrowed(text)),
         encoding => convert(text, UTF8, encoding).map(Cow::Owned),
     }
+}
+
+/// Text of PostgreSQL's, such as a name of the catalog, for an error.
+pub fn database_text(text: &[u8]) -> String {
+    match to_utf8(text) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(_) => String::from_utf8_lossy(text).into_owned(),
+    }
+}
+
+/// Text for an error, in the database's encoding. What the encoding does not have, and whatever could forge or hide a line of
+/// the log, becomes a question mark.
+pub fn printable(text: &str) -> CString {
+    // SAFETY: reads a variable of the backend. Conversions are in the catalog, which only a transaction can read.
+    let can_convert = database_encoding() == UTF8 || unsafe { pg_sys::IsTransactionState() };
+    let mut printed = Vec::with_capacity(text.len());
+    let mut character = [0; 4];
+    for char in text.chars() {
+        let utf8 = char.encode_utf8(&mut character).as_bytes();
+        let is_shown = !is_control(char) && (char.is_ascii() || can_convert);
+        match is_shown.then(|| from_utf8(utf8)) {
+            Some(Ok(converted)) => printed.extend_from_slice(&converted),
+            _ => printed.push(b'?'),
+        }
+    }
+    CString::new(printed).expect("a zero byte is a control character")
+}
+
+/// Control characters, separators of lines, and marks that change the direction of text (Unicode, categories Cc, Zl, Zp; UAX #9).
+fn is_control(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Whether it is ASCII without a zero byte: the same bytes in every encoding that a database can have. Pieces, so that

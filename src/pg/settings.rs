@@ -32,6 +32,7 @@ static ALLOWED_KEYS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>
 static DEK_MAX_AGE_S: GucSetting<i32> = GucSetting::<i32>::new(24 * 60 * 60);
 static DEK_MAX_USES: GucSetting<i32> = GucSetting::<i32>::new(0);
 static DEK_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(0);
+static ALLOW_DOUBLE_ENCRYPTION: GucSetting<bool> = GucSetting::<bool>::new(false);
 static CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(1_024);
 static CACHE_TTL_S: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
 static STALE_IF_UNREACHABLE_S: GucSetting<i32> = GucSetting::<i32>::new(60 * 60);
@@ -90,6 +91,11 @@ pub fn broker() -> bool {
 /// Whether a key must be a named key to be used.
 pub fn require_named_keys() -> bool {
     NAMED_KEYS_REQUIRED.get().unwrap_or(REQUIRE_NAMED_KEYS_OUSTED.get())
+}
+
+/// Whether what is encrypted already may be encrypted again.
+pub fn allow_double_encryption() -> bool {
+    ALLOW_DOUBLE_ENCRYPTION.get()
 }
 
 /// What the broker follows.
@@ -169,6 +175,14 @@ pub fn define() {
         c"Off: each session calls KMS itself and has data keys of its own.",
         &BROKER,
         GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"envelope_pg.allow_double_encryption",
+        c"Whether an encrypted value may be encrypted again.",
+        c"Off: env_encrypt and the encrypting trigger refuse it, because it is nearly always a mistake.",
+        &ALLOW_DOUBLE_ENCRYPTION,
+        GucContext::Userset,
         GucFlags::default(),
     );
     define_integer(

@@ -53,10 +53,9 @@ pub fn target(to_key: &str) -> Result<Option<Rc<str>>, Error> {
     }
     Ok(match KeyId::parse(to_key)? {
         KeyId::Local(_) => Some(to_key.into()),
-        // KMS writes them in lower case.
         KeyId::AwsArn { arn, .. } => {
             let is_key = KeyArn::parse(&arn).is_some_and(|arn| arn.key().is_some());
-            (is_key && arn == arn.to_ascii_lowercase()).then(|| arn.into())
+            is_key.then(|| arn.into())
         }
         KeyId::AwsName(_) => None,
     })

@@ -5,8 +5,10 @@ use std::ffi::CString;
 use std::rc::Rc;
 
 use envelope_core::context::EncryptionContext;
-use envelope_core::error::ValueError;
+use envelope_core::error::{ArgumentError, ValueError};
+use envelope_core::format::edited;
 use envelope_core::format::{Envelope, ValueType};
+use envelope_core::keys::KeyId;
 use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
@@ -14,6 +16,7 @@ use crate::error::Error;
 use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::jsonb::jsonb_from_text;
+use crate::pg::settings;
 use crate::pg::varlena::Varlena;
 use crate::session::{self, Sealing, named_keys};
 
@@ -28,12 +31,22 @@ sql_functions! {
 
 fn encrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
-    call.bytes(0).map(|text| encrypt(ValueType::Text, &to_utf8(text)?, &options)).transpose()
+    call.bytes(0)
+        .map(|text| {
+            check_not_encrypted(edited::is_text_of_value(text))?;
+            encrypt(ValueType::Text, &to_utf8(text)?, &options)
+        })
+        .transpose()
 }
 
 fn encrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
-    call.bytes(0).map(|bytes| encrypt(ValueType::Bytea, bytes, &options)).transpose()
+    call.bytes(0)
+        .map(|bytes| {
+            check_not_encrypted(edited::is_value(bytes))?;
+            encrypt(ValueType::Bytea, bytes, &options)
+        })
+        .transpose()
 }
 
 fn encrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
@@ -126,9 +139,21 @@ pub fn aad_argument(call: &Call, index: usize) -> Result<Option<Cow<'_, [u8]>>, 
     to_utf8(call.bytes(index).ok_or(Error::NullArgument("aad"))?).map(Some)
 }
 
+/// Who encrypts a value again nearly always meant to bring it under another key.
+fn check_not_encrypted(is_value: bool) -> Result<(), Error> {
+    if is_value && !settings::allow_double_encryption() { Err(Error::AlreadyEncrypted) } else { Ok(()) }
+}
+
 fn encrypt(value_type: ValueType, plaintext: &[u8], options: &EncryptOptions<'_>) -> Result<Datum, Error> {
     let Target { key_id, context, .. } = &*options.target;
-    seal(value_type, plaintext, key_id, context, options.aad.as_deref())
+    seal(value_type, plaintext, key_id, context, options.aad.as_deref()).map_err(|error| match error {
+        Error::Argument(ArgumentError::KeyId(_)) if is_key_id(plaintext) => Error::SwappedArguments,
+        error => error,
+    })
+}
+
+fn is_key_id(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| KeyId::parse(text).is_ok())
 }
 
 /// Encrypts a plaintext, text and JSON in UTF-8, into a bytea.

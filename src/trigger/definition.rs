@@ -1,19 +1,20 @@
 //! What a trigger is told in its arguments, resolved to the columns of its table, and kept until either changes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::rc::Rc;
 
 use envelope_core::column_rule::{AadPart, ColumnRule};
 use envelope_core::context::EncryptionContext;
-use envelope_core::format::{NONCE_BYTES, ValueType};
+use envelope_core::format::ValueType;
+use envelope_core::format::edited::Fingerprint;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 use pgrx::tupdesc::PgTupleDesc;
 
 use crate::error::{Error, Fault};
-use crate::pg::encoding::{from_utf8, to_utf8};
+use crate::pg::encoding::{database_text, from_utf8, to_utf8};
 use crate::trigger::firing::Firing;
 
 /// A trigger's arguments.
@@ -21,6 +22,8 @@ pub struct Definition {
     relation: pg_sys::Oid,
     /// One for each argument.
     pub rules: Vec<Rule>,
+    /// Whether it was said that replication does not find the rows again.
+    pub has_warned: Cell<bool>,
 }
 
 /// How one column is encrypted.
@@ -37,8 +40,10 @@ pub struct Rule {
     pub context: EncryptionContext,
     /// What values are bound to.
     pub aad: Option<Vec<Part>>,
-    /// The last value that an INSERT made, if it is bound: EXCLUDED, if an UPDATE is next.
+    /// The last value that an INSERT made: EXCLUDED, if an UPDATE is next.
     pub last_insert: RefCell<Option<LastInsert>>,
+    /// What a publisher has sent of the column to this session.
+    pub published: Cell<Option<Published>>,
 }
 
 impl Rule {
@@ -46,6 +51,15 @@ impl Rule {
     pub fn is_in_place(&self) -> bool {
         self.source.number == self.target.number
     }
+}
+
+/// What a publisher sends of an encrypted column.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Published {
+    /// The source, in clear.
+    Plaintext,
+    /// The target.
+    Value,
 }
 
 /// A column of the table.
@@ -66,12 +80,12 @@ pub enum Part {
     Column(Column, pg_sys::Oid),
 }
 
-/// A bound value that was made for a row, and what it is bound to.
+/// A value that was made for a row, and what it is bound to.
 pub struct LastInsert {
-    /// Tells it from all others.
-    pub nonce: [u8; NONCE_BYTES],
-    /// What it is bound to.
-    pub aad: Vec<u8>,
+    /// Tells it from all others, and from what an edit leaves of it.
+    pub fingerprint: Fingerprint,
+    /// What it is bound to, if to anything.
+    pub aad: Option<Vec<u8>>,
 }
 
 thread_local! {
@@ -123,17 +137,17 @@ impl Definition {
             let json = to_utf8(argument.to_bytes())?;
             let rule = ColumnRule::from_json(&String::from_utf8_lossy(&json))
                 .map_err(Fault::Argument)
-                .and_then(|rule| Rule::resolve(rule, &columns))
+                .and_then(|rule| Rule::resolve(rule, firing, &columns))
                 .map_err(|fault| firing.error(fault, Some(index + 1)))?;
             rules.push(rule);
         }
         check_used_once(&rules).map_err(|fault| firing.error(fault, None))?;
-        Ok(Self { relation: firing.relation_oid(), rules })
+        Ok(Self { relation: firing.relation_oid(), rules, has_warned: Cell::new(false) })
     }
 }
 
 impl Rule {
-    fn resolve(rule: ColumnRule, columns: &PgTupleDesc<'_>) -> Result<Self, Fault> {
+    fn resolve(rule: ColumnRule, firing: &Firing<'_>, columns: &PgTupleDesc<'_>) -> Result<Self, Fault> {
         let is_in_place = rule.source == rule.target;
         let (source, attribute) = Column::find(rule.source, columns)?;
         let value_type = match base_type(attribute) {
@@ -142,6 +156,9 @@ impl Rule {
             pg_sys::JSONBOID if !is_in_place => ValueType::Jsonb,
             _ => return Err(Fault::SourceType(source.name, type_name(attribute))),
         };
+        if let Some(constraint) = firing.comparing(source.number) {
+            return Err(Fault::SourceCompared(source.name, constraint));
+        }
         if attribute.attnotnull && !is_in_place {
             return Err(Fault::SourceNotNull(source.name));
         }
@@ -162,6 +179,7 @@ impl Rule {
             context: rule.encryption_context,
             aad,
             last_insert: RefCell::new(None),
+            published: Cell::new(None),
         })
     }
 }
@@ -242,5 +260,5 @@ fn base_type(attribute: &pg_sys::FormData_pg_attribute) -> pg_sys::Oid {
 
 fn type_name(attribute: &pg_sys::FormData_pg_attribute) -> String {
     // SAFETY: returns a C string for every type.
-    unsafe { CStr::from_ptr(pg_sys::format_type_be(attribute.atttypid)) }.to_string_lossy().into_owned()
+    database_text(unsafe { CStr::from_ptr(pg_sys::format_type_be(attribute.atttypid)) }.to_bytes())
 }

@@ -7,6 +7,8 @@ use pgrx::tupdesc::PgTupleDesc;
 
 use crate::error::{Fault, TriggerError};
 use crate::pg::call::{Call, is_same_value};
+use crate::pg::comparing;
+use crate::pg::encoding::database_text;
 
 /// One firing of a row trigger BEFORE INSERT or UPDATE.
 pub struct Firing<'a> {
@@ -119,6 +121,29 @@ impl<'a> Firing<'a> {
         unsafe { pg_sys::bms_is_member(column - pg_sys::FirstLowInvalidHeapAttributeNumber, self.data.tg_updatedcols) }
     }
 
+    /// Whether rows come as they are, from elsewhere: an apply worker of logical replication, or a restore.
+    pub fn is_replica(&self) -> bool {
+        // SAFETY: reads a variable of the backend.
+        (unsafe { pg_sys::SessionReplicationRole }) == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32
+    }
+
+    /// Whether an apply worker of logical replication writes the row, and could not find it again: it compares whole rows with
+    /// the publisher's where the table has neither a primary key nor a replica identity index.
+    pub fn is_applied_without_key(&self) -> bool {
+        // SAFETY: the relation is open and locked while its trigger runs.
+        unsafe {
+            pg_sys::IsLogicalWorker()
+                && pg_sys::RelationGetReplicaIndex(self.data.tg_relation) == pg_sys::InvalidOid
+                && pg_sys::RelationGetPrimaryKeyIndex(self.data.tg_relation) == pg_sys::InvalidOid
+        }
+    }
+
+    /// What compares the values of a column.
+    pub fn comparing(&self, column: i32) -> Option<String> {
+        // SAFETY: the relation is open and locked while its trigger runs.
+        unsafe { comparing::comparing(self.data.tg_relation, column) }
+    }
+
     /// The row to store: the new one, with other values in some columns.
     pub fn row_with(&self, changes: &[(i32, Option<Datum>)]) -> Datum {
         if changes.is_empty() {
@@ -143,17 +168,22 @@ impl<'a> Firing<'a> {
 
     /// An error of this trigger; of one of its arguments, counted from 1.
     pub fn error(&self, fault: Fault, argument: Option<usize>) -> TriggerError {
+        // SAFETY: a C string of the relation cache.
+        let trigger = unsafe { text(self.trigger().tgname) };
+        let argument = argument.map(|number| format!(", argument {number}")).unwrap_or_default();
+        let place = format!("Trigger \"{trigger}\" of table \"{}\"{argument}.", self.table());
+        TriggerError { fault, place: Some(place) }
+    }
+
+    /// The table, with its schema.
+    pub fn table(&self) -> String {
         // SAFETY: the catalog row of the open relation; the lookup returns a C string, or NULL.
         let (schema, table) = unsafe {
             let row = &*(*self.data.tg_relation).rd_rel;
             let schema = pg_sys::get_namespace_name(row.relnamespace);
             (if schema.is_null() { "?".into() } else { text(schema) }, text(row.relname.data.as_ptr()))
         };
-        // SAFETY: a C string of the relation cache.
-        let trigger = unsafe { text(self.trigger().tgname) };
-        let argument = argument.map(|number| format!(", argument {number}")).unwrap_or_default();
-        let place = format!("Trigger \"{trigger}\" of table \"{schema}.{table}\"{argument}.");
-        TriggerError { fault, place: Some(place) }
+        format!("{schema}.{table}")
     }
 
     fn trigger(&self) -> &'a pg_sys::Trigger {
@@ -178,5 +208,5 @@ impl<'a> Firing<'a> {
 /// `text` is a C string.
 unsafe fn text(text: *const c_char) -> String {
     // SAFETY: by contract.
-    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    database_text(unsafe { CStr::from_ptr(text) }.to_bytes())
 }

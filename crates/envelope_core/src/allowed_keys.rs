@@ -28,11 +28,11 @@ impl AllowedKeys {
         if list.trim().is_empty() {
             return Ok(Self::all());
         }
-        let parse = |entry: &str| match KeyId::parse(entry.trim()) {
-            Ok(_) => Ok(entry.trim().to_owned()),
-            Err(_) => Err(ArgumentError::AllowedKeys(entry.trim().to_owned())),
+        let parse = |(index, entry): (usize, &str)| match KeyId::parse(entry.trim()) {
+            Ok(key_id) => Ok(key_id.to_string()),
+            Err(_) => Err(ArgumentError::AllowedKeys(index + 1)),
         };
-        list.split(',').map(parse).collect::<Result<_, _>>().map(|keys| Self(Some(keys)))
+        list.split(',').enumerate().map(parse).collect::<Result<_, _>>().map(|keys| Self(Some(keys)))
     }
 
     /// Whether a key may be used. A key that a statement names and the key ARN that KMS resolves it to must both be
@@ -62,6 +62,11 @@ mod tests {
         assert!(!allowed.allows("local:ab"));
         assert!(!allowed.allows("alias/ap"));
         assert!(!allowed.allows(""));
+        const KEY: &str = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
+        let upper = KEY.replace("715c0818", "715C0818");
+        assert!(AllowedKeys::parse(&upper).unwrap().allows(KEY));
+        assert!(AllowedKeys::parse(KEY).unwrap().allows(&upper));
+        assert!(AllowedKeys::parse(&upper[39..]).unwrap().allows(&KEY[39..]), "a uuid alone");
     }
 
     #[test]

@@ -44,18 +44,19 @@ pub enum ValueError {
 /// Why an argument of a function cannot be used.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum ArgumentError {
-    /// Not one of the forms of a key id.
-    #[error("invalid key id \"{0}\"")]
-    KeyId(String),
+    /// Not one of the forms of a key id: what is wrong. Never the text itself, which is a plaintext where somebody has swapped
+    /// two arguments.
+    #[error("invalid key id: {0}")]
+    KeyId(&'static str),
     /// Not a name for a key of the local provider.
-    #[error("invalid local key name \"{0}\"")]
-    LocalKeyName(String),
+    #[error("invalid local key name")]
+    LocalKeyName,
     /// Not a flat object of strings, or too large: what is wrong.
     #[error("invalid encryption context: {0}")]
     EncryptionContext(&'static str),
-    /// A name that is not in `allowed_keys` and could not be.
-    #[error("invalid list of allowed keys: \"{0}\" is not a key id")]
-    AllowedKeys(String),
+    /// What is not a key id in `allowed_keys`: the how-manieth entry.
+    #[error("invalid list of allowed keys: entry {0} is not a key id")]
+    AllowedKeys(usize),
     /// Names no single key without asking KMS: an alias, or a key id without its region and account.
     #[error("\"{0}\" is not a key ARN")]
     NotAKeyArn(String),

@@ -5,10 +5,12 @@
 //! u16 length, wrapped keys | nonce 24 | ciphertext | tag 16
 //! ```
 //!
+//! - [`edited`]: values that SQL has edited as bytes
 //! - [`key_reference`]: how a value names the key that wraps its data key
 //! - [`wrapped_keys`]: the wrapped keys of a value, written
 //! - [`rotation`]: the same value under other wrapped keys
 
+pub mod edited;
 pub mod key_reference;
 pub mod rotation;
 pub mod wrapped_keys;

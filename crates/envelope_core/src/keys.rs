@@ -20,7 +20,7 @@ use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use crate::error::ArgumentError;
-pub use arn::{KeyArn, is_region, is_same_key};
+pub use arn::{KeyArn, canonical, is_region, is_same_key};
 pub use id::{KeyId, LocalKeyName, Provider, check_resolved};
 
 /// The cipher suite that this release knows: HKDF-SHA-256, XAES-256-GCM, 32-byte commitment.
@@ -110,9 +110,10 @@ impl TryFrom<UncheckedWrappedKey> for WrappedKey {
 
     fn try_from(unchecked: UncheckedWrappedKey) -> Result<Self, ArgumentError> {
         let UncheckedWrappedKey { provider, key_id, wrapped_dek } = unchecked;
-        match KeyId::parse(&key_id)?.provider() == provider {
-            true => Ok(Self { provider, key_id, wrapped_dek }),
-            false => Err(ArgumentError::KeyId(key_id)),
+        let key_id = KeyId::parse(&key_id)?;
+        match key_id.provider() == provider {
+            true => Ok(Self { provider, key_id: key_id.to_string(), wrapped_dek }),
+            false => Err(ArgumentError::KeyId("it is of another provider")),
         }
     }
 }

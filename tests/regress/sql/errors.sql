@@ -17,6 +17,27 @@ SELECT env_encrypt('x', 'arn:aws:s3:::bucket');
 SELECT env_encrypt('x', 'arn:aws:kms:eu-west-1:12:key/0b6d1dcf-8f5c-4b5b-9e42-3a2f6b5b8a11');
 \echo :SQLSTATE
 
+-- 22023: a key id is not repeated, since it is a plaintext where two arguments were swapped; see the server's log, too
+SELECT env_encrypt('local:errors', 'the secret');
+\echo :SQLSTATE
+SELECT env_encrypt('alias/app'::text, 'the secret', '{}', 'row');
+SELECT env_encrypt('not a key', 'the secret');
+SELECT env_encrypt('x', 'local:the secret');
+SELECT env_encrypt('x', 'arn:the secret');
+SELECT env_encrypt('x', E'alias/the\nsecret');
+SELECT env_rotate_dek('the secret');
+SELECT env_rewrap(:'value', 'the secret');
+SELECT env_reencrypt(:'value', 'the secret', 'x');
+SELECT env_is_envelope(:'value', 'the secret');
+SELECT env_is_same_key('the secret', 'local:errors');
+SELECT env_key_usage('the secret');
+SELECT env_local_create_key('the secret');
+SELECT env_local_rotate_key('the secret');
+SET envelope_pg.allowed_keys = 'local:errors';
+SELECT env_encrypt('local:errors', 'the secret');
+SELECT env_rotate_dek('the secret');
+RESET envelope_pg.allowed_keys;
+
 -- 22023: an encryption context that is not a flat object of strings
 SELECT env_encrypt('x', 'local:errors', '[]');
 \echo :SQLSTATE

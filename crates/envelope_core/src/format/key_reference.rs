@@ -6,8 +6,10 @@
 //! ```
 //! An ARN that fits the compact form always takes it, so that a key has one encoding only.
 
+use std::borrow::Cow;
+
 use crate::error::ValueError;
-use crate::keys::{KeyArn, LocalKeyName, Provider};
+use crate::keys::{KeyArn, LocalKeyName, Provider, canonical};
 
 const TEXT: u8 = 1;
 const COMPACT: u8 = 2;
@@ -69,7 +71,14 @@ pub fn parse(provider: Provider, reference: &[u8]) -> Result<String, ValueError>
         Provider::AwsKms => KeyArn::parse(&key_id).is_some_and(|arn| arn.key().is_some()),
         Provider::Local => key_id.strip_prefix("local:").is_some_and(|name| LocalKeyName::parse(name).is_ok()),
     };
-    if is_canonical && is_key_of_provider { Ok(key_id) } else { Err(MALFORMED) }
+    if !(is_canonical && is_key_of_provider) {
+        return Err(MALFORMED);
+    }
+    Ok(match canonical(&key_id) {
+        Cow::Borrowed(_) => key_id,
+        // The text form can have it in upper case.
+        Cow::Owned(canonical) => canonical,
+    })
 }
 
 /// The ARN of a compact reference. This runs for every row with a CHECK on its header, so it builds one string.
@@ -124,7 +133,7 @@ mod tests {
         ] {
             let reference = write(key_id).unwrap();
             assert_eq!(reference.len(), bytes, "{key_id}");
-            assert_eq!(parse(provider, &reference).as_deref(), Ok(key_id));
+            assert_eq!(parse(provider, &reference).as_deref(), Ok(&*canonical(key_id)));
         }
     }
 

@@ -1,5 +1,7 @@
 //! The ARN of a KMS key or alias, and when two of them name the same key.
 
+use std::borrow::Cow;
+
 /// The parts of `arn:partition:kms:region:account:resource`, each of plain characters, borrowed from it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KeyArn<'a> {
@@ -50,9 +52,30 @@ impl<'a> KeyArn<'a> {
     }
 }
 
+/// A key id with the hexadecimal digits of its uuid in lower case, as KMS writes them: the one id of a key. Aliases and local names
+/// are as they are.
+#[must_use]
+pub fn canonical(key_id: &str) -> Cow<'_, str> {
+    let resource = match KeyArn::parse(key_id) {
+        Some(arn) => arn.key(),
+        None => is_key_resource(key_id).then_some(key_id),
+    };
+    match resource {
+        Some(key) if key.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            let (rest, key) = key_id.split_at(key_id.len() - key.len());
+            Cow::Owned([rest, &key.to_ascii_lowercase()].concat())
+        }
+        _ => Cow::Borrowed(key_id),
+    }
+}
+
 /// Whether two key ids name the same key, or replicas of the same multi-Region key.
 #[must_use]
 pub fn is_same_key(one: &str, other: &str) -> bool {
+    if one == other {
+        return true;
+    }
+    let (one, other) = (&*canonical(one), &*canonical(other));
     one == other
         || KeyArn::parse(one).zip(KeyArn::parse(other)).is_some_and(|(one, other)| {
             one.is_multi_region()
@@ -105,6 +128,9 @@ mod tests {
         assert!(!is_same_key(WEST, &EAST.replace("90ab", "90ac")));
         let single = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
         assert!(is_same_key(single, single));
+        assert!(is_same_key(single, &single.replace("715c0818", "715C0818")));
+        assert!(is_same_key(WEST, &EAST.replace("ab34cd", "AB34cd")));
+        assert!(!is_same_key("local:dev", "local:DEV") && !is_same_key("alias/app", "alias/APP"));
         assert!(!is_same_key(single, &single.replace("us-west-2", "us-east-1")));
     }
 }

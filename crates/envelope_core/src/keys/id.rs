@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ArgumentError;
-use crate::keys::arn::{KeyArn, is_alias, is_key_resource};
+use crate::keys::arn::{KeyArn, canonical, is_alias, is_key_resource};
 
 /// The key that a statement names.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -25,22 +25,24 @@ pub enum KeyId {
 }
 
 impl KeyId {
-    /// Parses a key ARN, an alias ARN, `alias/name`, a key uuid, `mrk-...` or `local:name`.
+    /// Parses a key ARN, an alias ARN, `alias/name`, a key uuid, `mrk-...` or `local:name`. Hexadecimal digits become lower case, as
+    /// KMS writes them: a key has one id here.
     ///
     /// # Errors
     /// [`ArgumentError::KeyId`] for anything else.
     pub fn parse(text: &str) -> Result<Self, ArgumentError> {
-        let invalid = || ArgumentError::KeyId(shorten(text));
         if let Some(name) = text.strip_prefix("local:") {
-            return LocalKeyName::parse(name).map(Self::Local).map_err(|_| invalid());
+            const NO_NAME: ArgumentError =
+                ArgumentError::KeyId("behind local: come 1 to 64 of the characters A-Z a-z 0-9 _ . -");
+            return LocalKeyName::parse(name).map(Self::Local).map_err(|_| NO_NAME);
         }
         if let Some(arn) = KeyArn::parse(text) {
-            return Ok(Self::AwsArn { region: arn.region.to_owned(), arn: text.to_owned() });
+            return Ok(Self::AwsArn { region: arn.region.to_owned(), arn: canonical(text).into_owned() });
         }
         if is_alias(text) || is_key_resource(text) {
-            return Ok(Self::AwsName(text.to_owned()));
+            return Ok(Self::AwsName(canonical(text).into_owned()));
         }
-        Err(invalid())
+        Err(ArgumentError::KeyId(what_is_wrong(text)))
     }
 
     /// The provider that has the key.
@@ -89,7 +91,7 @@ impl LocalKeyName {
     pub fn parse(name: &str) -> Result<Self, ArgumentError> {
         let valid = (1..=64).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
-        if valid { Ok(Self(name.to_owned())) } else { Err(ArgumentError::LocalKeyName(shorten(name))) }
+        if valid { Ok(Self(name.to_owned())) } else { Err(ArgumentError::LocalKeyName) }
     }
 
     /// The name, without `local:`.
@@ -148,12 +150,17 @@ impl fmt::Display for Provider {
     }
 }
 
-/// What an error message shows of a key id that somebody mistyped.
-fn shorten(text: &str) -> String {
-    const SHOWN_CHARS: usize = 100;
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
+/// Why a text is no key id, without a word of it.
+fn what_is_wrong(text: &str) -> &'static str {
+    match text {
+        "" => "it is empty",
+        _ if text.trim() != text => "it has white space around it",
+        _ if text.starts_with("alias/") => "behind alias/ come 1 to 250 of the characters A-Z a-z 0-9 / _ -",
+        _ if text.starts_with("arn:") => {
+            "an ARN of KMS is arn:partition:kms:region:account:key/id or arn:partition:kms:region:account:alias/name"
+        }
+        _ if text.starts_with("mrk-") => "behind mrk- come 32 hexadecimal digits",
+        _ => "it has none of the forms of one",
     }
 }
 
@@ -178,6 +185,24 @@ mod tests {
     }
 
     #[test]
+    fn a_key_has_one_id() {
+        for (text, one) in [
+            ("715C0818-5825-4245-A755-138a6d9a11e6", "715c0818-5825-4245-a755-138a6d9a11e6"),
+            ("mrk-1234ABCD12ab34cd56ef1234567890ab", "mrk-1234abcd12ab34cd56ef1234567890ab"),
+            (
+                "arn:aws:kms:us-west-2:111122223333:key/715C0818-5825-4245-A755-138A6D9A11E6",
+                "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6",
+            ),
+            // Names are as they are.
+            ("alias/My-App", "alias/My-App"),
+            ("arn:aws:kms:us-west-2:111122223333:alias/App", "arn:aws:kms:us-west-2:111122223333:alias/App"),
+            ("local:Dev", "local:Dev"),
+        ] {
+            assert_eq!(KeyId::parse(text).unwrap().to_string(), one);
+        }
+    }
+
+    #[test]
     fn refuses_everything_else() {
         for text in [
             "",
@@ -194,7 +219,9 @@ mod tests {
             "arn:aws:s3:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6",
             " local:dev",
         ] {
-            assert_eq!(KeyId::parse(text), Err(ArgumentError::KeyId(text.to_owned())));
+            let error = KeyId::parse(text).unwrap_err();
+            assert!(matches!(error, ArgumentError::KeyId(_)));
+            assert!(["", "local:", "alias/"].contains(&text) || !error.to_string().contains(text), "{error}");
         }
     }
 
@@ -208,6 +235,6 @@ mod tests {
         for key_id in ["alias/app", "arn:aws:kms:us-west-2:111122223333:alias/app", UUID, mrk] {
             assert_eq!(check_resolved(key_id), Err(ArgumentError::NotAKeyArn(key_id.to_owned())));
         }
-        assert_eq!(check_resolved("dev"), Err(ArgumentError::KeyId("dev".to_owned())));
+        assert!(matches!(check_resolved("dev"), Err(ArgumentError::KeyId(_))));
     }
 }
