@@ -3,7 +3,7 @@
 use super::*;
 use crate::context::EncryptionContext;
 use crate::format::ValueType;
-use crate::format::rotation::WrappedKeys;
+use crate::format::wrapped_keys::WrappedKeys;
 use crate::keys::{Dek, Provider};
 use crate::value::DataKey;
 
