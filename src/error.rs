@@ -63,6 +63,9 @@ pub enum Error {
     /// 22023: the key that wraps now, and the one that cannot.
     #[error("data key cannot be rewrapped under a key of another provider or region")]
     OutOfReach(String, String),
+    /// 22023.
+    #[error("donor is not of the data key of the value")]
+    OtherDataKey,
     /// 25001.
     #[error("a rotation commits each batch, so it cannot run inside a transaction block")]
     InTransactionBlock,
@@ -177,6 +180,11 @@ impl Error {
                 Some(
                     "Use env_reencrypt, or env_rotate with method 'reencrypt': it opens the value and seals it again.",
                 ),
+            ),
+            Self::OtherDataKey => report(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                None,
+                Some("Values of one data key have the same env_dek_id and env_encryption_context."),
             ),
             Self::InTransactionBlock => report(
                 "25001",

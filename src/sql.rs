@@ -3,6 +3,7 @@
 //! - `functions`: those that encrypt and decrypt
 //! - `inspect`: those that read headers
 //! - `rotation`: those that rewrap and reencrypt values, and what `env_rotate` is made of
+//! - `splice`: those that give values the wrapped keys of others
 //! - `verify`: those that compare a value with a plaintext
 //! - `admin`: those for the cache and the local key file
 //! - `named_keys`: the one that checks the options of a named key
@@ -14,6 +15,7 @@ pub mod functions;
 pub mod inspect;
 mod named_keys;
 mod rotation;
+mod splice;
 mod statistics;
 mod verify;
 mod warm;

@@ -91,6 +91,25 @@ CREATE OR REPLACE FUNCTION envelope_internal.opens_to(value bytea, plaintext jso
 CREATE OR REPLACE FUNCTION envelope_internal.dek_stub(value bytea) RETURNS bytea
     LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_dek_stub';
 
+CREATE OR REPLACE FUNCTION envelope_internal.inspect(
+    value bytea,
+    OUT format_version integer,
+    OUT suite text,
+    OUT type text,
+    OUT has_aad boolean,
+    OUT is_padded boolean,
+    OUT dek_id bytea,
+    OUT encryption_context jsonb,
+    OUT wrapped_keys integer,
+    OUT provider text,
+    OUT key_id text,
+    OUT wrapped_dek bytea,
+    OUT nonce bytea,
+    OUT ciphertext_bytes bigint,
+    OUT value_bytes bigint
+) RETURNS record
+    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT COST 75 AS 'MODULE_PATHNAME', 'env_inspect';
+
 REVOKE ALL ON FUNCTION
     envelope_internal.encrypt(text, text, jsonb),
     envelope_internal.encrypt(text, text, jsonb, text),
@@ -204,3 +223,5 @@ COMMENT ON FUNCTION envelope_internal.opens_to(bytea, jsonb, text) IS
     'whether an encrypted value with an aad opens to this jsonb';
 COMMENT ON FUNCTION envelope_internal.dek_stub(bytea) IS
     'the head of an encrypted value without data: one for each data key; null for what is not an encrypted value';
+COMMENT ON FUNCTION envelope_internal.inspect(bytea) IS
+    'the unencrypted parts of an encrypted value, and its sizes in bytes';

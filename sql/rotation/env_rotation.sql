@@ -35,7 +35,9 @@ CREATE OR REPLACE VIEW @extschema@.env_rotation AS
     LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = r.relation AND a.attnum = r.column_number AND NOT a.attisdropped
     LEFT JOIN pg_catalog.pg_locks AS l ON r.status = 'open' AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
         AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
-        AND l.classid = ((r.lock_key >> 32) & 4294967295)::oid AND l.objid = (r.lock_key & 4294967295)::oid;
+        AND l.classid = ((r.lock_key >> 32) & 4294967295)::oid AND l.objid = (r.lock_key & 4294967295)::oid
+    -- A CALL that failed before it did anything leaves nothing to be seen.
+    WHERE l.pid IS NOT NULL OR r.status NOT IN ('open', 'abandoned') OR r.pass > 1 OR r.rows_done > 0 OR r.failures > 0;
 
 GRANT SELECT ON @extschema@.env_rotation TO envelope_rotate, envelope_admin;
 

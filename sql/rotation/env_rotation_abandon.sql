@@ -10,7 +10,7 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(r.lock_key) THEN
         RAISE 'run % is running', run_id USING ERRCODE = 'object_in_use', HINT = 'Cancel its CALL first.';
     END IF;
-    IF r.status <> 'open' THEN
+    IF r.status NOT IN ('open', 'failed rows') THEN
         RAISE 'run % is over', run_id USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     UPDATE envelope_internal.rotation_run AS s

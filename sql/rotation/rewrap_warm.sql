@@ -8,14 +8,30 @@ CREATE OR REPLACE FUNCTION envelope_internal.reencrypt_warm(values_or_stubs byte
 CREATE OR REPLACE FUNCTION envelope_internal.rewrap_target(to_key text) RETURNS text
     LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rewrap_target';
 
+-- These ask nobody.
+CREATE OR REPLACE FUNCTION envelope_internal.rewrapped(stub bytea, to_key text) RETURNS bytea
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rewrapped';
+
+CREATE OR REPLACE FUNCTION envelope_internal.rewrap_check(value_or_stub bytea, to_key text) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rewrap_check';
+
+CREATE OR REPLACE FUNCTION envelope_internal.may_rewrap(value_or_stub bytea, to_key text) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_may_rewrap';
+
 REVOKE ALL ON FUNCTION
     envelope_internal.rewrap_warm(bytea[], text),
     envelope_internal.reencrypt_warm(bytea[], text),
+    envelope_internal.rewrapped(bytea, text),
+    envelope_internal.rewrap_check(bytea, text),
+    envelope_internal.may_rewrap(bytea, text),
     envelope_internal.rewrap_target(text)
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     envelope_internal.rewrap_warm(bytea[], text),
     envelope_internal.reencrypt_warm(bytea[], text),
+    envelope_internal.rewrapped(bytea, text),
+    envelope_internal.rewrap_check(bytea, text),
+    envelope_internal.may_rewrap(bytea, text),
     envelope_internal.rewrap_target(text)
     TO envelope_rotate;
 
@@ -23,5 +39,11 @@ COMMENT ON FUNCTION envelope_internal.rewrap_warm(bytea[], text) IS
     'have the data keys of these values or stubs rewrapped concurrently, for env_rewrap in this session';
 COMMENT ON FUNCTION envelope_internal.reencrypt_warm(bytea[], text) IS
     'have the data keys of these values or stubs unwrapped concurrently, for env_reencrypt in this session';
+COMMENT ON FUNCTION envelope_internal.rewrapped(bytea, text) IS
+    'the stub with the wrapped keys that KMS has made for this session; null if it has not';
+COMMENT ON FUNCTION envelope_internal.rewrap_check(bytea, text) IS
+    'an error if a value cannot or may not be rewrapped under a key, as far as that is known without asking KMS';
+COMMENT ON FUNCTION envelope_internal.may_rewrap(bytea, text) IS
+    'whether rewrap_check has nothing against it';
 COMMENT ON FUNCTION envelope_internal.rewrap_target(text) IS
     'the key that a key id stands for, if that is known without asking KMS';

@@ -1,11 +1,11 @@
 -- Checks everything that can be known at the start, takes the run's lock, and finds the run that this CALL resumes or
 -- makes a new one.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_begin(p jsonb) RETURNS bigint
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     root oid := (p ->> 'relation')::oid;
     rotated name := p ->> 'column';
-    wanted jsonb := p - ARRAY['batch_blocks', 'on_locked', 'max_rows_per_second', 'max_passes', 'max_failures'];
+    wanted jsonb := p - ARRAY['batch_blocks', 'on_locked', 'max_rows_per_second', 'max_passes', 'max_failures', 'deadline', 'max_lag_seconds'];
     method text := p ->> 'method';
     class pg_class;
     attribute pg_attribute;
@@ -16,6 +16,10 @@ DECLARE
     foreign_leaves bigint;
     named name;
 BEGIN
+    IF p @? '$.* ? (@ == "env:null")' THEN
+        RAISE '% must not be null', (SELECT string_agg(key, ', ') FROM jsonb_each_text(p) WHERE value = 'env:null')
+            USING ERRCODE = 'null_value_not_allowed', HINT = 'Leave it out for no restriction.';
+    END IF;
     SELECT * INTO class FROM pg_class WHERE oid = root;
     IF NOT FOUND THEN
         RAISE 'relation must be a table' USING ERRCODE = 'undefined_table';
@@ -87,17 +91,7 @@ BEGIN
             USING ERRCODE = 'not_null_violation', HINT = 'ALTER TABLE ... ALTER COLUMN ... DROP NOT NULL first.';
     END IF;
     FOR member IN SELECT root AS leaf UNION SELECT leaf FROM envelope_internal.rotation_leaves(root) WHERE kind = 'r' LOOP
-        IF row_security_active(member.leaf) THEN
-            RAISE 'row-level security hides rows of % from role %', member.leaf::regclass, current_user
-                USING ERRCODE = 'insufficient_privilege', HINT = 'Use a role with BYPASSRLS, or the owner of the table.';
-        END IF;
-        IF NOT has_table_privilege(member.leaf, 'SELECT')
-            OR NOT has_column_privilege(member.leaf, rotated::text, 'UPDATE')
-            OR ((p ->> 'clear_source')::boolean AND NOT has_column_privilege(member.leaf, p ->> 'source', 'UPDATE')) THEN
-            RAISE 'role % needs SELECT and UPDATE on %', current_user, member.leaf::regclass
-                USING ERRCODE = 'insufficient_privilege',
-                HINT = 'Batches go to each partition itself, so a grant on the partitioned table is not enough.';
-        END IF;
+        PERFORM envelope_internal.rotation_rights(member.leaf, p);
     END LOOP;
     SELECT l.leaf::regclass AS leaf, m.* INTO member
     FROM envelope_internal.rotation_leaves(root) AS l, envelope_internal.rotation_moves(l.leaf, rotated) AS m
@@ -116,6 +110,7 @@ BEGIN
         -- Before there is a run: whether the key may be used, and the context is one.
         PERFORM envelope_internal.encrypt(''::text, p ->> 'to_key', (p ->> 'context')::jsonb);
     END IF;
+    PERFORM envelope_internal.rotation_try(root, p);
     lock_key := envelope_internal.rotation_lock_key(root, attribute.attnum);
     IF NOT envelope_internal.rotation_lock(lock_key) THEN
         RAISE 'another run works on column "%" of relation %', rotated, root::regclass
@@ -123,12 +118,26 @@ BEGIN
     END IF;
     SELECT * INTO run FROM envelope_internal.rotation_run AS r
     WHERE r.relation = root AND r.column_number = attribute.attnum AND r.status = 'open' FOR UPDATE;
-    IF FOUND AND (run.method <> method OR run.parameters <> wanted) THEN
+    IF NOT FOUND THEN
+        -- With the same parameters the last run goes on where rows failed; with others there is a new one.
+        SELECT * INTO run FROM envelope_internal.rotation_run AS r
+        WHERE r.run_id = (SELECT max(s.run_id) FROM envelope_internal.rotation_run AS s WHERE s.relation = root AND s.column_number = attribute.attnum)
+          AND r.status = 'failed rows' AND r.parameters = wanted FOR UPDATE;
+    END IF;
+    IF FOUND AND run.pass <= 1 AND run.rows_done = 0 AND run.failures = 0 AND run.parameters <> wanted THEN
+        -- It failed before it did anything: there is nothing to resume.
+        UPDATE envelope_internal.rotation_run AS r SET status = 'abandoned', finished = clock_timestamp() WHERE r.run_id = run.run_id;
+    ELSIF FOUND AND (run.method <> method OR run.parameters <> wanted) THEN
         RAISE 'run % of this column is not finished, and is another one', run.run_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
-            DETAIL = format('Its parameters: %s.', run.parameters),
-            HINT = format('Give the same parameters to resume it, or SELECT env_rotation_abandon(%s).', run.run_id);
+            -- Not what the other one was given: whoever began it chose that, and an expression of his would run as the caller.
+            DETAIL = format('These differ: %s.', (
+                SELECT string_agg(key, ', ' ORDER BY key)
+                FROM (SELECT key FROM jsonb_each(run.parameters || wanted)) AS k
+                WHERE run.parameters -> key IS DISTINCT FROM wanted -> key)),
+            HINT = format('SELECT * FROM env_rotation shows it. Give the same parameters to resume it, or SELECT env_rotation_abandon(%s).', run.run_id);
     ELSIF FOUND THEN
+        UPDATE envelope_internal.rotation_run AS r SET status = 'open' WHERE r.run_id = run.run_id AND r.status = 'failed rows';
         RAISE NOTICE 'run % resumes: pass %, % of % blocks, % rows done',
             run.run_id, run.pass, run.blocks_done, run.blocks_total, run.rows_done;
         RETURN run.run_id;

@@ -1,35 +1,44 @@
--- Which data keys of a batch are to be changed. Asks KMS for what that takes, many at a time, before any row is locked.
--- Those that KMS or the settings refuse are remembered for the CALL, and their rows are failures.
+-- Which data keys of a batch are to be changed. Those that KMS or the settings refuse are remembered for the pass, and their rows
+-- are failures. To rewrap: with donors of the new wrapped keys, and if some are missing nothing but those, which
+-- rotation_ask then asks KMS for. Else asks KMS for what it takes, many at a time, before any row is locked.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_due(
-    run bigint, p jsonb, pass integer, leaf oid, stubs bytea[], counts bigint[], INOUT refused bytea[],
-    OUT due bytea[], OUT due_rows bigint, OUT not_envelopes bigint
+    run bigint, p jsonb, pass integer, leaf oid, found envelope_internal.dek_counts, INOUT refused bytea[],
+    OUT due bytea[], OUT donors bytea[], OUT missing bytea[], OUT due_rows bigint, OUT not_envelopes bigint
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     method text := p ->> 'method';
     to_key text := p ->> 'to_key';
-    from_dek bytea := decode(p ->> 'from_dek', 'hex');
+    target text;
     stub bytea;
     ready bytea[] := '{}';
-    attempt integer := 0;
+    failed record;
 BEGIN
     IF method = 'encrypt' THEN
         -- Makes the data key, if that is due.
         PERFORM envelope_internal.encrypt(''::text, to_key, (p ->> 'context')::jsonb);
     END IF;
     -- Adopted rows get a value instead.
-    SELECT coalesce(sum(n), 0) INTO not_envelopes FROM unnest(stubs, counts) AS u (s, n) WHERE s IS NULL AND method <> 'encrypt';
-    IF method IN ('encrypt', 'decrypt') THEN
-        due := array_remove(stubs, NULL);
-    ELSE
-        SELECT array_agg(s) INTO due FROM unnest(stubs) AS u (s)
-        WHERE s IS NOT NULL
-          AND (p ->> 'from_key' IS NULL OR envelope_internal.key_id(s) = p ->> 'from_key')
-          AND (from_dek IS NULL OR envelope_internal.dek_id(s) = from_dek);
+    not_envelopes := CASE method WHEN 'encrypt' THEN 0 ELSE found.strange END;
+    missing := '{}';
+    due := envelope_internal.rotation_wanted(p, found.stubs);
+    IF method = 'rewrap' THEN
+        target := envelope_internal.rewrap_target(to_key);
+        SELECT coalesce(array_agg(s) FILTER (WHERE d.donor IS NULL), '{}'),
+               coalesce(array_agg(s) FILTER (WHERE d.donor IS NOT NULL), '{}'),
+               coalesce(array_agg(d.donor) FILTER (WHERE d.donor IS NOT NULL), '{}')
+        INTO missing, ready, donors
+        FROM unnest(due) AS u (s)
+        LEFT JOIN envelope_internal.rotation_donor AS d
+            ON d.stub_hash = sha256(s) AND d.key_id = target AND envelope_internal.may_rewrap(s, to_key)
+        WHERE NOT EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s);
+        IF missing <> '{}' THEN
+            RETURN;
+        END IF;
     END IF;
     IF method = 'reencrypt' THEN
         -- The first pass changes whatever is not under a data key of this run. Others may seal with data keys of their
         -- own meanwhile, so later passes look for those that the first one has met, and for those of another key.
-        SELECT array_agg(s) INTO due FROM unnest(due) AS u (s)
+        SELECT coalesce(array_agg(s), '{}') INTO due FROM unnest(due) AS u (s)
         LEFT JOIN envelope_internal.rotation_dek AS d ON d.run_id = run AND d.dek_id = envelope_internal.dek_id(s)
         WHERE d.is_new IS NOT TRUE
           AND (pass = 1 OR d.is_new IS FALSE OR NOT EXISTS (
@@ -39,59 +48,51 @@ BEGIN
         SELECT run, envelope_internal.dek_id(s), min(envelope_internal.key_id(s)), false FROM unnest(due) AS u (s)
         GROUP BY 2 ON CONFLICT DO NOTHING;
     END IF;
-    due := coalesce(due, '{}');
-    -- Asking can tell what an alias stands for, and so which values are under it already.
-    WHILE attempt < 2 AND due <> '{}' LOOP
-        attempt := attempt + 1;
-        IF method = 'rewrap' THEN
-            SELECT coalesce(array_agg(s), '{}') INTO due FROM unnest(due) AS u (s)
-            WHERE envelope_internal.key_id(s) IS DISTINCT FROM envelope_internal.rewrap_target(to_key)
-               OR cardinality(envelope_internal.key_ids(s)) <> 1;
-        END IF;
-        SELECT coalesce(array_agg(s), '{}') INTO ready FROM unnest(due) AS u (s) WHERE s <> ALL (refused);
-        EXIT WHEN ready = '{}' OR attempt = 2;
+    IF method <> 'rewrap' THEN
+        SELECT coalesce(array_agg(s), '{}') INTO ready FROM unnest(due) AS u (s)
+        WHERE NOT EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s);
         BEGIN
-            PERFORM envelope_internal.rotation_warm(method, ready, to_key);
+            PERFORM envelope_internal.reencrypt_warm(ready, NULL::text);
         EXCEPTION WHEN OTHERS THEN
             IF envelope_internal.rotation_triage(SQLSTATE) NOT IN ('row', 'key') THEN
                 RAISE;
             END IF;
             FOREACH stub IN ARRAY ready LOOP
                 BEGIN
-                    PERFORM envelope_internal.rotation_warm(method, ARRAY[stub], to_key);
+                    PERFORM envelope_internal.reencrypt_warm(ARRAY[stub], NULL::text);
                 EXCEPTION WHEN OTHERS THEN
                     IF envelope_internal.rotation_triage(SQLSTATE) NOT IN ('row', 'key') THEN
                         RAISE;
                     END IF;
                     refused := refused || stub;
-                    PERFORM envelope_internal.rotation_fail(run, leaf, NULL, stub, counts[array_position(stubs, stub)],
-                        SQLSTATE, SQLERRM);
-                    -- Counted here; below what was refused in an earlier batch is.
-                    counts[array_position(stubs, stub)] := 0;
+                    ready := array_remove(ready, stub);
+                    PERFORM envelope_internal.rotation_fail(run, leaf, NULL::tid, stub, 0::bigint, SQLSTATE, SQLERRM);
                 END;
             END LOOP;
         END;
-    END LOOP;
-    SELECT coalesce(array_agg(s), '{}') INTO ready FROM unnest(due) AS u (s) WHERE s <> ALL (refused);
+    END IF;
     IF method = 'reencrypt' THEN
         -- Has what is to seal them made. If that is refused it is no fault of theirs.
         PERFORM envelope_internal.reencrypt_warm(ready, to_key);
     END IF;
-    UPDATE envelope_internal.rotation_run AS r
-    SET failures = failures + (SELECT coalesce(sum(n), 0) FROM unnest(stubs, counts) AS u (s, n)
-                               WHERE s = ANY (due) AND s = ANY (refused))
-    WHERE r.run_id = run AND refused <> '{}';
-    due := CASE method WHEN 'encrypt' THEN ARRAY(SELECT s FROM unnest(due) AS u (s) WHERE s = ANY (refused)) ELSE ready END;
-    SELECT coalesce(sum(n), 0) INTO due_rows FROM unnest(stubs, counts) AS u (s, n) WHERE s = ANY (due);
-    -- The array is searched for each batch; beyond this KMS is asked again instead.
-    refused := refused[1:1000];
+    FOR failed IN
+        SELECT u.s, u.n FROM unnest(found.stubs, found.counts) AS u (s, n)
+        WHERE EXISTS (SELECT FROM unnest(due) AS d (s) WHERE d.s = u.s) AND EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s)
+    LOOP
+        PERFORM envelope_internal.rotation_fail(run, leaf, NULL::tid, failed.s, failed.n, '22023', 'data key was refused');
+    END LOOP;
+    -- To adopt: those that are left alone.
+    due := CASE method WHEN 'encrypt' THEN ARRAY(SELECT s FROM unnest(due) AS u (s)
+                                                 WHERE EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s)) ELSE ready END;
+    SELECT coalesce(sum(n), 0) INTO due_rows FROM unnest(found.stubs, found.counts) AS u (s, n)
+    WHERE EXISTS (SELECT FROM unnest(due) AS d (s) WHERE d.s = u.s);
 END
 $$;
 
-REVOKE ALL ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    envelope_internal.rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[])
+    envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[])
     TO envelope_rotate;
 
-COMMENT ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, bytea[], bigint[], bytea[]) IS
+COMMENT ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[]) IS
     'part of env_rotate: which data keys of a batch are to be changed';

@@ -1,13 +1,9 @@
-CREATE OR REPLACE FUNCTION envelope_internal.rotation_end(run bigint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_end(run bigint, p jsonb) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     r envelope_internal.rotation_run;
 BEGIN
     SELECT * INTO STRICT r FROM envelope_internal.rotation_run AS s WHERE s.run_id = run;
     PERFORM envelope_internal.rotation_unlock(r.lock_key);
-    IF r.failures > 0 THEN
-        RAISE WARNING 'run %: rows that failed and are as they were: %', run, r.failures
-            USING HINT = format('SELECT * FROM env_rotation_failure WHERE run_id = %s.', run);
-    END IF;
     IF r.not_envelopes > 0 THEN
         RAISE WARNING 'run %: values that are no encrypted values and are as they were: %', run, r.not_envelopes;
     END IF;
@@ -15,6 +11,17 @@ BEGIN
         RAISE WARNING 'run %: rows with nothing in column "%" and something in column "%": %', run, r.parameters ->> 'source',
                 r.column_name, r.target_only
             USING HINT = 'If somebody sets the one to null to delete it, the other has to be set to null, too.';
+    END IF;
+    IF r.status = 'open' AND clock_timestamp() >= (p ->> 'deadline')::timestamptz THEN
+        RAISE NOTICE 'run % pauses: its time is up, in pass % at % of % blocks, % rows done', run, r.pass, r.blocks_done, r.blocks_total,
+                r.rows_done
+            USING HINT = 'The same CALL goes on; VACUUM the table before.';
+        RETURN;
+    END IF;
+    IF r.failures > 0 THEN
+        PERFORM envelope_internal.rotation_give_up(run, format('run %s is not done: %s rows failed and are as they were', run, r.failures),
+            NULL::text, format('SELECT * FROM env_rotation_failure WHERE run_id = %s. Mend the cause, and the same CALL tries them again; '
+                'or SELECT env_rotation_abandon(%s).', run, run));
     END IF;
     IF r.status = 'open' THEN
         RAISE WARNING 'run % is not finished: after % passes % rows are left', run, r.pass, r.pass_left
@@ -33,8 +40,8 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION envelope_internal.rotation_end(bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION envelope_internal.rotation_end(bigint) TO envelope_rotate;
+REVOKE ALL ON FUNCTION envelope_internal.rotation_end(bigint, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION envelope_internal.rotation_end(bigint, jsonb) TO envelope_rotate;
 
-COMMENT ON FUNCTION envelope_internal.rotation_end(bigint) IS
+COMMENT ON FUNCTION envelope_internal.rotation_end(bigint, jsonb) IS
     'part of env_rotate: say how a run ended';

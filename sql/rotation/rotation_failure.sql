@@ -1,4 +1,5 @@
--- Rows of the current or last pass that were left alone, at most 1000 a run. With tid NULL: all of a data key.
+-- Rows of the current or last pass that were left alone, at most 1000 a run. With tid NULL: all of a
+-- data key; without that, too: the rest.
 CREATE TABLE IF NOT EXISTS envelope_internal.rotation_failure (
     failure_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id     bigint NOT NULL REFERENCES envelope_internal.rotation_run ON DELETE CASCADE,
@@ -20,7 +21,7 @@ CREATE POLICY written ON envelope_internal.rotation_failure
     USING (EXISTS (SELECT FROM envelope_internal.rotation_run AS r WHERE r.run_id = rotation_failure.run_id
                    AND COALESCE(pg_catalog.has_column_privilege(r.relation, r.column_number, 'UPDATE'), true)));
 
-GRANT SELECT, INSERT, DELETE ON envelope_internal.rotation_failure TO envelope_rotate;
+GRANT SELECT, INSERT, DELETE, UPDATE (row_count) ON envelope_internal.rotation_failure TO envelope_rotate;
 
 COMMENT ON TABLE envelope_internal.rotation_failure IS
     'rows that runs have left alone; see the view env_rotation_failure';

@@ -9,8 +9,12 @@ DECLARE
     began pg_catalog.timestamptz;
     first_pass integer;
     blocks bigint := 1;
-    stubs pg_catalog.bytea[];
-    counts bigint[];
+    found envelope_internal.dek_counts;
+    ahead envelope_internal.dek_counts;
+    asked integer := 0;
+    answer pg_catalog.record;
+    leaves pg_catalog.oid[];
+    method pg_catalog.text := pg_catalog.jsonb_extract_path_text(p, 'method');
     refused pg_catalog.bytea[] := '{}';
     due_rows bigint;
     target_only bigint := 0;
@@ -20,6 +24,9 @@ DECLARE
     deks pg_catalog.bytea[];
     row_deks pg_catalog.bytea[];
     by_row boolean;
+    counts_rows boolean;
+    row_due bigint;
+    row_target_only bigint;
     is_done boolean;
     careful integer := 0;
     tids pg_catalog.tid[];
@@ -33,33 +40,65 @@ BEGIN
         -- evaluation of an expression can.
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        -- What a row's deferred triggers raise is raised where that row is changed. And compiling takes longer than a batch.
+        SET CONSTRAINTS ALL IMMEDIATE;
+        PERFORM pg_catalog.set_config('jit', 'off', true);
         began := pg_catalog.clock_timestamp();
-        SELECT s.* INTO step FROM envelope_internal.rotation_next(run, p, blocks, first_pass) AS s;
+        SELECT s.* INTO step FROM envelope_internal.rotation_next(run, p, blocks, first_pass, leaves) AS s;
         EXIT WHEN step.finished;
+        leaves := step.leaves;
         first_pass := COALESCE(first_pass,
             CASE WHEN step.begins_pass THEN step.pass ELSE step.pass OPERATOR(pg_catalog.+) 1 END);
         IF step.begins_pass THEN
             refused := '{}';
             PERFORM pg_catalog.pg_sleep(step.nap);
         END IF;
-        EXECUTE step.scan_sql INTO stubs, counts USING step.from_tid, step.to_tid;
+        EXECUTE step.scan_sql INTO found USING step.from_tid, step.to_tid;
         SELECT d.* INTO due
-        FROM envelope_internal.rotation_due(run, p, step.pass, step.leaf, stubs, counts, refused) AS d;
+        FROM envelope_internal.rotation_due(run, p, step.pass, step.leaf, found, refused) AS d;
         refused := due.refused;
+        IF due.missing OPERATOR(pg_catalog.<>) CAST('{}' AS pg_catalog.bytea[]) THEN
+            -- Together with those of the blocks behind, so that KMS is asked for many at a time.
+            asked := asked OPERATOR(pg_catalog.+) 1;
+            IF asked OPERATOR(pg_catalog.>) 3 THEN
+                RAISE 'data keys of run % were wrapped and are not there', run USING ERRCODE = 'internal_error';
+            END IF;
+            EXECUTE step.scan_sql INTO ahead USING step.from_tid, step.ahead_tid;
+            SELECT a.* INTO answer FROM envelope_internal.rotation_ask(run, p, step.leaf, ahead.stubs, refused) AS a;
+            refused := answer.refused;
+            IF answer.failure IS NOT NULL THEN
+                COMMIT;
+                PERFORM envelope_internal.rotation_raise(answer.failure);
+            END IF;
+            CONTINUE;
+        END IF;
+        asked := 0;
         due_rows := due.due_rows;
         IF step.count_sql IS NOT NULL THEN
-            EXECUTE step.count_sql INTO due_rows, target_only USING step.from_tid, step.to_tid, due.due;
+            BEGIN
+                EXECUTE step.count_sql INTO due_rows, target_only USING step.from_tid, step.to_tid, due.due;
+            EXCEPTION WHEN OTHERS THEN
+                -- An aad of one of the rows: they are counted row by row.
+                IF envelope_internal.rotation_triage(SQLSTATE) OPERATOR(pg_catalog.<>) 'row'::pg_catalog.text THEN
+                    RAISE;
+                END IF;
+                due_rows := NULL;
+                target_only := 0;
+            END;
         END IF;
         changed := 0;
         deks := NULL;
-        by_row := false;
-        is_done := due_rows OPERATOR(pg_catalog.=) 0::bigint;
+        by_row := due_rows IS NULL;
+        counts_rows := by_row;
+        due_rows := COALESCE(due_rows, 0::bigint);
+        is_done := by_row OR due_rows OPERATOR(pg_catalog.=) 0::bigint;
         -- First as a plain UPDATE. If that would wait for a row, or fails, it is undone and the careful one takes over, as it
         -- does for the batches behind: where one row is locked, others are likely to be.
         IF NOT is_done AND step.quick_sql IS NOT NULL AND careful OPERATOR(pg_catalog.=) 0 THEN
             BEGIN
                 PERFORM pg_catalog.set_config('lock_timeout', '10ms', true);
-                EXECUTE step.quick_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due;
+                EXECUTE step.quick_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due, due.donors;
+                PERFORM envelope_internal.rotation_verify(not_verified, method);
                 is_done := true;
             EXCEPTION WHEN OTHERS THEN
                 changed := 0;
@@ -71,8 +110,8 @@ BEGIN
         END IF;
         IF NOT is_done THEN
             BEGIN
-                EXECUTE step.update_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due;
-                PERFORM envelope_internal.rotation_verify(not_verified);
+                EXECUTE step.update_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due, due.donors;
+                PERFORM envelope_internal.rotation_verify(not_verified, method);
             EXCEPTION WHEN OTHERS THEN
                 triage := envelope_internal.rotation_triage(SQLSTATE);
                 IF triage OPERATOR(pg_catalog.=) ANY (ARRAY['stop', 'key']::pg_catalog.text[]) THEN
@@ -84,13 +123,19 @@ BEGIN
             END;
         END IF;
         IF by_row THEN
-            EXECUTE step.tids_sql INTO tids USING step.from_tid, step.to_tid, due.due;
-            FOREACH row_tid IN ARRAY COALESCE(tids, '{}') LOOP
+            EXECUTE step.tids_sql INTO tids USING step.from_tid, step.to_tid, due.due, due.donors;
+            FOREACH row_tid IN ARRAY COALESCE(tids, CAST('{}' AS pg_catalog.tid[])) LOOP
                 BEGIN
+                    row_due := 0;
+                    IF counts_rows THEN
+                        EXECUTE step.count_sql INTO row_due, row_target_only
+                            USING row_tid, envelope_internal.rotation_next_tid(row_tid), due.due;
+                    END IF;
                     EXECUTE step.update_sql INTO row_changed, row_deks, not_verified
-                        USING row_tid, envelope_internal.rotation_next_tid(row_tid), due.due;
-                    PERFORM envelope_internal.rotation_verify(not_verified);
+                        USING row_tid, envelope_internal.rotation_next_tid(row_tid), due.due, due.donors;
+                    PERFORM envelope_internal.rotation_verify(not_verified, method);
                     changed := changed OPERATOR(pg_catalog.+) row_changed;
+                    due_rows := due_rows OPERATOR(pg_catalog.+) row_due;
                     deks := pg_catalog.array_cat(deks, row_deks);
                 EXCEPTION WHEN OTHERS THEN
                     triage := envelope_internal.rotation_triage(SQLSTATE);
@@ -99,7 +144,9 @@ BEGIN
                     ELSIF triage OPERATOR(pg_catalog.=) 'row'::pg_catalog.text THEN
                         PERFORM envelope_internal.rotation_fail(run, step.leaf, row_tid, NULL::pg_catalog.bytea, 1::bigint, SQLSTATE, SQLERRM);
                         -- Neither done nor left.
-                        due_rows := due_rows OPERATOR(pg_catalog.-) 1::bigint;
+                        due_rows := due_rows OPERATOR(pg_catalog.-) CASE WHEN counts_rows THEN 0::bigint ELSE 1::bigint END;
+                    ELSIF counts_rows THEN
+                        due_rows := due_rows OPERATOR(pg_catalog.+) 1::bigint;
                     END IF;
                 END;
             END LOOP;
@@ -116,8 +163,16 @@ BEGIN
             PERFORM pg_catalog.pg_sleep(outcome.nap);
             COMMIT;
         END LOOP;
+        WHILE envelope_internal.rotation_lags(p) LOOP
+            COMMIT;
+            PERFORM pg_catalog.pg_sleep(0.5::pg_catalog.float8);
+            COMMIT;
+        END LOOP;
+        EXIT WHEN outcome.is_over;
     END LOOP;
-    PERFORM envelope_internal.rotation_end(run);
+    -- Before an error can undo it.
+    COMMIT;
+    PERFORM envelope_internal.rotation_end(run, p);
     COMMIT;
 END
 $$;

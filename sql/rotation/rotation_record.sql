@@ -2,7 +2,7 @@
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_record(
     run bigint, p jsonb, began timestamptz, from_block bigint, to_block bigint,
     changed bigint, left_rows bigint, not_envelopes bigint, target_only bigint, stubs bytea[],
-    INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT naps integer, OUT nap double precision
+    INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT naps integer, OUT nap double precision, OUT is_over boolean
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     r envelope_internal.rotation_run;
@@ -32,6 +32,7 @@ BEGIN
         -- And none of more rows than a second allows.
         blocks := greatest(1, least(blocks, floor((to_block - from_block) * (p ->> 'max_rows_per_second')::numeric / changed)::bigint));
     END IF;
+    is_over := clock_timestamp() >= (p ->> 'deadline')::timestamptz IS TRUE;
     -- In parts, so that no snapshot is held for long.
     naps := ceil(pause);
     nap := CASE WHEN naps > 0 THEN pause / naps ELSE 0 END;

@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS envelope_internal.rotation_run (
     method         text NOT NULL CHECK (method IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt')),
     parameters     jsonb NOT NULL,
     lock_key       bigint NOT NULL,
-    status         text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'done', 'abandoned')),
+    status         text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'failed rows', 'done', 'abandoned')),
     pass           integer NOT NULL DEFAULT 0,
     leaf           oid NOT NULL DEFAULT 0,
     leaf_file      oid NOT NULL DEFAULT 0,

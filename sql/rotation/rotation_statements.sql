@@ -1,6 +1,7 @@
 -- The statements of a batch, for one table. They run under the caller's search_path, as triggers of the table must, so
 -- every name and operator in them says its schema.
 --   $1, $2  the first tid and the one behind the last      $3  stubs of the data keys to change; encrypt: to leave alone
+--   $4  rewrap: donors of their new wrapped keys, in the same order
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_statements(
     leaf oid, p jsonb,
     OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT quick_sql text, OUT update_sql text
@@ -18,10 +19,14 @@ DECLARE
     type text;
     relation text;
     stub_of text := changed;
-    stub text;
     due text;
+    -- Without what can fail for a row.
+    candidate text;
     new_value text;
-    result text := 'NULL, true';
+    result text;
+    row_name text := 'env_row';
+    tid_name text := 'env_tid';
+    source_name text := 'env_source';
     closing_sql text;
 BEGIN
     SELECT format('%I.%I', nspname, relname) INTO relation
@@ -29,12 +34,21 @@ BEGIN
     IF NOT FOUND THEN
         RAISE 'a table of the run is gone' USING ERRCODE = 'undefined_table';
     END IF;
+    -- An aad_expression names columns of the table, which can be called anything.
+    WHILE EXISTS (SELECT FROM pg_attribute WHERE attrelid = leaf AND attname IN (row_name, tid_name, source_name)) LOOP
+        row_name := row_name || '_';
+        tid_name := tid_name || '_';
+        source_name := source_name || '_';
+    END LOOP;
     IF method IN ('rewrap', 'reencrypt') THEN
-        due := 'envelope_internal.dek_stub(t.' || changed || ') OPERATOR(pg_catalog.=) ANY ($3)';
-        new_value := 'envelope_internal.' || method || '(t.' || changed || ', ' || quote_literal(p ->> 'to_key')
-            || CASE method WHEN 'reencrypt' THEN aad ELSE '' END || ')';
-        IF method = 'reencrypt' THEN
-            result := 'envelope_internal.dek_stub(t.' || changed || '), true';
+        due := 'envelope_internal.is_of_any(t.' || changed || ', $3)';
+        -- A trigger may have put the old value back.
+        IF method = 'rewrap' THEN
+            new_value := 'envelope_internal.splice_any(t.' || changed || ', $3, $4)';
+            result := 'CAST(NULL AS pg_catalog.bytea), ' || due || ' IS NOT TRUE';
+        ELSE
+            new_value := 'envelope_internal.reencrypt(t.' || changed || ', ' || quote_literal(p ->> 'to_key') || aad || ')';
+            result := 't.' || changed || ', ' || due || ' IS NOT TRUE';
         END IF;
     ELSIF method = 'encrypt' THEN
         type := 'pg_catalog.' || envelope_internal.rotation_type(leaf, (p ->> 'source')::name);
@@ -42,50 +56,50 @@ BEGIN
         new_value := 'CASE WHEN ' || due || ' IS TRUE THEN t.' || changed
             || ' ELSE envelope_internal.encrypt(CAST(t.' || source || ' AS ' || type || '), ' || quote_literal(p ->> 'to_key')
             || ', CAST(' || quote_literal(p ->> 'context') || ' AS pg_catalog.jsonb)' || aad || ') END';
-        result := 'NULL, envelope_internal.opens_to(t.' || changed || ', CAST(l.env_source AS ' || type || ')' || aad || ')';
+        result := 'CAST(NULL AS pg_catalog.bytea), envelope_internal.opens_to(t.' || changed || ', CAST(' || row_name || '.' || source_name || ' AS ' || type || ')' || aad || ')';
     ELSE
         type := 'pg_catalog.' || envelope_internal.rotation_type(leaf, (p ->> 'column')::name);
         stub_of := source;
         due := 'envelope_internal.opens_to(t.' || source || ', CAST(t.' || changed || ' AS ' || type || ')' || aad || ')';
         new_value := 'envelope_internal.decrypt' || CASE type WHEN 'pg_catalog.text' THEN '' WHEN 'pg_catalog.bytea'
             THEN '_bytea' ELSE '_jsonb' END || '(t.' || source || aad || ')';
-        result := 'NULL, envelope_internal.opens_to(l.env_source, CAST(t.' || changed || ' AS ' || type || ')' || aad || ')';
+        result := 'CAST(NULL AS pg_catalog.bytea), envelope_internal.opens_to(' || row_name || '.' || source_name || ', CAST(t.' || changed || ' AS ' || type || ')' || aad || ')';
     END IF;
-    stub := 'envelope_internal.dek_stub(t.' || stub_of || ')';
     IF source IS NOT NULL THEN
         -- First whether the data key is refused: then the value cannot be compared with the plaintext. Without a value there is
         -- nothing to refuse.
-        due := 't.' || source || ' IS NOT NULL AND CASE WHEN (' || stub || ' OPERATOR(pg_catalog.=) ANY ($3)) IS '
-            || CASE method WHEN 'encrypt' THEN 'NOT TRUE' ELSE 'TRUE' END || ' THEN '
+        candidate := 't.' || source || ' IS NOT NULL AND envelope_internal.is_of_any(t.' || stub_of || ', $3) IS '
+            || CASE method WHEN 'encrypt' THEN 'NOT TRUE' ELSE 'TRUE' END;
+        due := 'CASE WHEN ' || candidate || ' THEN '
             || CASE WHEN clears THEN 'true' ELSE '(' || due || ') IS NOT TRUE' END || ' ELSE false END';
     END IF;
-    scan_sql := 'SELECT pg_catalog.array_agg(s.stub), pg_catalog.array_agg(s.n) FROM (
-        SELECT v.stub, pg_catalog.count(*) AS n FROM (
-            SELECT ' || stub || ' AS stub FROM ONLY ' || relation || ' AS t
+    scan_sql := 'SELECT (s.found).stubs, (s.found).counts, (s.found).strange FROM (
+            SELECT envelope_internal.count_deks(t.' || stub_of || ') AS found FROM ONLY ' || relation || ' AS t
             WHERE ' || in_range || ' AND t.' || stub_of || ' IS NOT NULL'
-                || coalesce(' AND t.' || source || ' IS NOT NULL', '') || ') AS v GROUP BY v.stub) AS s';
+                || coalesce(' AND t.' || source || ' IS NOT NULL', '') || ') AS s';
     IF source IS NOT NULL THEN
         -- If the source is cleared, all targets are the only one.
         count_sql := 'SELECT pg_catalog.count(*) FILTER (WHERE ' || due || '), pg_catalog.count(*) FILTER (WHERE '
             || CASE WHEN clears THEN 'false' ELSE 't.' || source || ' IS NULL AND t.' || changed || ' IS NOT NULL' END
             || ') FROM ONLY ' || relation || ' AS t WHERE ' || in_range;
     END IF;
-    tids_sql := 'SELECT pg_catalog.array_agg(t.ctid) FROM ONLY ' || relation || ' AS t WHERE ' || in_range || ' AND ' || due;
+    tids_sql := 'SELECT pg_catalog.array_agg(t.ctid) FROM ONLY ' || relation || ' AS t WHERE ' || in_range || ' AND ' || coalesce(candidate, due);
     -- Whatever was committed since the snapshot of this statement is locked in its newest version, which the outer scan
     -- does not see: it is left for the next pass. So what is changed is what was read, and nobody's update is lost.
-    update_sql := 'WITH l AS MATERIALIZED (
-            SELECT t.ctid AS env_tid, ' || coalesce('t.' || source, 'NULL') || ' AS env_source FROM ONLY ' || relation || ' AS t
+    update_sql := 'WITH ' || row_name || ' AS MATERIALIZED (
+            SELECT t.ctid AS ' || tid_name || ', ' || coalesce('t.' || source, 'NULL') || ' AS ' || source_name || ' FROM ONLY ' || relation || ' AS t
             WHERE ' || in_range || ' AND ' || due || ' FOR NO KEY UPDATE OF t'
             || CASE p ->> 'on_locked' WHEN 'skip' THEN ' SKIP LOCKED' ELSE '' END || ')';
     closing_sql := '
             RETURNING ' || result || ')
-        SELECT pg_catalog.count(*), pg_catalog.array_agg(DISTINCT CAST(w.dek AS pg_catalog.bytea)),
+        SELECT pg_catalog.count(*), ' || CASE method WHEN 'reencrypt' THEN '(envelope_internal.count_deks(w.dek)).stubs'
+            ELSE 'CAST(NULL AS pg_catalog.bytea[])' END || ',
                pg_catalog.count(*) FILTER (WHERE w.verified IS NOT TRUE) FROM w';
     update_sql := update_sql || ',
         w (dek, verified) AS (
             UPDATE ONLY ' || relation || ' AS t SET ' || changed || ' = ' || new_value
-                || CASE WHEN clears THEN ', ' || source || ' = NULL' ELSE '' END || ' FROM l
-            WHERE t.ctid OPERATOR(pg_catalog.=) l.env_tid AND ' || in_range || closing_sql;
+                || CASE WHEN clears THEN ', ' || source || ' = NULL' ELSE '' END || ' FROM ' || row_name || '
+            WHERE t.ctid OPERATOR(pg_catalog.=) ' || row_name || '.' || tid_name || ' AND ' || in_range || closing_sql;
     -- Without locks of its own it takes two thirds of the time, but waits for those of others.
     IF source IS NULL THEN
         quick_sql := 'WITH w (dek, verified) AS (UPDATE ONLY ' || relation || ' AS t SET ' || changed || ' = ' || new_value

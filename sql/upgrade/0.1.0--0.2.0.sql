@@ -57,6 +57,14 @@ BEGIN
 END
 $$;
 ALTER INDEX envelope_internal.env_rotation_run_open RENAME TO rotation_run_open;
+ALTER TABLE envelope_internal.rotation_run DROP CONSTRAINT rotation_run_status_check;
+ALTER TABLE envelope_internal.rotation_run ADD CONSTRAINT rotation_run_status_check
+    CHECK (status IN ('open', 'failed rows', 'done', 'abandoned'));
+-- They take more arguments now.
+DROP PROCEDURE @extschema@.env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text);
+DROP PROCEDURE @extschema@.env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric,
+    integer, bigint);
+DROP PROCEDURE @extschema@.env_decrypt_column(regclass, name, name, name, text, boolean, integer, text, numeric, integer, bigint);
 ALTER INDEX envelope_internal.env_rotation_failure_run RENAME TO rotation_failure_run;
 ALTER SEQUENCE envelope_internal.env_rotation_run_run_id_seq RENAME TO rotation_run_run_id_seq;
 ALTER SEQUENCE envelope_internal.env_rotation_failure_failure_id_seq RENAME TO rotation_failure_failure_id_seq;

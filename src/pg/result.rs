@@ -58,3 +58,30 @@ pub fn row_datum(call: &Call, columns: &[Datum]) -> Datum {
         pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
     }
 }
+
+/// A bytea[], which is not NULL and has no NULL in it.
+///
+/// # Errors
+/// As [`Varlena::copy_of`].
+pub fn bytea_array_datum<'a>(elements: impl Iterator<Item = &'a [u8]>) -> Result<Datum, Error> {
+    let mut elements = elements.map(Varlena::copy_of).collect::<Result<Vec<_>, _>>()?;
+    // SAFETY: the elements are bytea datums: of variable length, passed by reference, and aligned as integers. PostgreSQL
+    // copies them into the array.
+    let array = unsafe {
+        let (count, alignment) = (elements.len() as i32, pg_sys::TYPALIGN_INT as _);
+        pg_sys::construct_array(elements.as_mut_ptr(), count, pg_sys::BYTEAOID, -1, false, alignment)
+    };
+    Ok(Datum::from(array))
+}
+
+/// A bigint[], which is not NULL and has no NULL in it.
+pub fn bigint_array_datum(elements: impl Iterator<Item = i64>) -> Datum {
+    let mut elements: Vec<Datum> = elements.map(Datum::from).collect();
+    // SAFETY: the elements are bigint datums: of 8 bytes, passed by value, and aligned as doubles, on the 64-bit machines that
+    // the library is built for.
+    let array = unsafe {
+        let (count, alignment) = (elements.len() as i32, pg_sys::TYPALIGN_DOUBLE as _);
+        pg_sys::construct_array(elements.as_mut_ptr(), count, pg_sys::INT8OID, 8, true, alignment)
+    };
+    Datum::from(array)
+}

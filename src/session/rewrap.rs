@@ -82,6 +82,37 @@ pub fn change(head: &Head<'_>, to_key: &str) -> Result<Change, Error> {
     Err(first_error.expect("a value has one wrapped key at least"))
 }
 
+/// The wrapped keys that the data key of this head has been given under a key by this session, without asking.
+///
+/// # Errors
+/// For what is not a key id.
+pub fn known(head: &Head<'_>, to_key: &str) -> Result<Option<Rc<Rewrapped>>, Error> {
+    Ok(match plan(head, to_key)? {
+        Plan::Known(Change::Rewrapped(rewrapped)) => Some(rewrapped),
+        Plan::Known(Change::None) | Plan::Ask(_) => None,
+    })
+}
+
+/// That the data key of this head may and can be brought under a key, as far as that is known without asking.
+///
+/// # Errors
+/// [`Error::KeyNotAllowed`], [`Error::OutOfReach`], and what is wrong with the head.
+pub fn check(head: &Head<'_>, to_key: &str) -> Result<(), Error> {
+    let (sources, to) = (head.wrapped_keys()?, KeyId::parse(to_key)?);
+    let mut first_error = None;
+    for source in sources {
+        let checked = check_allowed(&source.key_id).and_then(|()| match can_rewrap(&source, &to) {
+            true => Ok(()),
+            false => Err(Error::OutOfReach(source.key_id, to_key.to_owned())),
+        });
+        match checked {
+            Ok(()) => return Ok(()),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(first_error.expect("a value has one wrapped key at least"))
+}
+
 /// Has the data keys of these heads rewrapped, many at a time.
 ///
 /// # Errors

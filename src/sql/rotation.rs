@@ -19,6 +19,9 @@ use crate::sql::functions::{aad_argument, key_id_argument};
 sql_functions! {
     env_rewrap, pg_finfo_env_rewrap => rewrap;
     env_rewrap_warm, pg_finfo_env_rewrap_warm => rewrap_warm;
+    env_rewrapped, pg_finfo_env_rewrapped => rewrapped;
+    env_rewrap_check, pg_finfo_env_rewrap_check => rewrap_check;
+    env_may_rewrap, pg_finfo_env_may_rewrap => may_rewrap;
     env_rewrap_target, pg_finfo_env_rewrap_target => rewrap_target;
     env_reencrypt, pg_finfo_env_reencrypt => reencrypt;
     env_reencrypt_warm, pg_finfo_env_reencrypt_warm => reencrypt_warm;
@@ -55,6 +58,36 @@ fn rewrap_warm(call: &Call) -> Result<Option<Datum>, Error> {
         heads => rewrap::warm(heads, &to_key)?,
     }
     Ok(None)
+}
+
+/// What this session has had rewrapped already; asks nobody.
+fn rewrapped(call: &Call) -> Result<Option<Datum>, Error> {
+    let to_key = utf8_argument(call, 1, "to_key")?;
+    let Some(stub) = call.bytes(0) else {
+        return Ok(None);
+    };
+    let stub = Envelope::parse(stub)?;
+    let Some(rewrapped) = rewrap::known(&stub.head, &to_key)? else {
+        return Ok(None);
+    };
+    let bytes = stub.rewrapped_bytes(&rewrapped.wrapped_keys);
+    let mut donor = Varlena::with_room(bytes)?;
+    stub.write_rewrapped(&rewrapped.wrapped_keys, donor.as_mut_slice());
+    Ok(Some(donor.finish(bytes)))
+}
+
+/// Raises what is known to keep a value from being rewrapped; asks nobody.
+fn rewrap_check(call: &Call) -> Result<Option<Datum>, Error> {
+    let to_key = utf8_argument(call, 1, "to_key")?;
+    if let Some(value) = call.bytes(0) {
+        rewrap::check(&Envelope::parse(value)?.head, &to_key)?;
+    }
+    Ok(None)
+}
+
+/// Whether [`rewrap_check`] has nothing against it.
+fn may_rewrap(call: &Call) -> Result<Option<Datum>, Error> {
+    Ok(Some(Datum::from(rewrap_check(call).is_ok())))
 }
 
 fn rewrap_target(call: &Call) -> Result<Option<Datum>, Error> {

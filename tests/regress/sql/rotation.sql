@@ -220,10 +220,10 @@ SELECT id, env_key_id(value) FROM mother ORDER BY id;
 CREATE FUNCTION calls() RETURNS void LANGUAGE plpgsql AS $$ BEGIN CALL env_rotate('mother', 'value', 'local:rotate_new'); END $$;
 SELECT calls();
 \echo :SQLSTATE
-SELECT count(*) AS open_runs FROM env_rotation WHERE state NOT IN ('done', 'abandoned');
+SELECT count(*) AS open_runs FROM env_rotation WHERE state NOT IN ('done', 'failed rows', 'abandoned');
 SELECT env_rotation_abandon(-1);
 \echo :SQLSTATE
-SELECT env_rotation_abandon(min(run_id)) FROM env_rotation;
+SELECT env_rotation_abandon(min(run_id)) FROM env_rotation WHERE state = 'done';
 \echo :SQLSTATE
 
 -- A distributed table of Citus: what this knows it by.

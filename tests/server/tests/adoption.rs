@@ -153,14 +153,14 @@ fn values_under_a_key_that_is_disabled_are_left_alone_until_it_is_not() {
     let last = "SELECT state || ', done ' || rows_done || ', failed ' || failures FROM env_rotation ORDER BY run_id DESC LIMIT 1";
     fixture.proxy.set(Rule::every(Fault::kms_error(400, "DisabledException")).only("Decrypt"));
     let encrypt = format!("CALL env_encrypt_column('adopted', 'plain', 'value', '{}')", fixture.new_key().arn);
-    fixture.connect().run(&encrypt);
-    assert_eq!(witness.one::<String>(last, &[]), "done, done 5, failed 5");
+    expect_error(fixture.connect().batch_execute(&encrypt)).with("55000").says("5 rows failed");
+    assert_eq!(witness.one::<String>(last, &[]), "failed rows, done 5, failed 5");
 
     // With all of them refused, nothing is done that could be called so.
     witness.run("UPDATE adopted SET plain = NULL");
     let decrypt = "CALL env_decrypt_column('adopted', 'value', 'plain')";
-    expect_error(fixture.connect().batch_execute(decrypt)).with("55000").says("data keys of 10 rows are refused");
-    assert_eq!(witness.one::<String>(last, &[]), "interrupted, done 0, failed 10");
+    expect_error(fixture.connect().batch_execute(decrypt)).with("55000").says("10 rows failed");
+    assert_eq!(witness.one::<String>(last, &[]), "failed rows, done 0, failed 10");
     fixture.proxy.clear();
     fixture.connect().run(decrypt);
     assert_eq!(witness.one::<String>(last, &[]), "done, done 10, failed 0");

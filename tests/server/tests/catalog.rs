@@ -83,7 +83,12 @@ fn the_rules_for_labels_and_grants_hold() {
     assert_eq!(names_where("proname ~ '^(env_)?decrypt' AND provolatile = 'i'"), none);
     assert_eq!(names_where("proname ~ '^(env_)?encrypt(_generated)?$' AND proisstrict"), none);
     assert_eq!(names_where("proname ~ '^(env_)?encrypt(_generated)?$' AND proparallel = 's'"), none);
-    assert_eq!(names_where("prosecdef OR proleakproof"), none);
+    assert_eq!(names_where("proleakproof"), none);
+    // What these do beyond the rights of their caller is said where they are made.
+    assert_eq!(
+        names_where("prosecdef ORDER BY 1"),
+        ["rotation_donors_drop", "rotation_donors_keep", "rotation_donors_lock"]
+    );
     // NULL access means the default, which is everybody.
     let for_keys = "proname ~ '^(env_)?(encrypt|decrypt|cache|local|rewrap|reencrypt|rotat|opens)'
         AND proname !~ '^(env_)?encryption_context$'";

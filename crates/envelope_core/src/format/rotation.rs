@@ -32,6 +32,13 @@ impl Envelope<'_> {
 }
 
 impl Head<'_> {
+    /// Whether two values are sealed under the same data key and with the same encryption context: then each opens by the wrapped
+    /// keys of the other.
+    #[must_use]
+    pub fn is_of_same_data_key(&self, other: &Head<'_>) -> bool {
+        self.header()[COMMITMENT_OFFSET..] == other.header()[COMMITMENT_OFFSET..]
+    }
+
     /// A value without data that stands for the data key: the same for all values under one data key, encryption context
     /// and wrapped keys, whatever their type and flags. It has a head like theirs, and opens to nothing.
     #[must_use]
@@ -91,6 +98,29 @@ mod tests {
         assert_eq!(unwrapped.open(&after, Some(b"row"), &mut plaintext), Ok(4));
         assert_eq!(&plaintext, b"text");
         assert_eq!(rewrap(&rewrapped, &[wrapped("old", 65)]), value, "and back again");
+    }
+
+    #[test]
+    fn a_value_takes_the_wrapped_keys_of_any_value_of_its_data_key_and_of_no_other() {
+        let context = EncryptionContext::from_json(r#"{"table":"t"}"#).unwrap();
+        let value = sealed(&data_key(&context), ValueType::Text, Some(b"row"));
+        let donor =
+            rewrap(&sealed(&data_key(&context), ValueType::Jsonb, None), &[wrapped("new", 90), wrapped("more", 7)]);
+        let (value, donor) = (Envelope::parse(&value).unwrap(), Envelope::parse(&donor).unwrap());
+        assert!(value.head.is_of_same_data_key(&donor.head));
+        let keys = WrappedKeys::of(&donor.head).unwrap();
+        let mut spliced = vec![0; value.rewrapped_bytes(&keys)];
+        value.write_rewrapped(&keys, &mut spliced);
+        let spliced = Envelope::parse(&spliced).unwrap();
+        assert_eq!(spliced.head.wrapped_keys(), donor.head.wrapped_keys());
+        assert_eq!((spliced.head.header(), spliced.sealed()), (value.head.header(), value.sealed()));
+        for other in [
+            DataKey::generated(Dek::take_from(&mut [4; 32]).unwrap(), wrapped("old", 65), &context).unwrap(),
+            data_key(&EncryptionContext::default()),
+        ] {
+            let other = sealed(&other, ValueType::Text, Some(b"row"));
+            assert!(!Envelope::parse(&other).unwrap().head.is_of_same_data_key(&value.head));
+        }
     }
 
     #[test]

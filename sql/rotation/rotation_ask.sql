@@ -1,0 +1,84 @@
+-- The data keys among these that the run is about, as far as its parameters say, and are not there already.
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_wanted(p jsonb, stubs bytea[]) RETURNS bytea[]
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(array_agg(s), '{}') FROM unnest($2) AS u (s)
+    WHERE (p ->> 'from_key' IS NULL OR envelope_internal.is_same_key(envelope_internal.key_id(s), p ->> 'from_key'))
+      AND (p ->> 'from_dek' IS NULL OR encode(envelope_internal.dek_id(s), 'hex') = p ->> 'from_dek')
+      AND (p ->> 'method' <> 'rewrap'
+           OR envelope_internal.key_id(s) IS DISTINCT FROM envelope_internal.rewrap_target(p ->> 'to_key')
+           OR cardinality(envelope_internal.key_ids(s)) <> 1)
+$$;
+
+-- Has KMS wrap the data keys of these stubs that it has not wrapped for this run or another one to the same key, many at a time.
+-- Committed before rows are changed, so that each is wrapped once whatever happens. Says which are refused; and what ends the
+-- CALL, such as an outage, is raised by rotation_raise once the others are committed.
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_ask(
+    run bigint, p jsonb, leaf oid, stubs bytea[], INOUT refused bytea[], OUT failure jsonb
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    to_key text := p ->> 'to_key';
+    missing bytea[] := envelope_internal.rotation_wanted(p, stubs);
+    stub bytea;
+    message text;
+    detail text;
+    hint text;
+BEGIN
+    PERFORM envelope_internal.rotation_donors_lock();
+    SELECT coalesce(array_agg(s), '{}') INTO missing FROM unnest(missing) AS u (s)
+    WHERE NOT EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s)
+      AND NOT EXISTS (SELECT FROM envelope_internal.rotation_donor AS d
+                      WHERE d.stub_hash = sha256(s) AND d.key_id = envelope_internal.rewrap_target(to_key)
+                        AND envelope_internal.may_rewrap(s, to_key));
+    BEGIN
+        PERFORM envelope_internal.rewrap_warm(missing, to_key);
+    EXCEPTION WHEN OTHERS THEN
+        IF envelope_internal.rotation_triage(SQLSTATE) NOT IN ('row', 'key') THEN
+            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+            failure := jsonb_build_object('code', SQLSTATE, 'message', message, 'detail', detail, 'hint', hint);
+        ELSE
+            FOREACH stub IN ARRAY missing LOOP
+                BEGIN
+                    PERFORM envelope_internal.rewrap_warm(ARRAY[stub], to_key);
+                EXCEPTION WHEN OTHERS THEN
+                    IF envelope_internal.rotation_triage(SQLSTATE) NOT IN ('row', 'key') THEN
+                        GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+                        failure := jsonb_build_object('code', SQLSTATE, 'message', message, 'detail', detail, 'hint', hint);
+                        EXIT;
+                    END IF;
+                    refused := refused || stub;
+                    missing := array_remove(missing, stub);
+                    -- How many rows it has is counted batch by batch.
+                    PERFORM envelope_internal.rotation_fail(run, leaf, NULL::tid, stub, 0::bigint, SQLSTATE, SQLERRM);
+                END;
+            END LOOP;
+        END IF;
+    END;
+    PERFORM envelope_internal.rotation_donors_keep(missing, to_key);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_raise(failure jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE '%', failure ->> 'message'
+        USING ERRCODE = failure ->> 'code', DETAIL = failure ->> 'detail', HINT = failure ->> 'hint';
+END
+$$;
+
+REVOKE ALL ON FUNCTION
+    envelope_internal.rotation_wanted(jsonb, bytea[]),
+    envelope_internal.rotation_ask(bigint, jsonb, oid, bytea[], bytea[]),
+    envelope_internal.rotation_raise(jsonb)
+    FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    envelope_internal.rotation_wanted(jsonb, bytea[]),
+    envelope_internal.rotation_ask(bigint, jsonb, oid, bytea[], bytea[]),
+    envelope_internal.rotation_raise(jsonb)
+    TO envelope_rotate;
+
+COMMENT ON FUNCTION envelope_internal.rotation_wanted(jsonb, bytea[]) IS
+    'part of env_rotate: the data keys that a run is about';
+COMMENT ON FUNCTION envelope_internal.rotation_ask(bigint, jsonb, oid, bytea[], bytea[]) IS
+    'part of env_rotate: have KMS wrap the data keys that are missing';
+COMMENT ON FUNCTION envelope_internal.rotation_raise(jsonb) IS
+    'part of env_rotate: the error that rotation_ask met';
