@@ -62,7 +62,7 @@ fn rewrap_warm(call: &Call) -> Result<Option<Datum>, Error> {
 
 /// What this session has had rewrapped already; asks nobody.
 fn rewrapped(call: &Call) -> Result<Option<Datum>, Error> {
-    let to_key = utf8_argument(call, 1, "to_key")?;
+    let to_key = key_id_argument(call, 1, "to_key")?;
     let Some(stub) = call.bytes(0) else {
         return Ok(None);
     };
@@ -78,7 +78,7 @@ fn rewrapped(call: &Call) -> Result<Option<Datum>, Error> {
 
 /// Raises what is known to keep a value from being rewrapped; asks nobody.
 fn rewrap_check(call: &Call) -> Result<Option<Datum>, Error> {
-    let to_key = utf8_argument(call, 1, "to_key")?;
+    let to_key = key_id_argument(call, 1, "to_key")?;
     if let Some(value) = call.bytes(0) {
         rewrap::check(&Envelope::parse(value)?.head, &to_key)?;
     }
