@@ -182,7 +182,7 @@ impl Error {
                 ),
             ),
             Self::OtherDataKey => report(
-                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "22023",
                 None,
                 Some("Values of one data key have the same env_dek_id and env_encryption_context."),
             ),
