@@ -11,6 +11,7 @@ use pgrx::PgLogLevel;
 use thiserror::Error;
 
 use crate::pg::report::report;
+use crate::pg::table_scan::Obstacle;
 
 pub use named_key::NamedKeyError;
 pub use trigger::{Fault, TriggerError};
@@ -66,6 +67,9 @@ pub enum Error {
     /// 22023.
     #[error("donor is not of the data key of the value")]
     OtherDataKey,
+    /// 55000: why.
+    #[error("table cannot be examined: {}", obstacle_text(*.0))]
+    NotScanned(Obstacle),
     /// 25001.
     #[error("a rotation commits each batch, so it cannot run inside a transaction block")]
     InTransactionBlock,
@@ -186,6 +190,7 @@ impl Error {
                 None,
                 Some("Values of one data key have the same env_dek_id and env_encryption_context."),
             ),
+            Self::NotScanned(_) => report("55000", None, None),
             Self::InTransactionBlock => report(
                 "25001",
                 None,
@@ -198,6 +203,17 @@ impl Error {
             Self::Broker(reason) => report("58000", Some(format!("Reason: {reason}.")), Some(BROKER_HINT)),
             Self::NoRandomness => report("58000", None, None),
         }
+    }
+}
+
+/// What keeps a table from being scanned, as `env_inventory` shows it.
+fn obstacle_text(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::Gone => "it is gone",
+        Obstacle::NotATable => "it is not a table",
+        Obstacle::NoSelect => "no SELECT on the table",
+        Obstacle::RowSecurity => "row-level security hides rows",
+        Obstacle::Column => "a column is gone or of another type",
     }
 }
 

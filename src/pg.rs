@@ -16,6 +16,7 @@
 //! - `shared_memory`: a file that processes map, to share counters
 //! - `foreign_servers`: the named keys in the catalogs, and who may use them
 //! - `run_lock`: one rotation of a column at a time
+//! - `table_scan`: a scan of a table that runs nothing of its owner's
 //! - `clock`: the time, cheaply
 //! - `waiting`: the interruptible wait
 //! - `threads`: threads beside the main thread
@@ -36,6 +37,7 @@ pub mod result;
 pub mod run_lock;
 pub mod settings;
 pub mod shared_memory;
+pub mod table_scan;
 pub mod threads;
 pub mod varlena;
 pub mod waiting;

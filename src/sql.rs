@@ -2,6 +2,7 @@
 //!
 //! - `functions`: those that encrypt and decrypt
 //! - `inspect`: those that read headers
+//! - `inventory`: the one that counts the values of a table by key
 //! - `rotation`: those that rewrap and reencrypt values, and what `env_rotate` is made of
 //! - `splice`: those that give values the wrapped keys of others
 //! - `verify`: those that compare a value with a plaintext
@@ -13,6 +14,7 @@
 mod admin;
 pub mod functions;
 pub mod inspect;
+mod inventory;
 mod named_keys;
 mod rotation;
 mod splice;

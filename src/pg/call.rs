@@ -98,6 +98,13 @@ impl Call {
         self.datum(index).map(|datum| unsafe { JsonbDatum::new(datum) }.text())
     }
 
+    /// The elements of a smallint[] argument that are not NULL; none if it is NULL.
+    pub fn smallint_array(&self, index: usize) -> Vec<i16> {
+        // SAFETY: by the contract of `new` the argument is a smallint[].
+        let array = self.datum(index).and_then(|datum| unsafe { Array::<i16>::from_datum(datum, false) });
+        array.map(|array| array.iter().flatten().collect()).unwrap_or_default()
+    }
+
     /// The elements of a bytea[] argument that are not NULL; none if it is NULL.
     pub fn bytea_array(&self, index: usize) -> Vec<Vec<u8>> {
         // SAFETY: by the contract of `new` the argument is a bytea[].
