@@ -11,6 +11,7 @@
 //! - `result`: results that are more than bytes
 //! - `encoding`: between the database's encoding and UTF-8
 //! - `settings`: the settings `envelope_pg.*`
+//! - `extension`: what the catalog says of the extension
 //! - `backend`: what PostgreSQL knows of this process
 //! - `exit`: what is done when the process ends
 //! - `shared_memory`: a file that processes map, to share counters
@@ -29,6 +30,7 @@ pub mod clock;
 pub mod comparing;
 pub mod encoding;
 pub mod exit;
+pub mod extension;
 pub mod foreign_servers;
 pub mod head;
 pub mod jsonb;

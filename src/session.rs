@@ -8,6 +8,7 @@
 //! - `refresh`: data keys that are refreshed in the background
 //! - `rewrap`: data keys that are rewrapped, once each
 //! - `prefetch`: many requests to KMS at a time
+//! - `release`: whether library and SQL objects are of one release
 //! - `statement`: how many KMS calls the current statement has made
 
 mod asking;
@@ -16,6 +17,7 @@ pub mod named_keys;
 mod opening;
 pub mod prefetch;
 mod refresh;
+mod release;
 pub mod rewrap;
 mod sealing;
 pub mod statement;

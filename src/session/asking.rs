@@ -12,7 +12,7 @@ use crate::ask;
 use crate::ask::{journal, shared};
 use crate::error::Error;
 use crate::pg::settings;
-use crate::session::statement;
+use crate::session::{release, statement};
 
 /// Asks the broker or a provider, and waits for the answer.
 ///
@@ -40,6 +40,7 @@ pub fn start(request: Request) -> Result<ask::Pending, Error> {
     if request.terms().is_none() && statement::kms_calls_allowed() == Calls::None {
         return Err(statement::too_many_kms_calls());
     }
+    release::compare();
     statement::count_kms_call();
     if let Some(problem) = shared::problem() {
         journal::shared_problem(&problem);

@@ -1,6 +1,6 @@
 //! ALTER EXTENSION envelope_pg UPDATE from each release: what comes out, and what it keeps.
 
-use testkit::{Catalog, Client, Fixture, Session};
+use testkit::{Catalog, Client, Fixture, Session, wait_until};
 
 /// A database with release 0.1.0's SQL surface.
 fn database_of_0_1_0(fixture: &Fixture, name: &str) -> Client {
@@ -53,4 +53,23 @@ fn an_upgrade_keeps_values_triggers_generated_columns_views_and_open_runs() {
     assert_eq!(client.one::<i64>(right, &[]), 501);
     assert!(client.one::<bool>("SELECT (env_warm).failed = 0 FROM warmed", &[]));
     client.run("SELECT * FROM watched");
+}
+
+#[test]
+fn a_library_that_the_sql_objects_do_not_fit_says_so_once_in_a_session() {
+    let fixture = Fixture::local();
+    let said = || fixture.cluster.log_lines("are not of one release").len();
+    let mut client = database_of_0_1_0(&fixture, "old");
+    let value = client.encrypt("a text", "local:dev");
+    assert_eq!(client.decrypt(&value), "a text", "it works all the same");
+    wait_until("the server has logged it", || said() == 1);
+    assert!(fixture.cluster.log().contains("the SQL objects are 0.1.0."));
+    client.run("SELECT env_cache_flush()");
+    client.decrypt(&value);
+    client.run("ALTER EXTENSION envelope_pg UPDATE");
+    let mut client = fixture.cluster.connect("postgres", "old");
+    assert_eq!(client.decrypt(&value), "a text");
+    client.fail("SELECT 1 / 0", &[]);
+    wait_until("what came later is logged", || fixture.cluster.log().contains("division by zero"));
+    assert_eq!(said(), 1);
 }
