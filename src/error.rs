@@ -258,16 +258,25 @@ fn argument_hint(error: &ArgumentError) -> &'static str {
 /// SQLSTATE and HINT of a failed call to a key provider.
 fn kms_sqlstate(error: &KmsError) -> (&'static str, Option<&'static str>) {
     match &error.kind {
-        KmsErrorKind::Unreachable(_) | KmsErrorKind::TimedOut => (
-            "58000",
-            Some("Check the network, envelope_pg.kms_endpoint_url and envelope_pg.kms_timeout; then try again."),
-        ),
-        KmsErrorKind::NoCredentials(_) => (
+        KmsErrorKind::Unreachable(reason) if reason.contains("certificate") || reason.contains("CA bundle") => (
             "58000",
             Some(
-                "Give the PostgreSQL server AWS credentials: environment, profile, web identity, container or instance.",
+                "Check which certificates the PostgreSQL server trusts: AWS_CA_BUNDLE, ca_bundle of the profile, SSL_CERT_FILE, or the system's.",
             ),
         ),
+        KmsErrorKind::Unreachable(_) | KmsErrorKind::TimedOut => (
+            "58000",
+            Some(
+                "Check the host and the region in DETAIL, the network, envelope_pg.kms_endpoint_url and envelope_pg.kms_timeout; then try again.",
+            ),
+        ),
+        KmsErrorKind::KeyUnavailable(_) => (
+            "58000",
+            Some(
+                "Check the key's custom key store in AWS KMS: its connection state, the CloudHSM cluster or the external key store proxy; then try again.",
+            ),
+        ),
+        KmsErrorKind::NoCredentials(reason) => ("58000", Some(credentials_hint(error, reason))),
         KmsErrorKind::Throttled => ("53400", Some("Try again later, or have the KMS request quota raised.")),
         KmsErrorKind::AccessDenied => {
             ("42501", Some("Allow it in the key policy or in the IAM policy of the PostgreSQL server."))
@@ -280,11 +289,17 @@ fn kms_sqlstate(error: &KmsError) -> (&'static str, Option<&'static str>) {
         KmsErrorKind::WrappedKeyRejected => {
             ("22000", Some("It was changed, or the value was put together from parts of others."))
         }
-        KmsErrorKind::InvalidRequest(_) => ("22023", Some("The key must be a symmetric encryption key.")),
-        KmsErrorKind::UnexpectedAnswer(_) => {
-            ("58000", Some("Check envelope_pg.kms_endpoint_url: is it really AWS KMS?"))
-        }
-        KmsErrorKind::NoRegion => ("55000", Some("Set envelope_pg.kms_region, or name the key by ARN.")),
+        KmsErrorKind::InvalidRequest(_) => ("22023", Some(invalid_request_hint(error))),
+        KmsErrorKind::UnexpectedAnswer(_) => (
+            "58000",
+            Some(
+                "Treat it as an attack until shown otherwise: who answers at envelope_pg.kms_endpoint_url, or at the host in DETAIL?",
+            ),
+        ),
+        KmsErrorKind::NoRegion => (
+            "55000",
+            Some("Set envelope_pg.kms_region, or name the key by ARN."),
+        ),
         KmsErrorKind::LocalProviderOff => (
             "55000",
             Some("Set envelope_pg.local_keyring to the path of a key file; production keys belong in AWS KMS."),
@@ -298,10 +313,41 @@ fn kms_sqlstate(error: &KmsError) -> (&'static str, Option<&'static str>) {
     }
 }
 
+fn credentials_hint(error: &KmsError, reason: &str) -> &'static str {
+    match error.answer.code {
+        _ if reason.contains("clock") => "Set the clock of the PostgreSQL server, and see why it was wrong.",
+        Some(_) => {
+            "Renew the credentials of the PostgreSQL server at their source; env_kms_reconnect() has all processes read them anew."
+        }
+        None => {
+            "Give the PostgreSQL server AWS credentials: environment, profile, web identity, container or instance; DETAIL has what the source of these says."
+        }
+    }
+}
+
+fn invalid_request_hint(error: &KmsError) -> &'static str {
+    match error.answer.code.as_deref() {
+        Some("InvalidKeyUsageException" | "UnsupportedOperationException") => {
+            "The key must be a symmetric encryption key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT)."
+        }
+        Some("InvalidArnException" | "InvalidAliasNameException") => {
+            "Check the key id: KMS takes it for no name of a key."
+        }
+        Some("ValidationException" | "ValidationError") => {
+            "Check the key id, and the size of the encryption context: KMS takes 8 KiB."
+        }
+        None => "Use another key, or env_reencrypt.",
+        Some(_) => {
+            "Look the KMS error code up in the AWS KMS API Reference; is it AWS KMS that answers at the host in DETAIL?"
+        }
+    }
+}
+
 /// The facts: what the service said, about which key, how long it took.
 fn kms_detail(error: &KmsError) -> String {
     let reason = match &error.kind {
         KmsErrorKind::Unreachable(reason)
+        | KmsErrorKind::KeyUnavailable(reason)
         | KmsErrorKind::NoCredentials(reason)
         | KmsErrorKind::InvalidRequest(reason)
         | KmsErrorKind::Keyring(reason) => Some(reason.as_str()),
@@ -312,6 +358,8 @@ fn kms_detail(error: &KmsError) -> String {
     facts.extend(reason.map(|reason| reason.trim_end_matches('.').to_owned()));
     facts.extend(error.answer.code.as_ref().map(|code| format!("KMS error code {code}")));
     facts.extend(error.answer.request_id.as_ref().map(|id| format!("request id {id}")));
+    facts.extend(error.endpoint.host.as_ref().map(|host| format!("host {host}")));
+    facts.extend(error.endpoint.region.as_ref().map(|region| format!("region {region}")));
     facts.extend(match error.attempts {
         _ if error.breaker_was_open => Some("not tried again so soon (circuit breaker)".to_owned()),
         Some(1) => Some("1 attempt".to_owned()),

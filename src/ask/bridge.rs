@@ -17,6 +17,7 @@ use rustix::fd::OwnedFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use crate::ask::shared;
 use crate::error::Error;
 use crate::pg::exit::at_exit;
 use crate::pg::threads::Thread;
@@ -29,9 +30,12 @@ const EXIT_WAIT: Duration = Duration::from_millis(200);
 
 type Job = Box<dyn FnOnce(Rc<Providers>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
+/// The settings of the providers that a job is for, and how often all processes were told to make new ones by then.
+type Wanted = (Settings, u64);
+
 struct Bridge {
     /// `None` once the backend is ending.
-    jobs: RefCell<Option<UnboundedSender<(Settings, Job)>>>,
+    jobs: RefCell<Option<UnboundedSender<(Wanted, Job)>>>,
     /// Written when a request has ended.
     ended: Arc<OwnedFd>,
     events: Events,
@@ -84,8 +88,9 @@ where
     let (sender, receiver) = oneshot::channel();
     let answer = Answer { sender, _wake: Wake(Arc::clone(&bridge.ended)) };
     let deadline = Instant::now() + settings.aws.timeout + GRACE;
+    let wanted = (settings, shared::reconnects());
     let job: Job = Box::new(move |providers| Box::pin(answer.with(request(providers))));
-    let sent = bridge.jobs.borrow().as_ref().is_some_and(|jobs| jobs.send((settings, job)).is_ok());
+    let sent = bridge.jobs.borrow().as_ref().is_some_and(|jobs| jobs.send((wanted, job)).is_ok());
     if !sent {
         return Err(Error::Bridge("It has ended".into()));
     }
@@ -169,20 +174,20 @@ impl Bridge {
 }
 
 /// The thread: one single-threaded runtime for the backend's life, any number of requests at a time.
-fn run(mut jobs: UnboundedReceiver<(Settings, Job)>, events: &Events, statistics: &Statistics) {
+fn run(mut jobs: UnboundedReceiver<(Wanted, Job)>, events: &Events, statistics: &Statistics) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         // The main thread finds the channel closed.
         return;
     };
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async {
-        let mut current: Option<(Settings, Rc<Providers>)> = None;
-        while let Some((settings, job)) = jobs.recv().await {
+        let mut current: Option<(Wanted, Rc<Providers>)> = None;
+        while let Some((wanted, job)) = jobs.recv().await {
             let providers = match &current {
-                Some((known, providers)) if *known == settings => Rc::clone(providers),
+                Some((known, providers)) if *known == wanted => Rc::clone(providers),
                 _ => {
-                    let providers = Rc::new(Providers::new(settings.clone(), events.clone(), statistics.clone()));
-                    current = Some((settings, Rc::clone(&providers)));
+                    let providers = Rc::new(Providers::new(wanted.0.clone(), events.clone(), statistics.clone()));
+                    current = Some((wanted, Rc::clone(&providers)));
                     providers
                 }
             };

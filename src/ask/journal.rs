@@ -45,6 +45,9 @@ fn write_event(event: Event) {
                 log(&format!("KMS outage ended for {scope} after {} ms: circuit breaker closed", lasted.as_millis()));
             }
         }
+        Event::Untrusted { key_id, reason, host } => {
+            log_once(&format!("KMS answer for key {key_id} cannot be trusted ({reason}); it came from host {host}"));
+        }
         Event::FailedOver { key_id, region } => {
             log_once(&format!("KMS failed over to region {region} for key {key_id}"));
         }

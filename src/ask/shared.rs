@@ -37,6 +37,8 @@ struct Counters {
     logged: &'static AtomicU64,
     /// Replacements of current data keys that the broker could not be told of.
     retirements: &'static AtomicU64,
+    /// Times that all processes were to make new clients for KMS.
+    reconnects: &'static AtomicU64,
 }
 
 static COUNTERS: OnceCell<Counters> = OnceCell::new();
@@ -101,11 +103,25 @@ pub fn retire() -> io::Result<()> {
     with_counters(|counters| counters.retirements.fetch_add(1, Ordering::SeqCst)).map(drop)
 }
 
+/// Has all processes make new clients for KMS before their next call: connections, credentials, certificates, breakers.
+///
+/// # Errors
+/// If they cannot be told.
+pub fn reconnect() -> io::Result<()> {
+    with_counters(|counters| counters.reconnects.fetch_add(1, Ordering::SeqCst)).map(drop)
+}
+
+/// How often [`reconnect`] was called; 0 without the file.
+pub fn reconnects() -> u64 {
+    with_counters(|counters| counters.reconnects.load(Ordering::SeqCst)).unwrap_or_default()
+}
+
 /// What the broker is told without a call. It does not listen without the file.
 pub fn told() -> Told {
     with_counters(|counters| Told {
         flushes: counters.flushes.load(Ordering::SeqCst),
         retirements: counters.retirements.load(Ordering::SeqCst),
+        reconnects: counters.reconnects.load(Ordering::SeqCst),
     })
     .unwrap_or_default()
 }
@@ -176,8 +192,8 @@ pub fn open_own(path: &str) -> Result<OwnedFd, Errno> {
 fn map() -> Result<Counters, Errno> {
     let file = open_own(PATH)?;
     allocate(&file)?;
-    let [flushes, rotations, avoided_until, logged, retirements, ..] = shared_memory::map(&file)?;
-    Ok(Counters { flushes, rotations, avoided_until, logged, retirements })
+    let [flushes, rotations, avoided_until, logged, retirements, reconnects, ..] = shared_memory::map(&file)?;
+    Ok(Counters { flushes, rotations, avoided_until, logged, retirements, reconnects })
 }
 
 /// Makes sure that the file has its bytes on the disk. Into a hole, which `ftruncate` makes, nothing can be written when the

@@ -5,7 +5,7 @@ use envelope_core::keys::LocalKeyName;
 use envelope_kms::local::LocalKms;
 use pgrx::pg_sys::Datum;
 
-use crate::ask::{bridge, broker};
+use crate::ask::{bridge, broker, shared};
 use crate::error::Error;
 use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::to_utf8;
@@ -18,6 +18,7 @@ use crate::sql::functions::{context_argument, key_id_argument};
 sql_functions! {
     env_cache_flush, pg_finfo_env_cache_flush => cache_flush;
     env_rotate_dek, pg_finfo_env_rotate_dek => rotate_dek;
+    env_kms_reconnect, pg_finfo_env_kms_reconnect => kms_reconnect;
     env_broker_stop, pg_finfo_env_broker_stop => broker_stop;
     env_local_create_key, pg_finfo_env_local_create_key => local_create_key;
     env_local_rotate_key, pg_finfo_env_local_rotate_key => local_rotate_key;
@@ -35,6 +36,11 @@ fn rotate_dek(call: &Call) -> Result<Option<Datum>, Error> {
     let context = context_argument(call, 1)?;
     let made = session::rotate_dek(&key_id, context.as_ref())?;
     made.map(|cached| Varlena::copy_of(&cached.data_key().commitment().0)).transpose()
+}
+
+fn kms_reconnect(_call: &Call) -> Result<Option<Datum>, Error> {
+    shared::reconnect().map_err(Error::Shared)?;
+    Ok(Some(Datum::null()))
 }
 
 fn broker_stop(_call: &Call) -> Result<Option<Datum>, Error> {

@@ -54,6 +54,7 @@ fn add_rows(rows: &mut Vec<Value>, source: &str, StatisticsSnapshot { since, row
             "errors_access_denied": counts.errors.access_denied,
             "errors_key_unusable": counts.errors.key_unusable,
             "errors_not_found": counts.errors.not_found,
+            "errors_untrusted": counts.errors.untrusted,
             "errors_other": counts.errors.other,
             "cancelled": counts.cancelled,
             "not_tried": counts.not_tried,

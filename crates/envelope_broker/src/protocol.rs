@@ -23,7 +23,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Changes with every change of these bytes. It is part of the socket's name, since after an upgrade the broker of the
 /// library before goes on until the server ends.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Far above the largest call: a wrapped key and an encryption context of 64 KiB each.
 pub const MAX_CALL_BYTES: usize = 256 * 1024;
 /// Far above the largest answer, which are the statistics.

@@ -48,6 +48,8 @@ pub struct Told {
     pub flushes: u64,
     /// To make all next data keys anew.
     pub retirements: u64,
+    /// To make new clients for the key providers.
+    pub reconnects: u64,
 }
 
 /// What only the process knows.
@@ -253,14 +255,17 @@ impl Server {
         let settings = self.config.borrow().kms.clone();
         let before = self.settings.replace(settings.clone());
         if before != settings {
-            let (events, statistics) = (self.host.events.clone(), self.statistics.clone());
             let same_keys = is_same_service(&settings, &before);
-            self.broker.set_providers(Providers::new(settings, events, statistics));
+            self.broker.set_providers(self.new_providers());
             // The same key id may name another key there.
             if !same_keys {
                 self.broker.retire_all();
             }
         }
+    }
+
+    fn new_providers(&self) -> Providers {
+        Providers::new(self.settings.borrow().clone(), self.host.events.clone(), self.statistics.clone())
     }
 
     fn heed_told(&self) {
@@ -271,6 +276,9 @@ impl Server {
         }
         if heeded.retirements != told.retirements {
             self.broker.retire_all();
+        }
+        if heeded.reconnects != told.reconnects {
+            self.broker.set_providers(self.new_providers());
         }
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::EncryptionContext;
 use crate::keys::{Commitment, Dek, KeyId, WrappedKey};
-pub use error::{Answer, KmsError, KmsErrorKind, Operation};
+pub use error::{Answer, Endpoint, KmsError, KmsErrorKind, Operation};
 
 /// What a session asks.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

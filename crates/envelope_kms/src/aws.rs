@@ -1,14 +1,20 @@
 //! AWS KMS.
 //!
 //! - [`client`]: the SDK's clients, one per region
+//! - [`http`]: the HTTP client under them
 //! - [`call`]: one call: its time limit, the circuit breakers, the fail-over regions
 //! - [`attempts`]: what the SDK's attempts at a call came to
+//! - [`retries`]: which answers are worth another attempt
+//! - [`codes`]: the error codes of KMS
 //! - [`failure`]: what an error of the SDK means
 
 mod attempts;
 mod call;
 mod client;
+mod codes;
 mod failure;
+mod http;
+mod retries;
 
 use std::time::Duration;
 
@@ -22,6 +28,9 @@ use zeroize::Zeroizing;
 use crate::provider::{GeneratedKey, KeyProvider, UnwrappedKey};
 pub use call::AwsKms;
 use call::Target;
+
+/// What KMS wraps (AWS KMS API Reference: CiphertextBlob), so that a value can hold it.
+const MAX_WRAPPED_DEK_BYTES: usize = 6144;
 
 /// The administrator's settings for AWS KMS. What is `None` comes from the SDK's standard chain.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -126,7 +135,10 @@ fn answered_key(key_arn: Option<String>, named: &KeyId) -> Result<String, KmsErr
 }
 
 fn wrapped_key(key_id: String, blob: Option<Blob>) -> Result<WrappedKey, KmsErrorKind> {
-    let wrapped_dek = blob.ok_or(KmsErrorKind::UnexpectedAnswer("it has no wrapped data key".into()))?.into_inner();
+    let wrapped_dek = blob.map(Blob::into_inner).unwrap_or_default();
+    if !(1..=MAX_WRAPPED_DEK_BYTES).contains(&wrapped_dek.len()) {
+        return Err(KmsErrorKind::UnexpectedAnswer("it has no wrapped data key".into()));
+    }
     Ok(WrappedKey { provider: Provider::AwsKms, key_id, wrapped_dek })
 }
 

@@ -26,6 +26,15 @@ pub enum Event {
         /// Since it opened.
         lasted: Duration,
     },
+    /// An answer is not what KMS promises, so that it is not trusted.
+    Untrusted {
+        /// The key that was named.
+        key_id: String,
+        /// What is wrong with it.
+        reason: String,
+        /// Who sent it.
+        host: String,
+    },
     /// A call went to a fail-over region.
     FailedOver {
         /// The key that was named.

@@ -61,6 +61,7 @@ pub struct ErrorCounts {
     pub access_denied: u64,
     pub key_unusable: u64,
     pub not_found: u64,
+    pub untrusted: u64,
     pub other: u64,
 }
 
@@ -192,13 +193,14 @@ impl CallCounts {
 impl ErrorCounts {
     fn count(&mut self, kind: &KmsErrorKind) {
         *match kind {
-            KmsErrorKind::Unreachable(_) => &mut self.unreachable,
+            KmsErrorKind::Unreachable(_) | KmsErrorKind::KeyUnavailable(_) => &mut self.unreachable,
             KmsErrorKind::TimedOut => &mut self.timed_out,
             KmsErrorKind::Throttled => &mut self.throttled,
             KmsErrorKind::NoCredentials(_) => &mut self.no_credentials,
             KmsErrorKind::AccessDenied => &mut self.access_denied,
             KmsErrorKind::KeyUnusable => &mut self.key_unusable,
             KmsErrorKind::NotFound => &mut self.not_found,
+            KmsErrorKind::UnexpectedAnswer(_) => &mut self.untrusted,
             _ => &mut self.other,
         } += 1;
     }
@@ -213,6 +215,7 @@ impl ErrorCounts {
             + self.access_denied
             + self.key_unusable
             + self.not_found
+            + self.untrusted
             + self.other
     }
 }

@@ -37,7 +37,9 @@ impl Cluster {
 
     /// Its files, by what their names end with: `sock`, `lock`, `launch`, `shared`.
     pub fn broker_file(&self, ending: &str) -> PathBuf {
-        self.data_directory().join(format!("pg_stat_tmp/envelope_pg.1.{ending}"))
+        // The counters have a version of their own.
+        let version = if ending == "shared" { 1 } else { 2 };
+        self.data_directory().join(format!("pg_stat_tmp/envelope_pg.{version}.{ending}"))
     }
 
     /// Ends the broker and waits until it is gone.

@@ -28,6 +28,19 @@ pub enum Fault {
     },
     /// Answers 200 with this body. The emulator never sees the call.
     Answer(String),
+    /// As [`Fault::KmsError`], with a message.
+    KmsMessage {
+        /// The HTTP status.
+        status: u16,
+        /// The error code.
+        code: &'static str,
+        /// The message.
+        message: &'static str,
+    },
+    /// Answers with an HTTP error, a request id and no error code.
+    Http(u16),
+    /// Answers 200 with a body of 3 GB, as long as anybody reads it.
+    Endless,
     /// Answers 200 with something that no KMS says.
     Nonsense(Nonsense),
 }
@@ -45,6 +58,8 @@ pub enum Nonsense {
     OtherPlaintext,
     /// The emulator's answer without its `Plaintext`.
     NoPlaintext,
+    /// The emulator's answer with an empty `CiphertextBlob`.
+    EmptyBlob,
 }
 
 impl Fault {
@@ -61,13 +76,14 @@ pub struct Rule {
     operation: Option<&'static str>,
     region: Option<&'static str>,
     key_id: Option<String>,
+    access_key: Option<&'static str>,
     remaining: Option<usize>,
 }
 
 impl Rule {
     /// A fault for every call from now on.
     pub fn every(fault: Fault) -> Self {
-        Self { fault, operation: None, region: None, key_id: None, remaining: None }
+        Self { fault, operation: None, region: None, key_id: None, access_key: None, remaining: None }
     }
 
     /// Only for one operation, for example `Decrypt`.
@@ -91,6 +107,13 @@ impl Rule {
         self
     }
 
+    /// Only for calls that are signed with an access key.
+    #[must_use]
+    pub fn signed_by(mut self, access_key: &'static str) -> Self {
+        self.access_key = Some(access_key);
+        self
+    }
+
     /// Only for the next `calls` calls that it fits.
     #[must_use]
     pub fn times(mut self, calls: usize) -> Self {
@@ -102,6 +125,7 @@ impl Rule {
         self.remaining != Some(0)
             && self.operation.is_none_or(|operation| operation == call.operation())
             && self.region.is_none_or(|region| region == call.region())
+            && self.access_key.is_none_or(|access_key| access_key == call.access_key())
             && self.key_id.as_ref().is_none_or(|key_id| *key_id == call.key_id())
     }
 }

@@ -84,8 +84,17 @@ impl Message {
 
     /// The region that a request is signed for: the third part of `Credential=ID/DATE/REGION/kms/aws4_request`.
     pub fn region(&self) -> &str {
+        self.credential(2)
+    }
+
+    /// The id of the access key that a request is signed with: the first part of the same.
+    pub fn access_key(&self) -> &str {
+        self.credential(0)
+    }
+
+    fn credential(&self, part: usize) -> &str {
         let credential = self.header("authorization").and_then(|header| header.split_once("Credential="));
-        credential.and_then(|(_, scope)| scope.split('/').nth(2)).unwrap_or("")
+        credential.and_then(|(_, scope)| scope.split('/').nth(part)).unwrap_or("")
     }
 
     /// How a request names its key.

@@ -249,12 +249,18 @@ fn answer(mut stream: &TcpStream, request: Message, fault: &Fault, shared: &Shar
             reset(stream);
             return false;
         }
+        Fault::Endless => {
+            send_endlessly(stream);
+            return false;
+        }
         Fault::Delay(wait) => thread::sleep(*wait),
         _ => {}
     }
     let response = match fault {
         Fault::KmsError { status, code } => kms_error(*status, code),
         Fault::Answer(body) => Message::response(200, body.clone().into_bytes()),
+        Fault::KmsMessage { status, code, message } => kms_answer(*status, code, message),
+        Fault::Http(status) => Message::response(*status, b"<html>".to_vec()),
         Fault::Nonsense(Nonsense::Garbage) => Message::response(200, b"{\"Plaintext\": <html>".to_vec()),
         _ => match forward(request, shared.upstream) {
             Ok(response) => response,
@@ -308,8 +314,29 @@ fn reset(stream: &TcpStream) {
     let _ = set_socket_linger(stream, Some(Duration::ZERO));
 }
 
+/// Sends an answer of 3 GB until the client has enough of it.
+fn send_endlessly(mut stream: &TcpStream) {
+    const CHUNK: usize = 64 * 1024;
+    const CHUNKS: usize = 3 * 1024 * 1024 * 1024 / CHUNK;
+    let head = format!(
+        "HTTP/1.1 200 Answer\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n",
+        CHUNK * CHUNKS
+    );
+    let chunk = vec![b' '; CHUNK];
+    let _ = stream.write_all(head.as_bytes());
+    for _ in 0..CHUNKS {
+        if stream.write_all(&chunk).is_err() {
+            break;
+        }
+    }
+}
+
 fn kms_error(status: u16, code: &str) -> Message {
-    let body = serde_json::json!({ "__type": code, "message": format!("{code} from the fault proxy") });
+    kms_answer(status, code, &format!("{code} from the fault proxy"))
+}
+
+fn kms_answer(status: u16, code: &str, message: &str) -> Message {
+    let body = serde_json::json!({ "__type": code, "message": message });
     Message::response(status, body.to_string().into_bytes())
 }
 
@@ -322,6 +349,7 @@ fn distort(mut response: Message, nonsense: Nonsense) -> Message {
         Nonsense::WrongKeyId => body["KeyId"] = FOREIGN_KEY_ARN.into(),
         Nonsense::ShortPlaintext => body["Plaintext"] = SHORT_PLAINTEXT.into(),
         Nonsense::OtherPlaintext => body["Plaintext"] = OTHER_PLAINTEXT.into(),
+        Nonsense::EmptyBlob => body["CiphertextBlob"] = "".into(),
         Nonsense::NoPlaintext => {
             if let Some(fields) = body.as_object_mut() {
                 fields.remove("Plaintext");

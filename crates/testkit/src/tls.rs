@@ -22,6 +22,7 @@ const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub struct TlsFront {
     address: SocketAddr,
     bundle: PathBuf,
+    authority: PathBuf,
 }
 
 impl TlsFront {
@@ -48,12 +49,17 @@ impl TlsFront {
                 thread::spawn(move || serve(stream, config, upstream).is_ok());
             }
         });
-        Self { address, bundle: file("bundle.pem") }
+        Self { address, bundle: file("bundle.pem"), authority: file("ca.pem") }
     }
 
     /// What to set `envelope_pg.kms_endpoint_url` to.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// The file of its certificate authority alone.
+    pub fn authority(&self) -> String {
+        self.authority.display().to_string()
     }
 
     /// What to set the environment variable SSL_CERT_FILE to.

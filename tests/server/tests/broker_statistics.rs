@@ -25,7 +25,7 @@ fn calls_errors_and_retries_are_those_that_the_proxy_saw() {
         (Fault::kms_error(400, "DisabledException"), "errors_key_unusable", "55000"),
         (Fault::kms_error(400, "NotFoundException"), "errors_not_found", "42704"),
         (Fault::kms_error(500, "KMSInternalException"), "errors_unreachable", "58000"),
-        (Fault::Nonsense(testkit::Nonsense::ShortPlaintext), "errors_other", "58000"),
+        (Fault::Nonsense(testkit::Nonsense::ShortPlaintext), "errors_untrusted", "58000"),
     ];
     for (fault, column, sqlstate) in faults {
         let key = fixture.new_key().arn;

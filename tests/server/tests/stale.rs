@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{Client, Cluster, Failure, Fault, Fixture, Rule, Session, wait_until};
+use testkit::{Client, Cluster, Emulator, Failure, Fault, Fixture, Rule, Session, wait_until};
 
 const STALE: &str = "serve past envelope_pg.cache_ttl";
 const THROTTLED: Fault = Fault::KmsError { status: 400, code: "ThrottlingException" };
@@ -142,8 +142,49 @@ fn a_refused_data_key_is_gone() {
     });
 }
 
+/// What KMS answers while a custom key store fails is no refusal, unless it or DescribeKey says that the key is out of use.
+#[test]
+fn a_custom_key_store_that_fails_serves_stale_until_the_key_is_disabled() {
+    let fixture = fixture();
+    let key = fixture.new_key();
+    let mut client = fixture.connect();
+    client.run("SET envelope_pg.cache_ttl = '1s'; SET envelope_pg.stale_if_unreachable = '1h'");
+    let value = client.encrypt("a text", &key.arn);
+    let fault = Fault::KmsMessage {
+        status: 400,
+        code: "KMSInvalidStateException",
+        message: "The external key store proxy did not respond to the request in time. Retry the request.",
+    };
+    let rule = |operation| Rule::every(fault.clone()).only(operation).for_key(&key.arn);
+    fixture.proxy.set_all(vec![rule("Decrypt"), rule("GenerateDataKey")]);
+    thread::sleep(PAST_ONE_SECOND);
+    fixture.proxy.reset_counts();
+    assert_eq!(client.decrypt(&value), "a text");
+    assert_eq!(client.decrypt(&client_encrypts(&mut fixture.connect(), &fixture)), "a text", "other keys go on");
+    assert!(fixture.proxy.calls_for(&key.arn, "Decrypt") > 1, "it is tried again");
+    assert_eq!(fixture.proxy.calls_for(&key.arn, "DescribeKey"), 1);
+    let failure = fixture.connect().fail_to_decrypt(&value).with("58000").says("external key store proxy");
+    assert!(failure.hint.contains("custom key store"), "{failure:?}");
+
+    Emulator::shared().disable_key(&key);
+    wait_until("a probe finds out", || client.try_decrypt(&value).is_err());
+    let failure = fixture.connect().fail_to_decrypt(&value).with("55000");
+    failure.says("DescribeKey says that its state is Disabled");
+    Emulator::shared().enable_key(&key);
+    fixture.proxy.clear();
+    assert_eq!(fixture.connect().decrypt(&value), "a text");
+}
+
+fn client_encrypts(client: &mut Client, fixture: &Fixture) -> Vec<u8> {
+    client.encrypt("a text", &fixture.key_id)
+}
+
 fn refused(code: &'static str, sqlstate: &str) {
-    let refusal = Fault::kms_error(400, code);
+    let refusal = match code {
+        // It is also what KMS answers while a custom key store fails; then without these words.
+        "KMSInvalidStateException" => Fault::KmsMessage { status: 400, code, message: "The key is pending deletion." },
+        _ => Fault::kms_error(400, code),
+    };
     let fixture = fixture();
     let mut client = fixture.connect();
     client.run("SET envelope_pg.cache_ttl = '1s'; SET envelope_pg.stale_if_unreachable = '1h'");

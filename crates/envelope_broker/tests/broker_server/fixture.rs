@@ -72,6 +72,7 @@ impl Server {
             let told = Box::new(move || Told {
                 flushes: counted.0.load(Ordering::SeqCst),
                 retirements: counted.1.load(Ordering::SeqCst),
+                reconnects: 0,
             });
             let host = Host { uid, max_connections, told, events: Events::default() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -16,6 +16,8 @@ pub enum Operation {
     Decrypt,
     /// Rewrap a data key.
     ReEncrypt,
+    /// Look up the state of a key whose use failed.
+    DescribeKey,
     /// Change the key file of the local provider.
     ChangeKeyring,
 }
@@ -26,6 +28,7 @@ impl fmt::Display for Operation {
             Self::GenerateDataKey => "GenerateDataKey",
             Self::Decrypt => "Decrypt",
             Self::ReEncrypt => "ReEncrypt",
+            Self::DescribeKey => "DescribeKey",
             Self::ChangeKeyring => "Change of the key file",
         })
     }
@@ -49,6 +52,9 @@ pub enum KmsErrorKind {
     /// The credentials may not use the key.
     #[error("KMS denied access to the key")]
     AccessDenied,
+    /// The key cannot be used for a while, since its key store or another part of KMS does not answer: why.
+    #[error("the key is unavailable for now")]
+    KeyUnavailable(String),
     /// The key is disabled, pending deletion or otherwise out of use.
     #[error("the key is disabled or pending deletion")]
     KeyUnusable,
@@ -82,10 +88,10 @@ pub enum KmsErrorKind {
 }
 
 impl KmsErrorKind {
-    /// Nobody could be asked: another region may do.
+    /// The key could not be used there: another region may do.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::TimedOut)
+        matches!(self, Self::Unreachable(_) | Self::TimedOut | Self::KeyUnavailable(_))
     }
 
     /// The service is unwell, which says nothing about the key: cached data keys may serve for a while.
@@ -112,6 +118,15 @@ pub struct Answer {
     pub request_id: Option<String>,
 }
 
+/// Where a call went, as far as it got.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Endpoint {
+    /// Host and port.
+    pub host: Option<String>,
+    /// The AWS region.
+    pub region: Option<String>,
+}
+
 /// A failed call to a key provider.
 #[derive(Clone, Debug, Deserialize, Eq, Error, PartialEq, Serialize)]
 #[error("{kind}")]
@@ -124,6 +139,8 @@ pub struct KmsError {
     pub key_id: String,
     /// What KMS said, if it answered.
     pub answer: Box<Answer>,
+    /// Where the call went.
+    pub endpoint: Box<Endpoint>,
     /// How often the call was tried in the key's own region.
     pub attempts: Option<u32>,
     /// A circuit breaker kept the call from being made: this is the error of an earlier one.
@@ -141,6 +158,7 @@ impl KmsError {
             operation,
             key_id: key_id.to_owned(),
             answer: Box::default(),
+            endpoint: Box::default(),
             attempts: None,
             breaker_was_open: false,
             elapsed: None,

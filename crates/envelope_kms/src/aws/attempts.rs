@@ -1,4 +1,5 @@
-//! What the SDK's attempts at one call came to: their number, and what KMS said last, in case time runs out before the next.
+//! What the SDK's attempts at one call came to: their number, where they went, and what KMS said last, in case time runs out
+//! before the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -20,6 +21,8 @@ struct Watched {
     made: AtomicU32,
     throttled: AtomicU32,
     breaker_was_open: AtomicBool,
+    /// Host and port.
+    host: Mutex<Option<String>>,
     /// The error that KMS answered the last attempt with, until the next one begins.
     answer: Mutex<Option<Failure>>,
 }
@@ -36,6 +39,11 @@ impl Attempts {
     /// How many were made.
     pub(super) fn made(&self) -> u32 {
         self.0.made.load(Ordering::Relaxed)
+    }
+
+    /// Host and port that they went to.
+    pub(super) fn host(&self) -> Option<String> {
+        self.0.host.lock().clone()
     }
 
     /// How many KMS answered with throttling.
@@ -75,6 +83,16 @@ impl Intercept for Attempts {
         Ok(())
     }
 
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        *self.0.host.lock() = host_of(context.request().uri());
+        Ok(())
+    }
+
     fn read_after_attempt(
         &self,
         context: &FinalizerInterceptorContextRef<'_>,
@@ -84,12 +102,37 @@ impl Intercept for Attempts {
         if let Some(response) = context.response() {
             let request_id = response.headers().get("x-amzn-requestid").map(str::to_owned);
             let body = response.body().bytes().unwrap_or_default();
-            let outage = Failure::of_response(response.status().as_u16(), request_id, body);
+            let failure = Failure::of_response(response.status().as_u16(), request_id, body);
+            let outage = failure.filter(|failure| failure.kind.is_outage());
             if outage.as_ref().is_some_and(|failure| failure.kind == KmsErrorKind::Throttled) {
                 self.0.throttled.fetch_add(1, Ordering::Relaxed);
             }
             *self.0.answer.lock() = outage;
         }
         Ok(())
+    }
+}
+
+/// Host and port of a URI.
+fn host_of(uri: &str) -> Option<String> {
+    let (_, rest) = uri.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    Some(authority.rsplit('@').next()?.to_owned()).filter(|host| !host.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_told_without_credentials() {
+        for (uri, host) in [
+            ("https://kms.us-west-2.amazonaws.com/", Some("kms.us-west-2.amazonaws.com")),
+            ("http://127.0.0.1:4566/path", Some("127.0.0.1:4566")),
+            ("http://user:secret@proxy:1?query", Some("proxy:1")),
+            ("/", None),
+        ] {
+            assert_eq!(host_of(uri).as_deref(), host, "{uri}");
+        }
     }
 }

@@ -6,9 +6,11 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
+use aws_config::retry::RetryConfig;
 use aws_sdk_kms::Client;
+use aws_sdk_kms::types::KeyState;
 use envelope_core::keys::{KeyArn, KeyId};
-use envelope_core::request::{KmsError, KmsErrorKind, Operation};
+use envelope_core::request::{Endpoint, KmsError, KmsErrorKind, Operation};
 use lru::LruCache;
 use parking_lot::Mutex;
 
@@ -19,6 +21,9 @@ use super::failure::Failure;
 use crate::breaker::{Breaker, Permit};
 use crate::event::{Event, Events};
 use crate::statistics::Statistics;
+
+/// DescribeKey is asked once, and its answer waited for no longer than this.
+const DESCRIBE_KEY_TIME: Duration = Duration::from_secs(1);
 
 /// KMS answers in a tenth of this. A call that was given up after so long, because the statement was cancelled, has failed.
 const GIVEN_UP_IN_VAIN: Duration = Duration::from_secs(1);
@@ -104,7 +109,7 @@ impl AwsKms {
         let named = targets[0].key_id.to_string();
         let counted = self.statistics.begin(operation, &named);
         let (mut made, mut throttled) = (0, 0);
-        let mut first_failure: Option<(Failure, Attempts)> = None;
+        let mut first_failure: Option<(Failure, Attempts, Option<String>)> = None;
         let mut targets_left = targets.len() as u32;
         for target in targets {
             let share = deadline.saturating_duration_since(Instant::now()) / targets_left;
@@ -124,24 +129,30 @@ impl AwsKms {
                 }
                 // Only the key's own region says what is wrong with a key: a replica may not exist.
                 Err(failure) => {
-                    let (failure, _) = first_failure.get_or_insert((failure, attempts));
+                    let (failure, ..) = first_failure.get_or_insert((failure, attempts, target.region));
                     if !failure.kind.is_unreachable() {
                         break;
                     }
                 }
             }
         }
-        let (Failure { kind, answer }, attempts) = first_failure.expect("a call has one target at least");
+        let (Failure { kind, answer }, attempts, region) = first_failure.expect("a call has one target at least");
+        let region = region.or_else(|| self.settings.region.clone());
         let error = KmsError {
             kind,
             operation,
             key_id: named.clone(),
             answer: Box::new(answer),
+            endpoint: Box::new(Endpoint { host: attempts.host(), region }),
             attempts: Some(attempts.made()),
             breaker_was_open: attempts.breaker_was_open(),
             elapsed: Some(started.elapsed()),
         };
         counted.end(made, throttled, Some(&error));
+        if let KmsErrorKind::UnexpectedAnswer(reason) = &error.kind {
+            let host = error.endpoint.host.clone().unwrap_or_default();
+            self.events.add(Event::Untrusted { key_id: named.clone(), reason: reason.to_string(), host });
+        }
         Err(error)
     }
 
@@ -153,21 +164,60 @@ impl AwsKms {
         attempts: &Attempts,
     ) -> Result<T, Failure> {
         let permit = self.permit(target, attempts).inspect_err(|_| attempts.set_breaker_was_open())?;
+        let deadline = tokio::time::Instant::now() + time;
         let whole_call = async {
-            let client = self.clients.client(target.region.as_deref()).await?;
-            call(Attempt { client, key_id: target.key_id.clone(), attempts: attempts.clone() }).await
+            let (client, generation) = self.clients.client(target.region.as_deref()).await?;
+            let attempt = |client| Attempt { client, key_id: target.key_id.clone(), attempts: attempts.clone() };
+            let result = call(attempt(client)).await;
+            match &result {
+                Err(failure) if failure.is_refusal_of_credentials() && self.clients.renew_credentials(generation) => {
+                    let (client, _) = self.clients.client(target.region.as_deref()).await?;
+                    call(attempt(client)).await
+                }
+                _ => result,
+            }
         };
-        let result = match tokio::time::timeout(time, whole_call).await {
+        let result = match tokio::time::timeout_at(deadline, whole_call).await {
             Err(_elapsed) => Err(KmsErrorKind::TimedOut.into()),
             Ok(result) => result,
         };
         // While the SDK waited to try again, what KMS has said is what is wrong.
-        let result = result.map_err(|failure: Failure| match failure.kind {
+        let mut result = result.map_err(|failure: Failure| match failure.kind {
             KmsErrorKind::TimedOut => attempts.take_answer().unwrap_or(failure),
             _ => failure,
         });
+        if let Err(failure) = &mut result
+            && failure.leaves_key_state_open()
+            && failure.kind.is_outage()
+            && let Some(state) = self.state_out_of_use(target, deadline).await
+        {
+            failure.kind = KmsErrorKind::KeyUnusable;
+            failure.answer.message = Some(format!("DescribeKey says that its state is {state}"));
+        }
         permit.record(result.as_ref().err());
         result
+    }
+
+    /// The state of a key that is out of use until somebody does something about it. `None` also if KMS does not say.
+    async fn state_out_of_use(&self, target: &Target, deadline: tokio::time::Instant) -> Option<&'static str> {
+        let named = target.key_id.to_string();
+        let counted = self.statistics.begin(Operation::DescribeKey, &named);
+        let describe = async {
+            let (client, _) = self.clients.client(target.region.as_deref()).await.ok()?;
+            let once = aws_sdk_kms::config::Builder::new().retry_config(RetryConfig::disabled());
+            let described = client.describe_key().key_id(&named).customize().config_override(once).send().await.ok()?;
+            described.key_metadata?.key_state
+        };
+        let until = deadline.min(tokio::time::Instant::now() + DESCRIBE_KEY_TIME);
+        let state = tokio::time::timeout_at(until, describe).await.ok().flatten();
+        counted.end(1, 0, None);
+        match state? {
+            KeyState::Disabled => Some("Disabled"),
+            KeyState::PendingDeletion => Some("PendingDeletion"),
+            KeyState::PendingReplicaDeletion => Some("PendingReplicaDeletion"),
+            KeyState::PendingImport => Some("PendingImport"),
+            _ => None,
+        }
     }
 
     fn permit(&self, target: &Target, attempts: &Attempts) -> Result<CallPermit<'_>, Failure> {
@@ -217,7 +267,7 @@ impl Outcome {
     fn of(failure: Option<&Failure>) -> Self {
         match failure {
             Some(failure) if failure.kind.is_outage() => Self::Outage(failure.clone()),
-            Some(failure) if !failure.was_answered() => Self::Unknown,
+            Some(failure) if !failure.is_of_key() => Self::Unknown,
             _ => Self::Reached,
         }
     }
@@ -235,8 +285,8 @@ impl CallPermit<'_> {
         let mut breakers = self.kms.breakers.lock();
         for ((scope, was_probe), is_region) in self.scopes.iter().zip(probing).zip([true, false]) {
             match outcome {
-                // Without an answer it is the region that is down; with one it is the key.
-                Outcome::Outage(failure) if failure.was_answered() != is_region => {
+                // Without an error code it is the region that is down; with one it is the key.
+                Outcome::Outage(failure) if failure.is_of_key() != is_region => {
                     let mut jitter = [0];
                     // Without randomness all probe at the same time; that is no reason to fail.
                     let _ = getrandom::fill(&mut jitter);
@@ -246,7 +296,7 @@ impl CallPermit<'_> {
                         self.kms.events.add(Event::OutageBegan { scope: scope.to_string(), error });
                     }
                 }
-                Outcome::Outage(failure) if !failure.was_answered() => give_up_probe(&mut breakers, scope, was_probe),
+                Outcome::Outage(failure) if !failure.is_of_key() => give_up_probe(&mut breakers, scope, was_probe),
                 Outcome::Unknown => give_up_probe(&mut breakers, scope, was_probe),
                 Outcome::Reached | Outcome::Outage(_) => {
                     if let Some(lasted) = breakers.pop(scope).and_then(|mut breaker| breaker.succeeded(now)) {

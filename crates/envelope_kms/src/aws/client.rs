@@ -1,6 +1,7 @@
 //! The SDK's clients, one per region, each made at its first use. Values name regions, so the number of clients is bounded.
 
 use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
@@ -11,30 +12,63 @@ use envelope_core::request::KmsErrorKind;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::Settings;
+use super::retries::ByAnswer;
+use super::{Settings, http};
 
 /// More than a server uses at a time. A client takes about half a megabyte.
 const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+
+/// Credentials are not looked up anew sooner than this after the last time: their source may have no others.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 
 /// Clients by region; `None` is the region of the SDK's standard chain.
 pub(super) struct Clients {
     settings: Settings,
     /// Held only to look up and to add, never over an await.
-    clients: Mutex<LruCache<Option<String>, Client>>,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    clients: LruCache<Option<String>, Client>,
+    /// How often the credentials were dropped.
+    generation: u64,
+    renewed: Option<Instant>,
 }
 
 impl Clients {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, clients: Mutex::new(LruCache::new(MAX_CLIENTS)) }
+        let known = Known { clients: LruCache::new(MAX_CLIENTS), generation: 0, renewed: None };
+        Self { settings, known: Mutex::new(known) }
     }
 
-    /// The client of a region, or of the region of the settings.
-    pub(super) async fn client(&self, region: Option<&str>) -> Result<Client, KmsErrorKind> {
-        let region = region.map(str::to_owned).or_else(|| self.settings.region.clone());
-        if let Some(client) = self.clients.lock().get(&region) {
-            return Ok(client.clone());
+    /// Has KMS refused the credentials of a client of this generation: whether there may be others now. The clients are made
+    /// anew then, and with them the providers of credentials, since the SDK keeps credentials until they say that they expire.
+    pub(super) fn renew_credentials(&self, generation: u64) -> bool {
+        let mut known = self.known.lock();
+        if known.generation != generation {
+            return true;
         }
-        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        if known.renewed.is_some_and(|renewed| renewed.elapsed() < RENEWAL_PAUSE) {
+            return false;
+        }
+        known.renewed = Some(Instant::now());
+        known.generation += 1;
+        known.clients.clear();
+        true
+    }
+
+    /// The client of a region, or of the region of the settings, and the generation of its credentials.
+    pub(super) async fn client(&self, region: Option<&str>) -> Result<(Client, u64), KmsErrorKind> {
+        let region = region.map(str::to_owned).or_else(|| self.settings.region.clone());
+        let generation = {
+            let mut known = self.known.lock();
+            if let Some(client) = known.clients.get(&region) {
+                return Ok((client.clone(), known.generation));
+            }
+            known.generation
+        };
+        let http_client = http::client(self.settings.profile.as_deref()).await.map_err(KmsErrorKind::Unreachable)?;
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client);
         if let Some(region) = &region {
             loader = loader.region(Region::new(region.clone()));
         }
@@ -56,9 +90,13 @@ impl Clients {
         if config.region().is_none() {
             return Err(KmsErrorKind::NoRegion);
         }
-        let client = Client::new(&config);
-        self.clients.lock().put(region, client.clone());
-        Ok(client)
+        let config = aws_sdk_kms::config::Builder::from(&config).retry_classifier(ByAnswer).build();
+        let client = Client::from_conf(config);
+        let mut known = self.known.lock();
+        if known.generation == generation {
+            known.clients.put(region, client.clone());
+        }
+        Ok((client, generation))
     }
 }
 
@@ -83,8 +121,8 @@ mod tests {
             clients.client(Some(&format!("region-{number}"))).await.unwrap();
             clients.client(None).await.unwrap();
         }
-        let known = clients.clients.lock();
-        assert_eq!(known.len(), MAX_CLIENTS.get());
-        assert!(known.contains(&Some("us-west-2".into())), "what is in use stays");
+        let known = clients.known.lock();
+        assert_eq!(known.clients.len(), MAX_CLIENTS.get());
+        assert!(known.clients.contains(&Some("us-west-2".into())), "what is in use stays");
     }
 }
