@@ -1,9 +1,11 @@
 //! Fault by fault: what a client sees, how soon, and how many calls reach KMS. And the time limit of a call, with all that is
 //! inside it.
 
+use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +14,16 @@ use testkit::{Client, Cluster, Failure, Fault, Fixture, KmsKey, Nonsense, Rule, 
 
 /// "Well under a second", with room for a machine that is busy.
 const AT_ONCE: Duration = Duration::from_secs(1);
+
+const FAULTS_HEAD: &str = "# Faults, and what a statement gets
+
+Written by `tests/server/tests/outage.rs`, which shows each fault to the extension between a real server and a KMS endpoint: a new
+session, no data key in memory, `kms_max_attempts` 3. With data keys in memory, OPERATIONS.md says what goes on. Each session works
+again as soon as the fault is over; the test sees to that, too.
+
+| fault | operation | SQLSTATE | message | attempts that reach KMS | HINT |
+|---|---|---|---|---|---|
+";
 
 /// What is expected of a fault.
 struct Expected {
@@ -138,7 +150,7 @@ fn meet(fixture: &Fixture, faults: &[Expected], bound: Duration) -> Vec<String> 
     for ((expected, key), pair) in faults.iter().zip(&keys).zip(&outcomes) {
         for (operation, outcome) in OPERATIONS.iter().zip(pair) {
             let calls = fixture.proxy.calls_for(&key.arn, operation);
-            rows.push(row(expected, operation, outcome, calls));
+            rows.push(row(expected, operation, outcome));
             check(expected, key, operation, outcome, calls);
             assert!(outcome.elapsed < bound, "{}, {operation}: {:?}", expected.name, outcome.elapsed);
         }
@@ -153,13 +165,20 @@ fn meet(fixture: &Fixture, faults: &[Expected], bound: Duration) -> Vec<String> 
     rows
 }
 
-fn row(expected: &Expected, operation: &str, outcome: &Outcome, calls: usize) -> String {
-    let (sqlstate, message) = match &outcome.failure {
-        Some(failure) => (failure.sqlstate.as_str(), failure.message.as_str()),
-        None => ("00000", "success"),
+fn row(expected: &Expected, operation: &str, outcome: &Outcome) -> String {
+    let Some(failure) = &outcome.failure else {
+        return format!("| {} | {operation} | none | success | {} | |", expected.name, attempts(expected));
     };
-    let elapsed_ms = outcome.elapsed.as_millis();
-    format!("| {} | {operation} | {sqlstate} | {message} | {elapsed_ms} | {calls} |", expected.name)
+    let Failure { sqlstate, message, hint, .. } = failure;
+    format!("| {} | {operation} | {sqlstate} | {message} | {} | {hint} |", expected.name, attempts(expected))
+}
+
+/// How often the call came to KMS.
+fn attempts(expected: &Expected) -> String {
+    match (expected.calls.start(), expected.calls.end()) {
+        (from, to) if from == to => from.to_string(),
+        (from, to) => format!("{from} to {to}"),
+    }
 }
 
 fn check(expected: &Expected, key: &KmsKey, operation: &str, outcome: &Outcome, calls: usize) {
@@ -177,27 +196,34 @@ fn check(expected: &Expected, key: &KmsKey, operation: &str, outcome: &Outcome, 
     }
 }
 
+/// Set `UPDATE_EXPECTED=1` to write docs/FAULTS.md anew, and review what changed.
 #[test]
 fn fault_by_fault() {
-    let mut table = vec![
-        "| fault | operation | SQLSTATE | message | ms | calls |".to_owned(),
-        "|---|---|---|---|---|---|".to_owned(),
-    ];
     // Two waits of at most 1 and 2 seconds between three attempts.
     let parts: [(&[Expected], &str, Duration); 3] = [
         (&[REFUSED], "10s", Duration::from_secs(6)),
         (FAULTS, "10s", Duration::from_secs(8)),
         (SLOW_FAULTS, "1s", Duration::from_secs(2)),
     ];
+    let mut rows = Vec::new();
     thread::scope(|scope| {
         let parts = parts.map(|(faults, limit, bound)| {
             let builder =
                 Cluster::builder().setting("envelope_pg.kms_timeout", limit).setting("max_connections", "150");
             scope.spawn(move || meet(&Fixture::kms_with(builder), faults, bound))
         });
-        table.extend(parts.into_iter().flat_map(|part| part.join().expect("each part passes")));
+        rows.extend(parts.into_iter().flat_map(|part| part.join().expect("each part passes")));
     });
-    println!("{}", table.join("\n"));
+    let found = format!("{FAULTS_HEAD}{}\n", rows.join("\n"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/FAULTS.md");
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&path, &found).expect("docs/ can be written");
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    for (found, written) in found.lines().zip(written.lines()) {
+        assert_eq!(found, written, "docs/FAULTS.md is what the tests saw");
+    }
+    assert_eq!(found.lines().count(), written.lines().count());
 }
 
 #[test]
