@@ -296,10 +296,7 @@ fn kms_sqlstate(error: &KmsError) -> (&'static str, Option<&'static str>) {
                 "Treat it as an attack until shown otherwise: who answers at envelope_pg.kms_endpoint_url, or at the host in DETAIL?",
             ),
         ),
-        KmsErrorKind::NoRegion => (
-            "55000",
-            Some("Set envelope_pg.kms_region, or name the key by ARN."),
-        ),
+        KmsErrorKind::NoRegion => ("55000", Some("Set envelope_pg.kms_region, or name the key by ARN.")),
         KmsErrorKind::LocalProviderOff => (
             "55000",
             Some("Set envelope_pg.local_keyring to the path of a key file; production keys belong in AWS KMS."),
