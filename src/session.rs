@@ -4,6 +4,7 @@
 //! - `opening`: the data key that opens a value
 //! - `consent`: whether the provider of a cached data key consents to its use
 //! - `asking`: requests about data keys
+//! - `index_keys`: the versions of index keys, and the data keys that they are
 //! - `named_keys`: keys that are named and granted in SQL, and who may use them
 //! - `refresh`: data keys that are refreshed in the background
 //! - `rewrap`: data keys that are rewrapped, once each
@@ -13,6 +14,7 @@
 
 mod asking;
 mod consent;
+pub mod index_keys;
 pub mod named_keys;
 mod opening;
 pub mod prefetch;

@@ -5,7 +5,9 @@
 //! - `inventory`: the one that counts the values of a table by key
 //! - `rotation`: those that rewrap and reencrypt values, and what `env_rotate` is made of
 //! - `splice`: those that give values the wrapped keys of others
+//! - `tolerant`: those that tell a damaged value from others
 //! - `verify`: those that compare a value with a plaintext
+//! - `search`: those that make search tokens
 //! - `admin`: those for the cache and the local key file
 //! - `named_keys`: the one that checks the options of a named key
 //! - `statistics`: those that show what happens
@@ -17,7 +19,9 @@ pub mod inspect;
 mod inventory;
 mod named_keys;
 mod rotation;
+pub mod search;
 mod splice;
 mod statistics;
+mod tolerant;
 mod verify;
 mod warm;

@@ -3,6 +3,7 @@
 
 mod definition;
 mod firing;
+mod tokens;
 
 use std::ffi::CStr;
 
@@ -39,6 +40,7 @@ fn encrypt_trigger(call: &Call) -> Result<Option<Datum>, Error> {
             move_to_target(&firing, rule, &mut changes)?;
         }
     }
+    tokens::fill(&firing, &definition.rules, &mut changes)?;
     if !changes.is_empty() && firing.is_applied_without_key() && !definition.has_warned.replace(true) {
         error::warn(
             &format!("logical replication cannot find rows of table \"{}\" again", firing.table()),

@@ -6,7 +6,7 @@ DECLARE
     attributes text;
     members text;
 BEGIN
-    FOREACH group_name IN ARRAY ARRAY['envelope_encrypt', 'envelope_decrypt', 'envelope_rotate', 'envelope_admin']::name[] LOOP
+    FOREACH group_name IN ARRAY ARRAY['envelope_encrypt', 'envelope_decrypt', 'envelope_rotate', 'envelope_admin', 'envelope_search']::name[] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = group_name) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', group_name);
             CONTINUE;

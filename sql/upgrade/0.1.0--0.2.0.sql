@@ -69,3 +69,12 @@ ALTER INDEX envelope_internal.env_rotation_failure_run RENAME TO rotation_failur
 ALTER SEQUENCE envelope_internal.env_rotation_run_run_id_seq RENAME TO rotation_run_run_id_seq;
 ALTER SEQUENCE envelope_internal.env_rotation_failure_failure_id_seq RENAME TO rotation_failure_failure_id_seq;
 REVOKE SELECT ON envelope_internal.rotation_failure FROM envelope_admin;
+
+-- A group role that 0.1.0 did not have.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'envelope_search') THEN
+        CREATE ROLE envelope_search NOLOGIN;
+    END IF;
+END
+$$;

@@ -39,6 +39,8 @@ struct Counters {
     retirements: &'static AtomicU64,
     /// Times that all processes were to make new clients for KMS.
     reconnects: &'static AtomicU64,
+    /// Values that env_try_decrypt could not open.
+    damaged: &'static AtomicU64,
 }
 
 static COUNTERS: OnceCell<Counters> = OnceCell::new();
@@ -114,6 +116,16 @@ pub fn reconnect() -> io::Result<()> {
 /// How often [`reconnect`] was called; 0 without the file.
 pub fn reconnects() -> u64 {
     with_counters(|counters| counters.reconnects.load(Ordering::SeqCst)).unwrap_or_default()
+}
+
+/// Counts a damaged value, as far as that can be counted.
+pub fn count_damaged() {
+    let _ = with_counters(|counters| counters.damaged.fetch_add(1, Ordering::Relaxed));
+}
+
+/// Damaged values since the server started.
+pub fn damaged() -> u64 {
+    with_counters(|counters| counters.damaged.load(Ordering::Relaxed)).unwrap_or_default()
 }
 
 /// What the broker is told without a call. It does not listen without the file.
@@ -192,8 +204,8 @@ pub fn open_own(path: &str) -> Result<OwnedFd, Errno> {
 fn map() -> Result<Counters, Errno> {
     let file = open_own(PATH)?;
     allocate(&file)?;
-    let [flushes, rotations, avoided_until, logged, retirements, reconnects, ..] = shared_memory::map(&file)?;
-    Ok(Counters { flushes, rotations, avoided_until, logged, retirements, reconnects })
+    let [flushes, rotations, avoided_until, logged, retirements, reconnects, damaged, ..] = shared_memory::map(&file)?;
+    Ok(Counters { flushes, rotations, avoided_until, logged, retirements, reconnects, damaged })
 }
 
 /// Makes sure that the file has its bytes on the disk. Into a hole, which `ftruncate` makes, nothing can be written when the

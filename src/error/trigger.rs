@@ -49,6 +49,18 @@ pub enum Fault {
     /// 42P17: the column.
     #[error("column \"{0}\" is used twice")]
     UsedTwice(String),
+    /// 42804: the column and its type.
+    #[error("column \"{0}\" of type {1} cannot hold the tokens of its rule")]
+    TokenType(String, String),
+    /// 42804: the column and the type of the source.
+    #[error("column \"{0}\" cannot have such tokens of a {1}")]
+    TokenOfType(String, String),
+    /// 22P03: the column.
+    #[error("column \"{0}\" is set to what is not a token of the value")]
+    NotAToken(String),
+    /// 22023: the column.
+    #[error("the value has no token for column \"{0}\"")]
+    NoToken(String),
     /// 23000: source and target.
     #[error("columns \"{0}\" and \"{1}\" are both set")]
     BothSet(String, String),
@@ -118,6 +130,18 @@ impl Fault {
                 "23000",
                 "To clear the value set the target to null. EXCLUDED has it in the target, encrypted already. To leave it as it \
                  is, take the source out of SET, or set the target to itself.",
+            ),
+            Self::TokenType(..) => {
+                ("42804", "Tokens of equality and of buckets are a bytea, those of prefixes a bytea[].")
+            }
+            Self::TokenOfType(..) => (
+                "42804",
+                "A text can have all kinds of tokens, a bytea those of equality, a jsonb those with a \"type\".",
+            ),
+            Self::NotAToken(_) => ("22P03", "Leave the column out: the trigger fills it."),
+            Self::NoToken(_) => (
+                "22023",
+                "With a \"type\" in its rule it must be a number, a date such as 2026-11-26, a time with its offset from UTC, or a uuid.",
             ),
             Self::NotEncrypted(_) => {
                 ("22P03", "Write plaintext to the source of the trigger; the target takes what env_encrypt returned.")

@@ -47,7 +47,13 @@ pub fn text_array_datum<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<
 
 /// A row of the function's declared result type, no column of it NULL.
 pub fn row_datum(call: &Call, columns: &[Datum]) -> Datum {
-    let nulls = vec![false; columns.len()];
+    nullable_row_datum(call, &columns.iter().copied().map(Some).collect::<Vec<_>>())
+}
+
+/// A row of the function's declared result type.
+pub fn nullable_row_datum(call: &Call, columns: &[Option<Datum>]) -> Datum {
+    let nulls: Vec<_> = columns.iter().map(Option::is_none).collect();
+    let columns: Vec<_> = columns.iter().map(|column| column.unwrap_or(Datum::null())).collect();
     // SAFETY: the result type is the record that sql/ declares, with as many columns, of these types in this order.
     unsafe {
         let mut descriptor = std::ptr::null_mut();

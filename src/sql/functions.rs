@@ -177,7 +177,7 @@ pub fn seal(
     })
 }
 
-fn decrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
+pub fn decrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
     decrypt(call, ValueType::Text, |mut plaintext, bytes| {
         let converted = match from_utf8(&plaintext.as_mut_slice()[..bytes])? {
             Cow::Borrowed(_) => None,
@@ -190,11 +190,11 @@ fn decrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
     })
 }
 
-fn decrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
+pub fn decrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
     decrypt(call, ValueType::Bytea, |plaintext, bytes| Ok(plaintext.finish(bytes)))
 }
 
-fn decrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
+pub fn decrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
     decrypt(call, ValueType::Jsonb, |mut plaintext, bytes| {
         let text = from_utf8(&plaintext.as_mut_slice()[..bytes])?;
         let text = CString::new(text).map_err(|_| ValueError::Malformed("plaintext is not JSON"))?;

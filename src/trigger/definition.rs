@@ -9,6 +9,7 @@ use envelope_core::column_rule::{AadPart, ColumnRule};
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::ValueType;
 use envelope_core::format::edited::Fingerprint;
+use envelope_core::search::{TokenKind, TokenRule};
 use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 use pgrx::tupdesc::PgTupleDesc;
@@ -40,6 +41,8 @@ pub struct Rule {
     pub context: EncryptionContext,
     /// What values are bound to.
     pub aad: Option<Vec<Part>>,
+    /// The token columns beside it.
+    pub tokens: Vec<Token>,
     /// The last value that an INSERT made: EXCLUDED, if an UPDATE is next.
     pub last_insert: RefCell<Option<LastInsert>>,
     /// What a publisher has sent of the column to this session.
@@ -60,6 +63,14 @@ pub enum Published {
     Plaintext,
     /// The target.
     Value,
+}
+
+/// A token column.
+pub struct Token {
+    /// What the tokens are stored in.
+    pub column: Column,
+    /// How.
+    pub rule: TokenRule,
 }
 
 /// A column of the table.
@@ -166,6 +177,11 @@ impl Rule {
         if base_type(attribute) != pg_sys::BYTEAOID {
             return Err(Fault::TargetType(target.name, type_name(attribute)));
         }
+        let tokens = rule
+            .tokens
+            .into_iter()
+            .map(|token| Token::resolve(token, value_type, columns))
+            .collect::<Result<_, _>>()?;
         let resolve_part = |part: &AadPart| match part {
             AadPart::Text(text) => Ok(Part::Text(text.clone())),
             AadPart::Column(name) => Part::of_column(name.clone(), columns),
@@ -178,9 +194,28 @@ impl Rule {
             key_id: rule.key_id,
             context: rule.encryption_context,
             aad,
+            tokens,
             last_insert: RefCell::new(None),
             published: Cell::new(None),
         })
+    }
+}
+
+impl Token {
+    fn resolve(rule: TokenRule, value_type: ValueType, columns: &PgTupleDesc<'_>) -> Result<Self, Fault> {
+        let (column, attribute) = Column::find(rule.column.clone(), columns)?;
+        let wanted = if matches!(rule.kind, TokenKind::Prefix(_)) { pg_sys::BYTEAARRAYOID } else { pg_sys::BYTEAOID };
+        if base_type(attribute) != wanted {
+            return Err(Fault::TokenType(column.name, type_name(attribute)));
+        }
+        let is_text = value_type == ValueType::Text;
+        let has_text = is_text || (value_type == ValueType::Jsonb && rule.value_kind.is_some());
+        let needs_text =
+            rule.value_kind.is_some() || !rule.normalize.is_empty() || matches!(rule.kind, TokenKind::Prefix(_));
+        if (value_type == ValueType::Jsonb || needs_text) && !has_text {
+            return Err(Fault::TokenOfType(column.name, value_type.to_string()));
+        }
+        Ok(Self { column, rule })
     }
 }
 
@@ -235,7 +270,8 @@ fn check_used_once(rules: &[Rule]) -> Result<(), Fault> {
     let mut written = Vec::new();
     for rule in rules {
         let target = (!rule.is_in_place()).then_some(&rule.target);
-        for column in [&rule.source].into_iter().chain(target) {
+        let tokens = rule.tokens.iter().map(|token| &token.column);
+        for column in [&rule.source].into_iter().chain(target).chain(tokens) {
             if written.contains(&column.number) {
                 return Err(Fault::UsedTwice(column.name.clone()));
             }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! {"source": "ssn", "target": "ssn_enc", "key_id": "alias/app",
-//!  "encryption_context": {"table": "person"}, "aad": "person.ssn:{id}"}
+//!  "encryption_context": {"table": "person"}, "aad": "person.ssn:{id}",
+//!  "tokens": [{"column": "ssn_token", "index": "person.ssn"}]}
 //! ```
-//! The last two may be left out. Columns in braces stand for the text of the row's value; `{{` and `}}` for a brace.
+//! The last three may be left out. Columns in braces stand for the text of the row's value; `{{` and `}}` for a brace.
 
 use serde::{Deserialize, Deserializer};
 
@@ -12,6 +13,7 @@ use crate::context::EncryptionContext;
 use crate::error::ArgumentError;
 use crate::keys::KeyId;
 use crate::keys::named::NAME_PREFIX;
+use crate::search::{TokenRule, rule};
 
 /// How one column is encrypted.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,6 +28,8 @@ pub struct ColumnRule {
     pub encryption_context: EncryptionContext,
     /// What values are bound to, if to anything.
     pub aad: Option<AadTemplate>,
+    /// The token columns beside it.
+    pub tokens: Vec<TokenRule>,
 }
 
 /// The object as it is written. An unknown, missing, repeated or null field is an error: a slip must not turn off a part of
@@ -40,6 +44,8 @@ struct Fields {
     encryption_context: Option<serde_json::Map<String, serde_json::Value>>,
     #[serde(default, deserialize_with = "not_null")]
     aad: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    tokens: Option<Vec<rule::Fields>>,
 }
 
 fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
@@ -59,7 +65,9 @@ impl ColumnRule {
         }
         let context = fields.encryption_context.map(|object| serde_json::Value::Object(object).to_string());
         let invalid_aad = |reason: &str| ArgumentError::ColumnRule(format!("\"aad\" {reason}"));
+        let tokens = fields.tokens.unwrap_or_default().into_iter().map(TokenRule::try_from).collect::<Result<_, _>>();
         Ok(Self {
+            tokens: tokens.map_err(|reason| ArgumentError::ColumnRule(format!("a token {reason}")))?,
             source: fields.source,
             target: fields.target,
             key_id: fields.key_id,

@@ -10,6 +10,7 @@
 //! - [`Searchable`]: the one encoding of each value of each type
 //! - [`Step`]: normalisation of text
 //! - [`Buckets`]: ranges of numbers and times
+//! - [`TokenRule`]: what an encrypting trigger is told about a token column
 //! - [`Plan`]: how many bits a token of few distinct values has, and what that costs
 //! - [`SearchError`]: what has no token
 
@@ -18,6 +19,7 @@ mod error;
 mod index_key;
 mod normalize;
 mod plan;
+pub(crate) mod rule;
 mod searchable;
 
 pub use bucket::{Bucketed, Buckets};
@@ -25,4 +27,5 @@ pub use error::SearchError;
 pub use index_key::{IndexKey, PURPOSE, PrefixLengths, TOKEN_BYTES, TokenBits};
 pub use normalize::{Step, normalize};
 pub use plan::Plan;
+pub use rule::{TokenKind, TokenRule};
 pub use searchable::{Searchable, ValueKind};

@@ -1,0 +1,155 @@
+//! The token columns of an encrypting trigger: they are of the value that is stored, or the row is refused.
+
+use envelope_core::format::{Envelope, ValueType};
+use envelope_core::search::{Bucketed, IndexKey, Searchable, TokenKind, ValueKind, normalize};
+use pgrx::pg_sys::Datum;
+use zeroize::Zeroizing;
+
+use super::definition::{Rule, Token};
+use super::firing::Firing;
+use super::{Changes, aad_text};
+use crate::error::{Error, Fault};
+use crate::pg::call::{bytes_of, is_same_value, jsonb_text};
+use crate::pg::encoding::{from_utf8, to_utf8};
+use crate::pg::result::bytea_array_datum;
+use crate::pg::scalars;
+use crate::pg::varlena::Varlena;
+use crate::session;
+use crate::session::index_keys;
+use crate::sql::search::{bucket_number, searchable};
+
+/// Fills the token columns, after the values are known.
+pub fn fill(firing: &Firing<'_>, rules: &[Rule], changes: &mut Changes) -> Result<(), Error> {
+    for rule in rules.iter().filter(|rule| !rule.tokens.is_empty()) {
+        let changed = changes.iter().find(|(column, _)| *column == rule.target.number).map(|(_, value)| *value);
+        let stored = changed.unwrap_or_else(|| firing.new_value(rule.target.number));
+        match (stored, changed) {
+            (None, _) => clear(firing, rule, changes)?,
+            (Some(_), Some(_)) => {
+                let plaintext = firing.new_value(rule.source.number).expect("what was sealed");
+                let plaintext = Zeroizing::new(match rule.value_type {
+                    ValueType::Bytea => bytes_of(plaintext).to_vec(),
+                    ValueType::Text => to_utf8(bytes_of(plaintext))?.into_owned(),
+                    ValueType::Jsonb => to_utf8(jsonb_text(plaintext).to_bytes())?.into_owned(),
+                });
+                fill_all(firing, rule, &plaintext, changes)?;
+            }
+            // What comes by replication or a restore is taken as it is: a subscriber need not have the key.
+            (Some(_), None) if firing.is_replica() => {}
+            (Some(value), None) if is_asked(firing, rule) => {
+                let plaintext = open(firing, rule, value)?;
+                fill_all(firing, rule, &plaintext, changes)?;
+            }
+            (Some(_), None) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a statement that leaves the source alone sets the value or a token: also to what it was, which asks for a new one.
+fn is_asked(firing: &Firing<'_>, rule: &Rule) -> bool {
+    firing.is_insert()
+        || firing.is_changed(rule.target.number)
+        || rule.tokens.iter().any(|token| {
+            let column = token.column.number;
+            firing.is_changed(column) || (firing.new_value(column).is_none() && firing.is_in_set_list(column))
+        })
+}
+
+/// No value, no token.
+fn clear(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Result<(), Error> {
+    for Token { column, .. } in &rule.tokens {
+        if firing.new_value(column.number).is_some() {
+            if firing.is_changed(column.number) && !firing.is_replica() {
+                return Err(firing.error(Fault::NotAToken(column.name.clone()), None).into());
+            }
+            changes.push((column.number, None));
+        }
+    }
+    Ok(())
+}
+
+fn open(firing: &Firing<'_>, rule: &Rule, value: Datum) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let aad = rule.aad.as_ref().map(|aad| aad_text(firing, aad)).transpose()?;
+    let envelope = Envelope::parse(bytes_of(value))?;
+    let cached = session::opening_key(&envelope.head)?;
+    let mut plaintext = Zeroizing::new(vec![0; envelope.ciphertext.len()]);
+    let bytes = cached.data_key().open(&envelope, aad.as_deref(), &mut plaintext)?;
+    plaintext.truncate(bytes);
+    Ok(plaintext)
+}
+
+fn fill_all(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8], changes: &mut Changes) -> Result<(), Error> {
+    for token in &rule.tokens {
+        let number = token.column.number;
+        let index_name = from_utf8(token.rule.index.as_bytes())?;
+        let index = index_keys::index(&index_name)?;
+        let make = |key: &IndexKey| {
+            make(token, rule.value_type, plaintext, key)?
+                .ok_or_else(|| firing.error(Fault::NoToken(token.column.name.clone()), None).into())
+        };
+        let given = firing.new_value(number).filter(|_| firing.is_changed(number));
+        if let Some(given) = given {
+            let versions = match token.rule.version {
+                Some(_) => vec![index.version(token.rule.version)?],
+                None => index.live()?,
+            };
+            let tokens = versions.iter().map(|version| make(version.key())).collect::<Result<Vec<Datum>, Error>>()?;
+            if !tokens.into_iter().any(|token| is_same_value(token, given)) {
+                return Err(firing.error(Fault::NotAToken(token.column.name.clone()), None).into());
+            }
+            continue;
+        }
+        changes.push((number, Some(make(index.version(token.rule.version)?.key())?)));
+    }
+    Ok(())
+}
+
+/// The token of a plaintext. `None`: it is not of the type of the rule.
+fn make(token: &Token, value_type: ValueType, plaintext: &[u8], key: &IndexKey) -> Result<Option<Datum>, Error> {
+    let rule = &token.rule;
+    if value_type == ValueType::Bytea {
+        return token_of(rule.kind.clone(), &Searchable::bytea(plaintext), key).map(Some);
+    }
+    let text = String::from_utf8_lossy(plaintext);
+    let text = match value_type {
+        // A string or a number; what else there is in JSON is no value of the types.
+        ValueType::Jsonb if text.starts_with('"') => match serde_json::from_str::<String>(&text) {
+            Ok(text) => text.into(),
+            Err(_) => return Ok(None),
+        },
+        _ => text,
+    };
+    let text = Zeroizing::new(normalize(&text, &rule.normalize).into_owned());
+    let Some(kind) = rule.value_kind else {
+        return match &rule.kind {
+            TokenKind::Prefix(lengths) => {
+                let tokens: Vec<_> = key.prefix_tokens(&text, lengths).collect();
+                bytea_array_datum(tokens.iter().map(|token| &token[..])).map(Some)
+            }
+            kind => token_of(kind.clone(), &Searchable::text(text.as_bytes()), key).map(Some),
+        };
+    };
+    let Some(value) = scalars::parse(kind, &text) else {
+        return Ok(None);
+    };
+    match &rule.kind {
+        TokenKind::Bucket { width, origin } => {
+            let (Some(width), Some(origin)) = (scalars::parse_width(kind, width), scalars::parse(kind, origin)) else {
+                return Ok(None);
+            };
+            let bucket = Bucketed::new(kind, bucket_number(kind, value, width, origin)?);
+            Varlena::copy_of(&key.bucket_token(bucket)).map(Some)
+        }
+        equality => token_of(equality.clone(), &searchable(kind, value)?, key).map(Some),
+    }
+}
+
+fn token_of(kind: TokenKind, value: &Searchable<'_>, key: &IndexKey) -> Result<Datum, Error> {
+    match kind {
+        TokenKind::Equality(Some(bits)) => Varlena::copy_of(&key.short_token(value, bits)),
+        _ => Varlena::copy_of(&key.equality_token(value)),
+    }
+}
+
+const _: () = assert!(ValueKind::Text as u8 == ValueType::Text as u8, "one type, one number");
