@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION @extschema@.env_rotation_abandon(run_id bigint) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     r envelope_internal.rotation_run;
 BEGIN

@@ -1,6 +1,6 @@
 -- The data keys among these that the run is about, as far as its parameters say, and are not there already.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_wanted(p jsonb, stubs bytea[]) RETURNS bytea[]
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
     SELECT coalesce(array_agg(s), '{}') FROM unnest($2) AS u (s)
     WHERE (p ->> 'from_key' IS NULL OR envelope_internal.is_same_key(envelope_internal.key_id(s), p ->> 'from_key'))
       AND (p ->> 'from_dek' IS NULL OR encode(envelope_internal.dek_id(s), 'hex') = p ->> 'from_dek')
@@ -14,7 +14,7 @@ $$;
 -- CALL, such as an outage, is raised by rotation_raise once the others are committed.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_ask(
     run bigint, p jsonb, leaf oid, stubs bytea[], INOUT refused bytea[], OUT failure jsonb
-) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     to_key text := p ->> 'to_key';
     missing bytea[] := envelope_internal.rotation_wanted(p, stubs);
@@ -58,7 +58,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_raise(failure jsonb) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 BEGIN
     RAISE '%', failure ->> 'message'
         USING ERRCODE = failure ->> 'code', DETAIL = failure ->> 'detail', HINT = failure ->> 'hint';

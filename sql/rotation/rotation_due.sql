@@ -4,7 +4,7 @@
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_due(
     run bigint, p jsonb, pass integer, leaf oid, found envelope_internal.dek_counts, INOUT refused bytea[],
     OUT due bytea[], OUT donors bytea[], OUT missing bytea[], OUT due_rows bigint, OUT not_envelopes bigint
-) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     method text := p ->> 'method';
     to_key text := p ->> 'to_key';

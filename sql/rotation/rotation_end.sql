@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION envelope_internal.rotation_end(run bigint, p jsonb) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_end(run bigint, p jsonb) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     r envelope_internal.rotation_run;
 BEGIN

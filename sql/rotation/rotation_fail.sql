@@ -1,7 +1,7 @@
 -- The row_count of all failures of a run adds up to its failures: what is not listed is counted in a record of its own.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_fail(
     run bigint, leaf oid, row_tid tid, stub bytea, row_count bigint, error_code text, message text
-) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     listed CONSTANT bigint := (SELECT count(*) FROM envelope_internal.rotation_failure AS f WHERE f.run_id = $1);
 BEGIN

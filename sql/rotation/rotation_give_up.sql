@@ -1,6 +1,6 @@
 -- Ends the CALL, and not the run. NULL as error_code: the one of a failure.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_give_up(run bigint, message text, error_code text, hint text) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     f envelope_internal.rotation_failure;
 BEGIN

@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION envelope_internal.rotation_moves(relation oid, update
     FROM pg_trigger AS t
     JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attname = updated
     -- A zero byte is behind each argument: in hex with a space behind each byte.
-    CROSS JOIN unnest(string_to_array(regexp_replace(encode(t.tgargs, 'hex'), '..', '\& ', 'g'), '00 ')) AS argument
+    CROSS JOIN unnest(string_to_array(regexp_replace(encode(t.tgargs, 'hex'), '..', chr(92) || '& ', 'g'), '00 ')) AS argument
     CROSS JOIN LATERAL CAST(convert_from(decode(argument, 'hex'), getdatabaseencoding()) AS jsonb) AS rule
     WHERE t.tgrelid = relation AND t.tgfoid = '@extschema@.env_encrypt_trigger()'::regprocedure AND t.tgenabled <> 'D'
       AND t.tgtype & 16 <> 0 AND (cardinality(t.tgattr::smallint[]) = 0 OR a.attnum = ANY (t.tgattr))

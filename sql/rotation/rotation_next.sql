@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION envelope_internal.rotation_next(
     OUT finished boolean, OUT pass integer, OUT leaf oid, OUT from_block bigint, OUT to_block bigint,
     OUT from_tid tid, OUT to_tid tid, OUT ahead_tid tid, OUT begins_pass boolean, OUT nap double precision,
     OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT quick_sql text, OUT update_sql text
-) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     r envelope_internal.rotation_run;
     next_leaf oid;

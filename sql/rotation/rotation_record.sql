@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION envelope_internal.rotation_record(
     run bigint, p jsonb, began timestamptz, from_block bigint, to_block bigint,
     changed bigint, left_rows bigint, not_envelopes bigint, target_only bigint, stubs bytea[],
     INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT naps integer, OUT nap double precision, OUT is_over boolean
-) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     r envelope_internal.rotation_run;
     elapsed double precision;
