@@ -1,5 +1,6 @@
 //! KMS wraps each data key once, however many CALLs and sessions bring its values under another key.
 
+use std::process::Command;
 use std::thread;
 
 use server_tests::rotation::{intact, rotate, table, under};
@@ -39,6 +40,36 @@ fn a_run_that_is_resumed_nine_times_wraps_nothing_twice() {
     // And what reads them afterwards needs each data key once.
     assert_eq!(client.one::<i64>("SELECT count(DISTINCT env_dek_stub(value)) FROM stops", &[]), 60);
     assert_eq!(donors(&mut client, &new.arn), 0, "they are kept as long as a run needs them");
+}
+
+/// The loop of ROTATION.md, word by word but for its names and its minute: it ends when the run is done, and keeps the table small.
+#[test]
+fn the_slices_of_the_runbook_come_to_an_end() {
+    let fixture = fixture();
+    table(&fixture, "patient", 3000, 1000);
+    let mut client = fixture.connect();
+    client.run("ALTER TABLE patient RENAME value TO diagnosis; DROP TRIGGER log ON patient; VACUUM FULL patient");
+    let new = fixture.new_key();
+    let page = include_str!("../../../docs/ROTATION.md");
+    let section = page.split("### In slices").nth(1).expect("the section");
+    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("its block");
+    let block = block
+        .replace("arn:aws:kms:...:key/new", &new.arn)
+        .replace("max_seconds => 60", "max_seconds => 0.05, batch_blocks => 4");
+    let size = "SELECT pg_relation_size('patient')";
+    let before = client.one::<i64>(size, &[]);
+    let mut shell = Command::new("bash");
+    shell.args(["-euc", &block]);
+    for (name, value) in fixture.cluster.tool("psql").get_envs() {
+        shell.env(name, value.unwrap_or_default());
+    }
+    assert!(shell.env("PGDATABASE", "postgres").status().expect("bash runs").success());
+    let after = client.one::<i64>(size, &[]);
+    println!("{before} bytes before, {after} after");
+    let count =
+        "SELECT count(*) FROM patient WHERE env_key_id(diagnosis) = $1 AND env_decrypt(diagnosis) = 'text ' || id";
+    assert_eq!(client.one::<i64>(count, &[&new.arn]), 3000);
+    client.run("DROP TABLE patient");
 }
 
 #[test]
