@@ -120,7 +120,7 @@ fn all_operations_do_the_same_under_every_setting() {
         "SELECT env_local_create_key('next'); GRANT CREATE ON SCHEMA public TO PUBLIC;
          CREATE ROLE worker LOGIN IN ROLE envelope_encrypt, envelope_decrypt, envelope_rotate",
     );
-    let mut outcome = |setting: Option<(&str, &str)>| {
+    let outcome = |setting: Option<(&str, &str)>| {
         let mut admin = fixture.connect();
         admin.run("DROP TABLE IF EXISTS public.all_of_it; TRUNCATE envelope_internal.rotation_run CASCADE");
         let takes_superuser = |(name, _): (&str, &str)| {

@@ -48,14 +48,15 @@ fn the_slices_of_the_runbook_come_to_an_end() {
     let fixture = fixture();
     table(&fixture, "patient", 3000, 1000);
     let mut client = fixture.connect();
-    client.run("ALTER TABLE patient RENAME value TO diagnosis; DROP TRIGGER log ON patient; VACUUM FULL patient");
+    client.run("ALTER TABLE patient RENAME value TO diagnosis; DROP TRIGGER log ON patient");
+    client.run("VACUUM FULL patient");
     let new = fixture.new_key();
     let page = include_str!("../../../docs/ROTATION.md");
     let section = page.split("### In slices").nth(1).expect("the section");
     let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("its block");
     let block = block
         .replace("arn:aws:kms:...:key/new", &new.arn)
-        .replace("max_seconds => 60", "max_seconds => 0.05, batch_blocks => 4");
+        .replace("max_seconds => 60", "max_seconds => 0.3");
     let size = "SELECT pg_relation_size('patient')";
     let before = client.one::<i64>(size, &[]);
     let mut shell = Command::new("bash");
