@@ -54,9 +54,7 @@ fn the_slices_of_the_runbook_come_to_an_end() {
     let page = include_str!("../../../docs/ROTATION.md");
     let section = page.split("### In slices").nth(1).expect("the section");
     let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("its block");
-    let block = block
-        .replace("arn:aws:kms:...:key/new", &new.arn)
-        .replace("max_seconds => 60", "max_seconds => 0.3");
+    let block = block.replace("arn:aws:kms:...:key/new", &new.arn).replace("max_seconds => 60", "max_seconds => 0.3");
     let size = "SELECT pg_relation_size('patient')";
     let before = client.one::<i64>(size, &[]);
     let mut shell = Command::new("bash");
