@@ -44,6 +44,9 @@ pub enum Error {
     /// 22023.
     #[error("the key id is none, and the plaintext is one")]
     SwappedArguments,
+    /// 42804.
+    #[error("values of this type have no text that is the same in every session")]
+    NoStableText,
     /// 22023.
     #[error("the plaintext is an encrypted value")]
     AlreadyEncrypted,
@@ -178,6 +181,11 @@ impl Error {
                 Some(
                     "The plaintext comes first: env_encrypt(plaintext, key_id). To encrypt a key id, give a valid one to encrypt it with.",
                 ),
+            ),
+            Self::NoStableText => report(
+                "42804",
+                None,
+                Some("Cast it to a type that does not depend on the locale or on names of the catalog."),
             ),
             Self::AlreadyEncrypted => report(
                 "22023",

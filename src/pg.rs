@@ -7,6 +7,7 @@
 //! - `head`: the head of an encrypted value, without the rest of it
 //! - `jsonb`: jsonb to and from JSON text
 //! - `comparing`: what compares the values of a column
+//! - `typed`: values of other types, as text or JSON that is the same in every session
 //! - `report`: error reports in the database's encoding
 //! - `result`: results that are more than bytes
 //! - `encoding`: between the database's encoding and UTF-8
@@ -45,5 +46,6 @@ pub mod settings;
 pub mod shared_memory;
 pub mod table_scan;
 pub mod threads;
+pub mod typed;
 pub mod varlena;
 pub mod waiting;

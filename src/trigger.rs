@@ -12,7 +12,7 @@ use envelope_core::format::{Envelope, ValueType};
 use pgrx::pg_sys::{self, Datum};
 
 use crate::error::{self, Error, Fault};
-use crate::pg::call::{Call, bytes_of, is_out_of_line, jsonb_text, sql_functions, with_head};
+use crate::pg::call::{Call, bytes_of, is_out_of_line, sql_functions, with_head};
 use crate::pg::encoding::to_utf8;
 use crate::pg::settings;
 use crate::pg::varlena::VarlenaDatum;
@@ -87,8 +87,7 @@ fn move_to_target(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Re
     match (firing.new_value(source.number), firing.new_value(target.number)) {
         (Some(_), Some(_)) if firing.is_changed(target.number) => refuse(Fault::BothSet),
         (Some(plaintext), _) => {
-            check_plaintext(firing, rule, plaintext)?;
-            changes.push((target.number, Some(seal(firing, rule, plaintext)?)));
+            changes.push((target.number, Some(encrypt(firing, rule, plaintext)?)));
             check_domain(source, None);
             changes.push((source.number, None));
             Ok(())
@@ -129,8 +128,7 @@ fn encrypt_in_place(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> 
             check_binding(firing, rule, value)
         }
         Some(plaintext) => {
-            check_plaintext(firing, rule, plaintext)?;
-            changes.push((rule.target.number, Some(seal(firing, rule, plaintext)?)));
+            changes.push((rule.target.number, Some(encrypt(firing, rule, plaintext)?)));
             Ok(())
         }
     }
@@ -154,23 +152,18 @@ fn check_set_value(firing: &Firing<'_>, rule: &Rule, value: Datum) -> Result<(),
 
 /// Refuses a plaintext that is, or has in it, a value or what an edit has left of one: the statement meant to change what was
 /// encrypted, and would destroy it.
-fn check_plaintext(firing: &Firing<'_>, rule: &Rule, plaintext: Datum) -> Result<(), Error> {
+fn check_plaintext(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8]) -> Result<(), Error> {
     let source = &rule.source;
     // Plaintext that was there before the trigger.
     if !firing.is_insert() && rule.is_in_place() && !firing.is_changed(source.number) {
         return Ok(());
     }
-    let contains_value = match rule.value_type {
-        ValueType::Bytea => {
-            let bytes = bytes_of(plaintext);
-            if is_edited(firing, rule, bytes) {
-                return Err(firing.error(Fault::Edited(source.name.clone()), None).into());
-            }
-            edited::contains_value(bytes, 0) || edited::is_cut_value(bytes) || edited::text_contains_value(bytes)
-        }
-        ValueType::Text => edited::text_contains_value(bytes_of(plaintext)),
-        ValueType::Jsonb => edited::text_contains_value(jsonb_text(plaintext).to_bytes()),
-    };
+    let is_bytea = rule.value_type() == ValueType::Bytea;
+    if is_bytea && is_edited(firing, rule, plaintext) {
+        return Err(firing.error(Fault::Edited(source.name.clone()), None).into());
+    }
+    let contains_value = edited::text_contains_value(plaintext)
+        || (is_bytea && (edited::contains_value(plaintext, 0) || edited::is_cut_value(plaintext)));
     if contains_value && !settings::allow_double_encryption() {
         return Err(firing.error(Fault::ContainsValue(source.name.clone()), None).into());
     }
@@ -206,15 +199,22 @@ fn check_binding(firing: &Firing<'_>, rule: &Rule, value: Datum) -> Result<(), E
     fault.map_or(Ok(()), |fault| Err(firing.error(fault, None).into()))
 }
 
-/// Encrypts the plaintext of a row.
-fn seal(firing: &Firing<'_>, rule: &Rule, plaintext: Datum) -> Result<Datum, Error> {
+/// Encrypts what the source of a row is set to.
+fn encrypt(firing: &Firing<'_>, rule: &Rule, source: Datum) -> Result<Datum, Error> {
+    // SAFETY: a value of the source's type, of a row that lives as long as the call.
+    let plaintext = unsafe { rule.plaintext.bytes(source) }?;
+    check_plaintext(firing, rule, &plaintext)?;
+    seal(firing, rule, &plaintext)
+}
+
+/// Encrypts a plaintext of a row, in the database's encoding.
+fn seal(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8]) -> Result<Datum, Error> {
     let aad = rule.aad.as_ref().map(|aad| aad_text(firing, aad)).transpose()?;
-    let plaintext = match rule.value_type {
-        ValueType::Bytea => bytes_of(plaintext).into(),
-        ValueType::Text => to_utf8(bytes_of(plaintext))?,
-        ValueType::Jsonb => to_utf8(jsonb_text(plaintext).to_bytes())?,
+    let plaintext = match rule.value_type() {
+        ValueType::Bytea => plaintext.into(),
+        ValueType::Text | ValueType::Jsonb => to_utf8(plaintext)?,
     };
-    let value = functions::seal(rule.value_type, &plaintext, &rule.key_id, &rule.context, aad.as_deref())?;
+    let value = functions::seal(rule.value_type(), &plaintext, &rule.key_id, &rule.context, aad.as_deref())?;
     check_domain(&rule.target, Some(value));
     if firing.is_insert() {
         let fingerprint = Fingerprint::of(&Envelope::parse(bytes_of(value))?);

@@ -19,6 +19,9 @@ CREATE OR REPLACE FUNCTION envelope_internal.encrypt(plaintext jsonb, key_id tex
 CREATE OR REPLACE FUNCTION envelope_internal.encrypt(plaintext jsonb, key_id text, encryption_context jsonb, aad text) RETURNS bytea
     LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 30 AS 'MODULE_PATHNAME', 'env_encrypt_jsonb';
 
+CREATE OR REPLACE FUNCTION envelope_internal.to_jsonb(value anyelement) RETURNS jsonb
+    LANGUAGE C STABLE PARALLEL SAFE STRICT COST 50 AS 'MODULE_PATHNAME', 'env_to_jsonb';
+
 CREATE OR REPLACE FUNCTION envelope_internal.decrypt(value bytea) RETURNS text
     LANGUAGE C STABLE PARALLEL SAFE STRICT COST 20 AS 'MODULE_PATHNAME', 'env_decrypt_text';
 
@@ -175,6 +178,8 @@ COMMENT ON FUNCTION envelope_internal.encrypt(jsonb, text, jsonb) IS
     'encrypt jsonb under a data key of the given KMS key and encryption context';
 COMMENT ON FUNCTION envelope_internal.encrypt(jsonb, text, jsonb, text) IS
     'encrypt jsonb under a data key of the given KMS key, encryption context and aad';
+COMMENT ON FUNCTION envelope_internal.to_jsonb(anyelement) IS
+    'a value of any type as jsonb that is the same in every session';
 COMMENT ON FUNCTION envelope_internal.decrypt(bytea) IS
     'decrypt a value that was encrypted from text';
 COMMENT ON FUNCTION envelope_internal.decrypt(bytea, text) IS

@@ -57,7 +57,7 @@ BEGIN
             GROUP BY stub, absent),
         due AS (
             SELECT *, envelope_internal.key_id(stub) AS key_id FROM dek
-            WHERE stub IS NOT NULL AND ($1 IS NULL OR envelope_internal.key_id(stub) = $1)
+            WHERE stub IS NOT NULL AND ($1 IS NULL OR envelope_internal.is_same_key(envelope_internal.key_id(stub), $1))
               AND ($2 <> ''rewrap'' OR envelope_internal.key_id(stub) IS DISTINCT FROM envelope_internal.rewrap_target($3)))
         SELECT coalesce(sum(n), 0) AS n, coalesce(sum(n) FILTER (WHERE absent), 0) AS nulls,
                coalesce(sum(n) FILTER (WHERE stub IS NULL AND NOT absent), 0) AS strange,

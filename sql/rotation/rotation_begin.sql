@@ -11,6 +11,7 @@ DECLARE
     attribute pg_attribute;
     member record;
     is_distributed boolean := false;
+    holds_values boolean;
     run envelope_internal.rotation_run;
     lock_key bigint;
     foreign_leaves bigint;
@@ -54,7 +55,7 @@ BEGIN
         PERFORM envelope_internal.rewrap_target(p ->> 'to_key');
     END IF;
     IF (p ->> 'from_key') !~ '^(local:|arn:[^:]+:kms:[^:]+:[0-9]+:key/)' THEN
-        RAISE 'invalid from_key "%"', p ->> 'from_key' USING ERRCODE = 'invalid_parameter_value',
+        RAISE 'invalid from_key' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Give it as env_key_id shows it: a key ARN or local:name, not an alias.';
     END IF;
     IF p ? 'aad_column' AND p ? 'aad_expression' THEN
@@ -78,7 +79,7 @@ BEGIN
         OR envelope_internal.rotation_type(root,
             CASE method WHEN 'decrypt' THEN p ->> 'source' ELSE rotated END::name) <> 'bytea' THEN
         RAISE 'column of relation % has the wrong type', root::regclass USING ERRCODE = 'datatype_mismatch',
-            HINT = 'Encrypted values are bytea; plaintext is text, varchar, bytea or jsonb.';
+            HINT = 'Encrypted values are bytea; plaintext is of any type but money, those of names (regclass, ...) and pseudo-types.';
     END IF;
     IF attribute.attgenerated <> '' THEN
         RAISE 'column "%" of relation % is generated', rotated, root::regclass USING ERRCODE = 'generated_always',
@@ -105,6 +106,18 @@ BEGIN
             HINT = CASE WHEN method = 'encrypt' AND member.target = rotated
                 THEN 'Have the application read the encrypted column, and give clear_source => true.'
                 ELSE 'Drop or disable the trigger.' END;
+    END IF;
+    IF method = 'encrypt' AND envelope_internal.rotation_type(root, (p ->> 'source')::name) = 'bytea'
+        AND NOT current_setting('envelope_pg.allow_double_encryption')::boolean THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM (SELECT %1$I AS value FROM %2$s WHERE %1$I IS NOT NULL LIMIT 100) AS s
+                                       WHERE envelope_internal.is_envelope(value))', p ->> 'source', root::regclass)
+            INTO holds_values;
+        IF holds_values THEN
+            RAISE 'column "%" of relation % holds encrypted values', p ->> 'source', root::regclass
+                USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'env_rotate brings them under another key (rewrap) or new data keys (reencrypt). To encrypt them again on purpose, '
+                    'SET envelope_pg.allow_double_encryption = on.';
+        END IF;
     END IF;
     IF method = 'encrypt' THEN
         -- Before there is a run: whether the key may be used, and the context is one.

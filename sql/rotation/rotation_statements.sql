@@ -16,7 +16,7 @@ DECLARE
         WHEN p ? 'aad_column' THEN format(', CAST(t.%I AS pg_catalog.text)', p ->> 'aad_column')
         WHEN p ? 'aad_expression' THEN ', CAST((' || (p ->> 'aad_expression') || ') AS pg_catalog.text)'
         ELSE '' END;
-    type text;
+    conversion record;
     relation text;
     stub_of text := changed;
     due text;
@@ -51,19 +51,22 @@ BEGIN
             result := 't.' || changed || ', ' || due || ' IS NOT TRUE';
         END IF;
     ELSIF method = 'encrypt' THEN
-        type := 'pg_catalog.' || envelope_internal.rotation_type(leaf, (p ->> 'source')::name);
-        due := 'envelope_internal.opens_to(t.' || changed || ', CAST(t.' || source || ' AS ' || type || ')' || aad || ')';
+        SELECT * INTO conversion FROM envelope_internal.rotation_conversion(leaf, (p ->> 'source')::name);
+        due := 'envelope_internal.opens_to(t.' || changed || ', ' || format(conversion.to_plaintext, 't.' || source) || aad || ')';
         new_value := 'CASE WHEN ' || due || ' IS TRUE THEN t.' || changed
-            || ' ELSE envelope_internal.encrypt(CAST(t.' || source || ' AS ' || type || '), ' || quote_literal(p ->> 'to_key')
+            || ' ELSE envelope_internal.encrypt(' || format(conversion.to_plaintext, 't.' || source) || ', '
+            || quote_literal(p ->> 'to_key')
             || ', CAST(' || quote_literal(p ->> 'context') || ' AS pg_catalog.jsonb)' || aad || ') END';
-        result := 'CAST(NULL AS pg_catalog.bytea), envelope_internal.opens_to(t.' || changed || ', CAST(' || row_name || '.' || source_name || ' AS ' || type || ')' || aad || ')';
+        result := 'CAST(NULL AS pg_catalog.bytea), envelope_internal.opens_to(t.' || changed || ', '
+            || format(conversion.to_plaintext, row_name || '.' || source_name) || aad || ')';
     ELSE
-        type := 'pg_catalog.' || envelope_internal.rotation_type(leaf, (p ->> 'column')::name);
+        SELECT * INTO conversion FROM envelope_internal.rotation_conversion(leaf, (p ->> 'column')::name);
         stub_of := source;
-        due := 'envelope_internal.opens_to(t.' || source || ', CAST(t.' || changed || ' AS ' || type || ')' || aad || ')';
-        new_value := 'envelope_internal.decrypt' || CASE type WHEN 'pg_catalog.text' THEN '' WHEN 'pg_catalog.bytea'
-            THEN '_bytea' ELSE '_jsonb' END || '(t.' || source || aad || ')';
-        result := 'CAST(NULL AS pg_catalog.bytea), envelope_internal.opens_to(' || row_name || '.' || source_name || ', CAST(t.' || changed || ' AS ' || type || ')' || aad || ')';
+        due := 'envelope_internal.opens_to(t.' || source || ', ' || format(conversion.to_plaintext, 't.' || changed) || aad || ')';
+        new_value := format(conversion.from_plaintext, 'envelope_internal.decrypt'
+            || CASE conversion.value_type WHEN 'text' THEN '' ELSE '_' || conversion.value_type END || '(t.' || source || aad || ')');
+        result := 'CAST(NULL AS pg_catalog.bytea), envelope_internal.opens_to(' || row_name || '.' || source_name || ', '
+            || format(conversion.to_plaintext, 't.' || changed) || aad || ')';
     END IF;
     IF source IS NOT NULL THEN
         -- First whether the data key is refused: then the value cannot be compared with the plaintext. Without a value there is

@@ -107,7 +107,7 @@ impl Fault {
             ),
             Self::SourceType(..) => (
                 "42804",
-                "A source is text, varchar, bytea or jsonb, or a domain over one of them; in place it is bytea.",
+                "A source is of any type whose text does not depend on the locale or on names of the catalog; in place it is bytea.",
             ),
             Self::TargetType(..) => ("42804", "A target is bytea, or a domain over it."),
             Self::AadType(..) => (

@@ -190,9 +190,3 @@ pub fn with_head<T>(value: Datum, read: impl FnOnce(&Head<'_>) -> Result<T, Valu
     // SAFETY: as in `bytes_of`.
     unsafe { VarlenaDatum::new(value) }.with_head(read)
 }
-
-/// JSON text of a jsonb, in the database's encoding.
-pub fn jsonb_text<'a>(jsonb: Datum) -> &'a CStr {
-    // SAFETY: callers pass a jsonb that is not NULL.
-    unsafe { JsonbDatum::new(jsonb) }.text()
-}

@@ -17,6 +17,7 @@ use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::jsonb::jsonb_from_text;
 use crate::pg::settings;
+use crate::pg::typed;
 use crate::pg::varlena::Varlena;
 use crate::session::{self, Sealing, named_keys};
 
@@ -24,6 +25,7 @@ sql_functions! {
     env_encrypt_text, pg_finfo_env_encrypt_text => encrypt_text;
     env_encrypt_bytea, pg_finfo_env_encrypt_bytea => encrypt_bytea;
     env_encrypt_jsonb, pg_finfo_env_encrypt_jsonb => encrypt_jsonb;
+    env_to_jsonb, pg_finfo_env_to_jsonb => typed::argument_as_jsonb;
     env_decrypt_text, pg_finfo_env_decrypt_text => decrypt_text;
     env_decrypt_bytea, pg_finfo_env_decrypt_bytea => decrypt_bytea;
     env_decrypt_jsonb, pg_finfo_env_decrypt_jsonb => decrypt_jsonb;

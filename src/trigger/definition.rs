@@ -16,6 +16,7 @@ use pgrx::tupdesc::PgTupleDesc;
 
 use crate::error::{Error, Fault};
 use crate::pg::encoding::{database_text, from_utf8, to_utf8};
+use crate::pg::typed::Plaintext;
 use crate::trigger::firing::Firing;
 
 /// A trigger's arguments.
@@ -33,8 +34,8 @@ pub struct Rule {
     pub source: Column,
     /// What the encrypted value is stored in.
     pub target: Column,
-    /// The type of the source.
-    pub value_type: ValueType,
+    /// What values of the source's type are encrypted as.
+    pub plaintext: Plaintext,
     /// The key.
     pub key_id: String,
     /// The encryption context.
@@ -50,6 +51,15 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// The type that values of the target hold.
+    pub fn value_type(&self) -> ValueType {
+        match self.plaintext {
+            Plaintext::Bytea => ValueType::Bytea,
+            Plaintext::Text | Plaintext::AsText(_) => ValueType::Text,
+            Plaintext::Jsonb | Plaintext::AsJson(_) => ValueType::Jsonb,
+        }
+    }
+
     /// Whether source and target are one column.
     pub fn is_in_place(&self) -> bool {
         self.source.number == self.target.number
@@ -161,10 +171,8 @@ impl Rule {
     fn resolve(rule: ColumnRule, firing: &Firing<'_>, columns: &PgTupleDesc<'_>) -> Result<Self, Fault> {
         let is_in_place = rule.source == rule.target;
         let (source, attribute) = Column::find(rule.source, columns)?;
-        let value_type = match base_type(attribute) {
-            pg_sys::BYTEAOID => ValueType::Bytea,
-            pg_sys::TEXTOID | pg_sys::VARCHAROID if !is_in_place => ValueType::Text,
-            pg_sys::JSONBOID if !is_in_place => ValueType::Jsonb,
+        let plaintext = match Plaintext::of_type(base_type(attribute)) {
+            Some(plaintext) if plaintext == Plaintext::Bytea || !is_in_place => plaintext,
             _ => return Err(Fault::SourceType(source.name, type_name(attribute))),
         };
         if let Some(constraint) = firing.comparing(source.number) {
@@ -190,7 +198,7 @@ impl Rule {
         Ok(Self {
             source,
             target,
-            value_type,
+            plaintext,
             key_id: rule.key_id,
             context: rule.encryption_context,
             aad,

@@ -6,7 +6,7 @@ DELETE FROM envelope_internal.rotation_run;
 ALTER TABLE envelope_internal.rotation_run ALTER run_id RESTART;
 SELECT env_local_create_key('adopt');
 CREATE TABLE adopted (
-    id int PRIMARY KEY, plain text, short varchar(20), raw bytea, doc jsonb, number int,
+    id int PRIMARY KEY, plain text, short varchar(20), raw bytea, doc jsonb, number money,
     plain_enc bytea CHECK (env_is_envelope(plain_enc)), short_enc bytea, raw_enc bytea, doc_enc bytea
 );
 INSERT INTO adopted

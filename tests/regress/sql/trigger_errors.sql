@@ -3,7 +3,7 @@
 SET client_min_messages = warning;
 SELECT env_local_create_key('trigger_errors');
 CREATE TABLE t (
-    id int, tenant text, at timestamptz, number int, letters char(3), required text NOT NULL DEFAULT 'x',
+    id int, tenant text, at timestamptz, price money, letters char(3), required text NOT NULL DEFAULT 'x',
     secret text, secret_enc bytea, blob bytea, twice text GENERATED ALWAYS AS (tenant || tenant) STORED,
     "{odd}" bytea
 );
@@ -45,9 +45,9 @@ CALL fire('{"source": "secret", "target": "secret_enc", "key_id": "local:trigger
 CALL fire('{"source": "secret", "target": "ctid", "key_id": "local:trigger_errors"}');
 \echo :SQLSTATE
 -- 42804: types
-CALL fire('{"source": "number", "target": "secret_enc", "key_id": "local:trigger_errors"}');
+CALL fire('{"source": "price", "target": "secret_enc", "key_id": "local:trigger_errors"}');
 \echo :SQLSTATE
-CALL fire('{"source": "letters", "target": "secret_enc", "key_id": "local:trigger_errors"}');
+CALL fire('{"source": "letters", "target": "letters", "key_id": "local:trigger_errors"}');
 \echo :SQLSTATE
 CALL fire('{"source": "secret", "target": "secret", "key_id": "local:trigger_errors"}');
 \echo :SQLSTATE
