@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_int};
 
+use envelope_core::format::ValueType;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::error::Error;
@@ -54,6 +55,16 @@ impl Plaintext {
             return Some(Self::AsText(output));
         }
         Some(Self::AsJson(base_type))
+    }
+
+    /// The type that encrypted values hold.
+    #[must_use]
+    pub fn value_type(self) -> ValueType {
+        match self {
+            Self::Bytea => ValueType::Bytea,
+            Self::Text | Self::AsText(_) => ValueType::Text,
+            Self::Jsonb | Self::AsJson(_) => ValueType::Jsonb,
+        }
     }
 
     /// The plaintext of a value, in the database's encoding.
@@ -131,7 +142,7 @@ unsafe fn json(base_type: Oid, value: Datum) -> Result<CString, Error> {
     let is_json = base_type == pg_sys::JSONOID
         || (is_number && text != "-0" && text.ends_with(|char: char| char.is_ascii_digit()));
     let json = if is_json { text } else { serde_json::Value::from(text).to_string().into() };
-    Ok(CString::new(from_utf8(json.as_bytes())?).map_err(|_| Error::NotInEncoding("UTF8".into()))?)
+    CString::new(from_utf8(json.as_bytes())?).map_err(|_| Error::NotInEncoding("UTF8".into()))
 }
 
 /// The output of a value under settings of ours.

@@ -53,11 +53,7 @@ pub struct Rule {
 impl Rule {
     /// The type that values of the target hold.
     pub fn value_type(&self) -> ValueType {
-        match self.plaintext {
-            Plaintext::Bytea => ValueType::Bytea,
-            Plaintext::Text | Plaintext::AsText(_) => ValueType::Text,
-            Plaintext::Jsonb | Plaintext::AsJson(_) => ValueType::Jsonb,
-        }
+        self.plaintext.value_type()
     }
 
     /// Whether source and target are one column.
@@ -188,7 +184,7 @@ impl Rule {
         let tokens = rule
             .tokens
             .into_iter()
-            .map(|token| Token::resolve(token, value_type, columns))
+            .map(|token| Token::resolve(token, plaintext.value_type(), columns))
             .collect::<Result<_, _>>()?;
         let resolve_part = |part: &AadPart| match part {
             AadPart::Text(text) => Ok(Part::Text(text.clone())),

@@ -9,7 +9,7 @@ use super::definition::{Rule, Token};
 use super::firing::Firing;
 use super::{Changes, aad_text};
 use crate::error::{Error, Fault};
-use crate::pg::call::{bytes_of, is_same_value, jsonb_text};
+use crate::pg::call::{bytes_of, is_same_value};
 use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::result::bytea_array_datum;
 use crate::pg::scalars;
@@ -27,10 +27,11 @@ pub fn fill(firing: &Firing<'_>, rules: &[Rule], changes: &mut Changes) -> Resul
             (None, _) => clear(firing, rule, changes)?,
             (Some(_), Some(_)) => {
                 let plaintext = firing.new_value(rule.source.number).expect("what was sealed");
-                let plaintext = Zeroizing::new(match rule.value_type {
-                    ValueType::Bytea => bytes_of(plaintext).to_vec(),
-                    ValueType::Text => to_utf8(bytes_of(plaintext))?.into_owned(),
-                    ValueType::Jsonb => to_utf8(jsonb_text(plaintext).to_bytes())?.into_owned(),
+                // SAFETY: a value of the source's type, of a row that lives as long as the call.
+                let plaintext = unsafe { rule.plaintext.bytes(plaintext) }?;
+                let plaintext = Zeroizing::new(match rule.value_type() {
+                    ValueType::Bytea => plaintext.into_owned(),
+                    ValueType::Text | ValueType::Jsonb => to_utf8(&plaintext)?.into_owned(),
                 });
                 fill_all(firing, rule, &plaintext, changes)?;
             }
@@ -85,7 +86,7 @@ fn fill_all(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8], changes: &mut Ch
         let index_name = from_utf8(token.rule.index.as_bytes())?;
         let index = index_keys::index(&index_name)?;
         let make = |key: &IndexKey| {
-            make(token, rule.value_type, plaintext, key)?
+            make(token, rule.value_type(), plaintext, key)?
                 .ok_or_else(|| firing.error(Fault::NoToken(token.column.name.clone()), None).into())
         };
         let given = firing.new_value(number).filter(|_| firing.is_changed(number));
