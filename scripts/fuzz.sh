@@ -11,7 +11,7 @@ command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --root "$t
 cp Cargo.lock fuzz/Cargo.lock
 cd fuzz
 targets=("$@")
-[ $# -gt 0 ] || targets=(protocol value)
+[ $# -gt 0 ] || targets=(framing protocol value)
 for target in "${targets[@]}"; do
     corpus=$target_dir/fuzz/corpus/$target
     artifacts=$target_dir/fuzz/artifacts/$target

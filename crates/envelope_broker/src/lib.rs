@@ -5,6 +5,7 @@
 //! whoever may connect is the server's own user, and could as well ask the providers.
 //!
 //! - [`protocol`]: the bytes on the socket
+//! - [`framing`]: messages out of bytes that come in pieces, for both ends
 //! - [`server`]: who may connect, and how a request is served
 //! - [`broker`]: how a request is answered
 //! - [`store`]: the data keys
@@ -17,6 +18,7 @@
 pub mod bounded;
 pub mod broker;
 pub mod flight;
+pub mod framing;
 pub mod look_ahead;
 pub mod protocol;
 pub mod server;

@@ -15,7 +15,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{interval, interval_at, timeout};
 
 use crate::broker::Broker;
-use crate::protocol::{self, ALIVE, ALIVE_INTERVAL, Answer, Call, LENGTH_BYTES, MAX_CALL_BYTES, Malformed, Status};
+use crate::framing::CallReader;
+use crate::protocol::{self, ALIVE, ALIVE_INTERVAL, Answer, Call, Malformed, Status};
 
 /// Who connects sends its call at once.
 const CALL_TIME: Duration = Duration::from_secs(1);
@@ -318,15 +319,16 @@ async fn until_gone(reader: &ReadHalf<'_>) -> io::Result<()> {
 }
 
 async fn read_call(stream: &mut UnixStream) -> io::Result<Call> {
-    let mut length = [0; LENGTH_BYTES];
-    stream.read_exact(&mut length).await?;
-    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    if length > MAX_CALL_BYTES {
-        return Err(malformed(Malformed));
+    let mut reader = CallReader::new();
+    loop {
+        let bytes = stream.read(reader.buffer()).await?;
+        if bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(call) = reader.filled(bytes).map_err(malformed)? {
+            return Ok(call);
+        }
     }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    protocol::decode_call(&body).map_err(malformed)
 }
 
 fn malformed(error: Malformed) -> io::Error {

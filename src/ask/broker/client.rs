@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use envelope_broker::protocol::{self, ALIVE, ANSWER, Answer, Call, LENGTH_BYTES, MAX_ANSWER_BYTES};
+use envelope_broker::framing::AnswerReader;
+use envelope_broker::protocol::{self, Answer, Call};
 use envelope_core::request::{KmsError, Reply};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::net::{connect as connect_socket, recv, send, socket_with, sockopt};
-use zeroize::Zeroizing;
 
 use super::SOCKET;
 use crate::pg::waiting;
@@ -41,19 +41,9 @@ impl std::fmt::Display for Lost {
 /// A call that is under way. Dropping it tells the broker that it was cancelled.
 pub struct Exchange {
     socket: OwnedFd,
-    received: Received,
+    reader: AnswerReader,
     silent_after: Instant,
     must_end: Instant,
-}
-
-/// How far the answer has come.
-enum Received {
-    /// Nothing but signs of life.
-    Nothing,
-    /// The beginning of its length.
-    Length([u8; LENGTH_BYTES], usize),
-    /// The beginning of its body.
-    Body(Zeroizing<Vec<u8>>, usize),
 }
 
 /// Connects to the broker.
@@ -83,7 +73,7 @@ impl Exchange {
         let now = Instant::now();
         Ok(Self {
             socket,
-            received: Received::Nothing,
+            reader: AnswerReader::new(),
             silent_after: now + SILENCE,
             must_end: now + 2 * kms_timeout + GRACE,
         })
@@ -106,13 +96,7 @@ impl Exchange {
     /// The answer, if it is there. Reads all that has come.
     pub(super) fn try_take_answer(&mut self) -> Result<Option<Answer>, Lost> {
         loop {
-            let mut one = [0];
-            let buffer = match &mut self.received {
-                Received::Nothing => &mut one[..],
-                Received::Length(bytes, got) => &mut bytes[*got..],
-                Received::Body(bytes, got) => &mut bytes[*got..],
-            };
-            let count = match recv(&self.socket, buffer, RecvFlags::empty()) {
+            let count = match recv(&self.socket, self.reader.buffer(), RecvFlags::empty()) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(Lost::Ended),
                 Ok((_, count)) => count,
                 Err(Errno::INTR) => continue,
@@ -120,26 +104,8 @@ impl Exchange {
                 Err(error) => return Err(Lost::Unwell(format!("the answer could not be received: {error}"))),
             };
             self.silent_after = Instant::now() + SILENCE;
-            match &mut self.received {
-                Received::Nothing if one[0] == ALIVE => {}
-                Received::Nothing if one[0] == ANSWER => self.received = Received::Length([0; LENGTH_BYTES], 0),
-                Received::Nothing => return Err(malformed()),
-                Received::Length(bytes, got) => {
-                    *got += count;
-                    if *got == LENGTH_BYTES {
-                        let length = u32::from_be_bytes(*bytes) as usize;
-                        if !(1..=MAX_ANSWER_BYTES).contains(&length) {
-                            return Err(malformed());
-                        }
-                        self.received = Received::Body(Zeroizing::new(vec![0; length]), 0);
-                    }
-                }
-                Received::Body(bytes, got) => {
-                    *got += count;
-                    if *got == bytes.len() {
-                        return protocol::decode_answer(bytes).map(Some).map_err(|_| malformed());
-                    }
-                }
+            if let Some(answer) = self.reader.filled(count).map_err(|_| malformed())? {
+                return Ok(Some(answer));
             }
         }
     }
