@@ -5,6 +5,7 @@
 //! - `aggregate`: the state of an aggregation
 //! - `varlena`: text and bytea, read and written
 //! - `head`: the head of an encrypted value, without the rest of it
+//! - `heap`: the heap of Rust code, wiped
 //! - `jsonb`: jsonb to and from JSON text
 //! - `comparing`: what compares the values of a column
 //! - `typed`: values of other types, as text or JSON that is the same in every session
@@ -36,6 +37,7 @@ pub mod exit;
 pub mod extension;
 pub mod foreign_servers;
 pub mod head;
+mod heap;
 pub mod index_keys;
 pub mod jsonb;
 pub mod report;

@@ -107,9 +107,14 @@ impl Call {
 
     /// The elements of a bytea[] argument that are not NULL; none if it is NULL.
     pub fn bytea_array(&self, index: usize) -> Vec<Vec<u8>> {
-        // SAFETY: by the contract of `new` the argument is a bytea[].
-        let array = self.datum(index).and_then(|datum| unsafe { Array::<&[u8]>::from_datum(datum, false) });
+        let array = self.bytea_elements(index);
         array.map(|array| array.iter().flatten().map(<[u8]>::to_vec).collect()).unwrap_or_default()
+    }
+
+    /// A bytea[] argument, unless it is NULL, whose elements are not copied.
+    pub fn bytea_elements(&self, index: usize) -> Option<Array<'_, &[u8]>> {
+        // SAFETY: by the contract of `new` the argument is a bytea[].
+        self.datum(index).and_then(|datum| unsafe { Array::from_datum(datum, false) })
     }
 
     /// The state of the aggregation that the first argument, an internal one, is; `None` if there is none yet.

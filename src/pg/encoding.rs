@@ -102,8 +102,12 @@ fn convert(text: &[u8], from: i32, to: i32) -> Result<Vec<u8>, Error> {
         return Err(untranslatable());
     }
     let mut rest = text;
-    let mut converted = Vec::with_capacity(text.len());
-    let mut piece = vec![0_u8; text.len().min(PIECE_BYTES) * MAX_GROWTH + 1];
+    let mut converted = Vec::new();
+    let reserve = |converted: &mut Vec<u8>, bytes| converted.try_reserve(bytes).map_err(|_| Error::OutOfMemory(bytes));
+    reserve(&mut converted, text.len())?;
+    let mut piece = Vec::new();
+    reserve(&mut piece, text.len().min(PIECE_BYTES) * MAX_GROWTH + 1)?;
+    piece.resize(text.len().min(PIECE_BYTES) * MAX_GROWTH + 1, 0);
     while !rest.is_empty() {
         let source = &rest[..rest.len().min(PIECE_BYTES)];
         // SAFETY: the function reads `source`, and writes to `piece` at most its length, a final zero byte included. It
@@ -125,6 +129,7 @@ fn convert(text: &[u8], from: i32, to: i32) -> Result<Vec<u8>, Error> {
         if consumed == 0 {
             return Err(untranslatable());
         }
+        reserve(&mut converted, output.count_bytes())?;
         converted.extend(output.to_bytes());
         rest = &rest[consumed..];
     }

@@ -7,6 +7,9 @@ use envelope_core::error::ValueError;
 use pgrx::fcinfo::direct_function_call_as_datum;
 use pgrx::pg_sys::{self, Datum};
 
+use crate::error::Error;
+use crate::pg::varlena::Varlena;
+
 /// A live jsonb that is not NULL.
 #[derive(Clone, Copy)]
 pub struct JsonbDatum<'a> {
@@ -34,8 +37,18 @@ impl<'a> JsonbDatum<'a> {
 /// The jsonb of a JSON text in the database's encoding.
 ///
 /// # Errors
-/// [`ValueError::Malformed`] if it is not JSON; PostgreSQL's own error would quote the text.
-pub fn jsonb_from_text(text: &CStr) -> Result<Datum, ValueError> {
+/// [`ValueError::Malformed`] if it is not JSON, where PostgreSQL's own error would quote the text; [`Error::OutOfMemory`].
+pub fn jsonb_from_text(text: &[u8]) -> Result<Datum, Error> {
+    // In PostgreSQL's memory, as it may be as large as a value.
+    let mut terminated = Varlena::with_room(text.len() + 1)?;
+    let room = terminated.as_mut_slice();
+    room[..text.len()].copy_from_slice(text);
+    room[text.len()] = 0;
+    let text = CStr::from_bytes_with_nul(room).map_err(|_| ValueError::Malformed("plaintext is not JSON"))?;
+    Ok(parse(text)?)
+}
+
+fn parse(text: &CStr) -> Result<Datum, ValueError> {
     use pgrx::PgSqlErrorCode as Code;
     const MALFORMED: ValueError = ValueError::Malformed("plaintext is not JSON");
     // SAFETY: jsonb_in takes a C string.

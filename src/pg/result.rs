@@ -1,8 +1,5 @@
 //! Results of SQL functions that are more than bytes.
 
-use std::ffi::CString;
-
-use envelope_core::error::ValueError;
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
@@ -25,9 +22,7 @@ pub fn text_datum(text: &str) -> Result<Datum, Error> {
 /// # Errors
 /// If it is not JSON, or the database's encoding lacks a character of it.
 pub fn jsonb_datum(json: &str) -> Result<Datum, Error> {
-    let text = from_utf8(json.as_bytes())?;
-    let text = CString::new(text).map_err(|_| ValueError::Malformed("JSON"))?;
-    Ok(jsonb_from_text(&text)?)
+    jsonb_from_text(&from_utf8(json.as_bytes())?)
 }
 
 /// A text[] of texts, in the database's encoding.

@@ -37,6 +37,9 @@ static CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(1_024);
 static CACHE_TTL_S: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
 static STALE_IF_UNREACHABLE_S: GucSetting<i32> = GucSetting::<i32>::new(60 * 60);
 
+/// An attempt has kms_timeout divided by their number: more of them would give up before KMS can answer.
+const MAX_ATTEMPTS: i32 = 20;
+
 thread_local! {
     /// Changes with every assignment of `allowed_keys`, also by SET LOCAL and at its end.
     static ALLOWED_KEYS_GENERATION: Cell<u64> = const { Cell::new(0) };
@@ -203,12 +206,13 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
-    define_integer(
+    GucRegistry::define_int_guc(
         c"envelope_pg.kms_max_attempts",
         c"How often a KMS call is tried, the first time included.",
         c"Throttled and failed attempts are repeated with exponential backoff and jitter, within kms_timeout.",
         &KMS_MAX_ATTEMPTS,
         1,
+        MAX_ATTEMPTS,
         GucContext::Sighup,
         GucFlags::default(),
     );

@@ -1,7 +1,6 @@
 //! The SQL functions that encrypt and decrypt.
 
 use std::borrow::Cow;
-use std::ffi::CString;
 use std::rc::Rc;
 
 use envelope_core::context::EncryptionContext;
@@ -20,6 +19,9 @@ use crate::pg::settings;
 use crate::pg::typed;
 use crate::pg::varlena::Varlena;
 use crate::session::{self, Sealing, named_keys};
+
+/// Longer than any key id.
+const MAX_NAME_BYTES: usize = 4_096;
 
 sql_functions! {
     env_encrypt_text, pg_finfo_env_encrypt_text => encrypt_text;
@@ -109,12 +111,16 @@ pub fn context_argument(call: &Call, index: usize) -> Result<Option<EncryptionCo
     Ok(Some(EncryptionContext::from_json(&String::from_utf8_lossy(&json))?))
 }
 
-/// A text argument that must not be NULL, in UTF-8.
+/// A key id or a name, which must not be NULL, in UTF-8.
 ///
 /// # Errors
 /// [`Error::NullArgument`].
 pub fn utf8_argument<'a>(call: &'a Call, index: usize, name: &'static str) -> Result<Cow<'a, str>, Error> {
     let text = call.bytes(index).ok_or(Error::NullArgument(name))?;
+    if let Some(beginning) = text.get(..=MAX_NAME_BYTES) {
+        // No copy of what may be as large as a value.
+        KeyId::parse(&String::from_utf8_lossy(beginning))?;
+    }
     // to_utf8 gives UTF-8: nothing is lost.
     Ok(match to_utf8(text)? {
         Cow::Borrowed(text) => String::from_utf8_lossy(text),
@@ -198,9 +204,7 @@ pub fn decrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
 
 pub fn decrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
     decrypt(call, ValueType::Jsonb, |mut plaintext, bytes| {
-        let text = from_utf8(&plaintext.as_mut_slice()[..bytes])?;
-        let text = CString::new(text).map_err(|_| ValueError::Malformed("plaintext is not JSON"))?;
-        Ok(jsonb_from_text(&text)?)
+        jsonb_from_text(&from_utf8(&plaintext.as_mut_slice()[..bytes])?)
     })
 }
 

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 
-use envelope_core::error::ValueError;
 use envelope_core::format::{Envelope, Head};
 use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
@@ -15,6 +14,9 @@ use crate::pg::varlena::Varlena;
 use crate::session::rewrap::{self, Change};
 use crate::session::{self, Sealing, Unwrapping, prefetch};
 use crate::sql::functions::{aad_argument, key_id_argument};
+
+/// Values of an array that are worked on at a time.
+const BATCH: usize = 4_096;
 
 sql_functions! {
     env_rewrap, pg_finfo_env_rewrap => rewrap;
@@ -51,12 +53,11 @@ fn rewrap(call: &Call) -> Result<Option<Datum>, Error> {
 /// Has the data keys of values rewrapped, many at a time, so that no row lock is held while KMS is asked.
 fn rewrap_warm(call: &Call) -> Result<Option<Datum>, Error> {
     let to_key = key_id_argument(call, 1, "to_key")?;
-    let values = call.bytea_array(0);
-    match &heads(&values)?[..] {
+    each_batch(call, |heads| match heads {
         // Tries all of its wrapped keys, where many at a time try the first one.
-        [head] => rewrap::change(head, &to_key).map(drop)?,
-        heads => rewrap::warm(heads, &to_key)?,
-    }
+        [head] => rewrap::change(head, &to_key).map(drop),
+        heads => rewrap::warm(heads, &to_key),
+    })?;
     Ok(None)
 }
 
@@ -121,23 +122,24 @@ fn reencrypt(call: &Call) -> Result<Option<Datum>, Error> {
 fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
     // NULL: they are only opened.
     let to_key = call.datum(1).map(|_| key_id_argument(call, 1, "to_key")).transpose()?;
-    let values = call.bytea_array(0);
-    let heads = heads(&values)?;
-    if let [head] = &heads[..] {
-        // Tries all of its wrapped keys, where many at a time try the first one.
-        session::opening_key(head)?;
-    }
-    let (warm, missing): (Vec<&Head<'_>>, Vec<&Head<'_>>) = heads.iter().partition(|head| session::is_warm(head));
-    prefetch::run(missing, |head| Unwrapping::start(head), |head, unwrapping| unwrapping.wait(head).map(drop))?;
-    for head in warm {
-        // It may be refused by now.
-        session::opening_key(head)?;
-    }
-    if let Some(to_key) = to_key {
-        for head in &heads {
-            session::sealing(&to_key, &head.encryption_context()?, 0)?;
+    each_batch(call, |heads| {
+        if let [head] = heads {
+            // Tries all of its wrapped keys, where many at a time try the first one.
+            session::opening_key(head)?;
         }
-    }
+        let (warm, missing): (Vec<&Head<'_>>, Vec<&Head<'_>>) = heads.iter().partition(|head| session::is_warm(head));
+        prefetch::run(missing, |head| Unwrapping::start(head), |head, unwrapping| unwrapping.wait(head).map(drop))?;
+        for head in warm {
+            // It may be refused by now.
+            session::opening_key(head)?;
+        }
+        if let Some(to_key) = &to_key {
+            for head in heads {
+                session::sealing(to_key, &head.encryption_context()?, 0)?;
+            }
+        }
+        Ok(())
+    })?;
     Ok(None)
 }
 
@@ -176,6 +178,17 @@ fn key_argument(call: &Call) -> i64 {
     call.datum(0).expect("sql/ declares the function STRICT").value() as i64
 }
 
-fn heads(values: &[Vec<u8>]) -> Result<Vec<Head<'_>>, ValueError> {
-    values.iter().map(|value| Ok(Envelope::parse(value)?.head)).collect()
+/// Calls `work` with the heads of the values of the bytea[] argument, not too many at a time: how many there are is the
+/// statement's choice.
+fn each_batch(call: &Call, mut work: impl FnMut(&[Head<'_>]) -> Result<(), Error>) -> Result<(), Error> {
+    let Some(values) = call.bytea_elements(0) else { return Ok(()) };
+    let mut heads = Vec::with_capacity(values.len().min(BATCH));
+    for value in values.iter().flatten() {
+        heads.push(Envelope::parse(value)?.head);
+        if heads.len() == BATCH {
+            work(&heads)?;
+            heads.clear();
+        }
+    }
+    if heads.is_empty() { Ok(()) } else { work(&heads) }
 }

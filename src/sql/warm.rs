@@ -1,6 +1,7 @@
 //! `env_warm`, the aggregate: has the data keys of a query's values unwrapped while the query runs, many at a time.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use envelope_core::error::ValueError;
@@ -19,6 +20,9 @@ const MAX_PENDING: usize = 16;
 /// Time between two signs of progress.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Heads that wait are no more than this, and one.
+const MAX_WAITING_BYTES: usize = 1 << 20;
+
 sql_functions! {
     env_warm_transition, pg_finfo_env_warm_transition => transition;
     env_warm_final, pg_finfo_env_warm_final => finish;
@@ -26,9 +30,13 @@ sql_functions! {
 
 /// The state of one aggregation.
 struct Warm {
-    /// The data keys that were met.
-    identities: HashSet<Box<[u8]>>,
+    /// The data keys that were met, by their hashes: whole, they could be 65 kB each. Of two with the same hash the second is
+    /// not unwrapped ahead, which happens with a probability of 2^-64 among 2^32.
+    met: HashSet<u128>,
+    hashers: [RandomState; 2],
     waiting: VecDeque<Cold>,
+    /// Bytes of what waits.
+    waiting_bytes: usize,
     pending: Vec<(Cold, Unwrapping)>,
     counts: Counts,
     next_notice: Instant,
@@ -61,7 +69,9 @@ impl Cold {
 impl Warm {
     fn new() -> Self {
         Self {
-            identities: HashSet::new(),
+            met: HashSet::new(),
+            hashers: [RandomState::new(), RandomState::new()],
+            waiting_bytes: 0,
             waiting: VecDeque::new(),
             pending: Vec::new(),
             counts: Counts::default(),
@@ -75,9 +85,25 @@ impl Warm {
             self.counts.warm += 1;
         } else {
             self.counts.cold += 1;
+            self.waiting_bytes += head.as_bytes().len();
             self.waiting.push_back(Cold { head: head.as_bytes().into(), value_bytes: head.value_bytes() });
         }
-        self.identities.insert(head.dek_identity().into());
+    }
+
+    /// Whether a data key was not met before.
+    fn is_new(&mut self, head: &Head<'_>) -> bool {
+        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(head.dek_identity())));
+        self.met.insert(high << 64 | low)
+    }
+
+    /// Goes on, and waits while too much waits: values can be compressed to a hundredth of their heads.
+    fn keep_up(&mut self) -> Result<(), Error> {
+        self.proceed()?;
+        while self.waiting_bytes > MAX_WAITING_BYTES && !self.pending.is_empty() {
+            ask::wait_for_any(self.pending.iter().map(|(_, unwrapping)| &unwrapping.pending), NOTICE_INTERVAL);
+            self.proceed()?;
+        }
+        Ok(())
     }
 
     /// Takes up what has been answered, and asks for more.
@@ -100,6 +126,7 @@ impl Warm {
         let may_ask = || statement::kms_calls_allowed() != Calls::None;
         while self.pending.is_empty() || self.pending.len() < MAX_PENDING && may_ask() {
             let Some(cold) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= cold.head.len();
             match cold.with_head(Unwrapping::start) {
                 Ok(unwrapping) => self.pending.push((cold, unwrapping)),
                 Err(error) => self.count(Err(error)),
@@ -140,14 +167,14 @@ fn transition(call: &Call) -> Result<Option<Datum>, Error> {
     if let Some(value) = call.varlena(1) {
         state.with(|warm: &mut Warm| {
             let is_new = value.with_head(|head| {
-                let is_new = !warm.identities.contains(head.dek_identity());
+                let is_new = warm.is_new(head);
                 if is_new {
                     warm.add(head);
                 }
                 Ok(is_new)
             });
             // What is no encrypted value has no data key.
-            if is_new == Ok(true) { warm.proceed() } else { Ok(()) }
+            if is_new == Ok(true) { warm.keep_up() } else { Ok(()) }
         })?;
     }
     Ok(Some(state.datum()))

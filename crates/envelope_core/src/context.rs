@@ -14,6 +14,11 @@ pub const RESERVED_KEY: &str = "envelope_pg";
 /// The pair that every call to a key provider carries besides the caller's own: value.
 pub const RESERVED_VALUE: &str = "v1";
 
+/// JSON writes a byte as `\u0000` at most; quotes, colons, commas and blanks are fewer. What is longer is not parsed: a parsed
+/// document takes a multiple of its text's memory.
+const MAX_JSON_BYTES: usize = 8 * 65_535;
+const TOO_LARGE: ArgumentError = ArgumentError::EncryptionContext("it is too large (65535 bytes at most)");
+
 /// An encryption context in its canonical encoding, at most 65,535 bytes.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
@@ -26,6 +31,9 @@ impl EncryptionContext {
     /// [`ArgumentError::EncryptionContext`] for anything but a flat object of strings, for the reserved key
     /// `envelope_pg`, and above the size limits.
     pub fn from_json(json: &str) -> Result<Self, ArgumentError> {
+        if json.len() > MAX_JSON_BYTES {
+            return Err(TOO_LARGE);
+        }
         let value: serde_json::Value =
             serde_json::from_str(json).map_err(|_| ArgumentError::EncryptionContext("not valid JSON"))?;
         let serde_json::Value::Object(object) = value else {
@@ -46,7 +54,6 @@ impl EncryptionContext {
     /// # Errors
     /// [`ArgumentError::EncryptionContext`] for the reserved key `envelope_pg` and above the size limits.
     pub fn from_pairs(pairs: &BTreeMap<String, String>) -> Result<Self, ArgumentError> {
-        const TOO_LARGE: ArgumentError = ArgumentError::EncryptionContext("it is too large (65535 bytes at most)");
         if pairs.is_empty() {
             return Ok(Self::default());
         }

@@ -6,7 +6,7 @@
 mod keyring;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Nonce, Tag};
@@ -27,6 +27,9 @@ const LABEL: &[u8] = b"envelope_pg/v1/local/";
 const STACK_BYTES: usize = 16 << 10;
 /// How often a session that waits for another one's change of the key file looks again.
 const LOCK_POLL: Duration = Duration::from_millis(10);
+
+/// A change of the file takes milliseconds: whoever has the lock for so long does not give it back.
+const LOCK_TIME: Duration = Duration::from_secs(2);
 
 /// The keys of a file; none without a file.
 pub struct LocalKms {
@@ -75,9 +78,11 @@ impl LocalKms {
     ) -> Result<T, KmsError> {
         let changed = async {
             let path = self.path()?;
+            let started = Instant::now();
             let _lock = loop {
                 match KeyringLock::try_acquire(path)? {
                     Some(lock) => break lock,
+                    None if started.elapsed() >= LOCK_TIME => return Err(keyring::is_locked(path)),
                     None => tokio::time::sleep(LOCK_POLL).await,
                 }
             };

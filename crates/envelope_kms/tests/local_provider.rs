@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
@@ -210,6 +211,27 @@ fn writers_at_the_same_time_lose_nothing() {
     });
     let keyring: serde_json::Value = serde_json::from_slice(&fs::read(fixture.path()).unwrap()).unwrap();
     assert_eq!(keyring["keys"].as_object().unwrap().len(), 32);
+}
+
+/// Somebody may have put something there that never ends.
+#[test]
+fn a_fifo_is_no_key_file_and_a_lock_that_stays_is_an_error() {
+    let fixture = Fixture::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let made = std::process::Command::new("mkfifo").arg(fixture.path()).status().unwrap();
+    assert!(made.success());
+    let started = Instant::now();
+    let refused = kind(runtime.block_on(fixture.kms.generate_data_key(&key_id("dev"), &context())));
+    assert!(matches!(&refused, KmsErrorKind::Keyring(reason) if reason.contains("is not a file")), "{refused:?}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+
+    fs::remove_file(fixture.path()).unwrap();
+    let directory = fs::File::open(fixture.path().parent().unwrap()).unwrap();
+    directory.lock().unwrap();
+    let refused = kind(runtime.block_on(fixture.kms.create_key(&name("dev"))));
+    assert!(matches!(&refused, KmsErrorKind::Keyring(reason) if reason.contains("locked")), "{refused:?}");
+    drop(directory);
+    runtime.block_on(fixture.kms.create_key(&name("dev"))).unwrap();
 }
 
 #[test]

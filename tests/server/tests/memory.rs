@@ -56,3 +56,46 @@ fn too_little_memory_is_an_error_and_no_more() {
     assert!(failure.detail.contains(&((VALUE_MIB << 20) + 4).to_string()), "it is the result: {failure:?}");
     assert_eq!(client.one::<String>("SELECT env_decrypt(env_encrypt('a text', 'local:dev'))", &[]), "a text");
 }
+
+/// An allocation that fails in Rust would abort the process, and PostgreSQL restart the server.
+#[test]
+fn how_much_a_statement_wants_never_aborts() {
+    let fixture = Fixture::local();
+    let mut admin = fixture.connect();
+    let postmaster = fixture.cluster.pid();
+    admin.run(
+        "CREATE TABLE secret AS SELECT env_encrypt('v', 'local:dev') AS value;
+         CREATE TABLE tenant AS SELECT env_encrypt('v', 'local:dev', jsonb_build_object('tenant', i || repeat('t', 60000))) AS value
+             FROM generate_series(1, 300) AS i",
+    );
+    // What is asked, and the SQLSTATEs that may come of it; the empty one is success.
+    for (statement, sqlstates) in [
+        (
+            "SELECT octet_length(env_encrypt('v', 'local:dev', jsonb_build_object('k', repeat('v', 3000000))))",
+            &["22023", "53200"][..],
+        ),
+        ("SELECT octet_length(env_encrypt('v', repeat('k', 3000000)))", &["22023"]),
+        ("SELECT octet_length(env_reencrypt(value, repeat('k', 3000000))) FROM secret", &["22023"]),
+        (
+            "SELECT envelope_internal.rewrap_warm(array_agg(value), 'local:dev')::text FROM secret, generate_series(1, 50000)",
+            &["", "53200"],
+        ),
+        (
+            "SELECT envelope_internal.reencrypt_warm(array_agg(value), 'local:dev')::text FROM secret, generate_series(1, 50000)",
+            &["", "53200"],
+        ),
+        // Compressed, the values are a hundredth of their heads.
+        ("SELECT (env_warm(value)).cold FROM tenant", &["", "53200"]),
+    ] {
+        let mut client = fixture.connect();
+        client.run("SET envelope_pg.cache_entries = 8");
+        client.one::<String>("SELECT env_decrypt(env_encrypt('a text', 'local:dev'))", &[]);
+        limit_address_space(client.backend(), 24 << 10);
+        let ended = client.query(statement, &[]);
+        let sqlstate = ended.as_ref().err().map_or("", |error| error.code().map_or("no answer", |code| code.code()));
+        assert!(sqlstates.contains(&sqlstate), "{statement}: {ended:?}");
+        assert_eq!(client.one::<String>("SELECT env_decrypt(env_encrypt('a text', 'local:dev'))", &[]), "a text");
+    }
+    assert_eq!(fixture.cluster.pid(), postmaster);
+    assert_eq!(admin.one::<i64>("SELECT count(*) FROM secret", &[]), 1, "no backend was ended by another one's end");
+}

@@ -16,7 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use envelope_core::keys::KEY_BYTES;
 use envelope_core::request::KmsErrorKind;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -105,7 +105,8 @@ impl Keyring {
 
     fn read_if_exists(path: &Path) -> Result<Option<Self>, KmsErrorKind> {
         let unreadable = |error: io::Error| problem(path, &format!("cannot be read: {error}"));
-        let mut file = match File::open(path) {
+        // Not blocking: to open a FIFO waits for somebody who writes to it.
+        let mut file = match File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(unreadable)?,
         };
@@ -181,6 +182,11 @@ impl KeyringLock {
 
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Somebody else has had the lock for too long.
+pub(super) fn is_locked(path: &Path) -> KmsErrorKind {
+    problem(path, "cannot be changed: another process keeps its directory locked")
 }
 
 fn problem(path: &Path, problem: &str) -> KmsErrorKind {
