@@ -5,6 +5,7 @@
 //! - [`call`]: one call: its time limit, the circuit breakers, the fail-over regions
 //! - [`attempts`]: what the SDK's attempts at a call came to
 //! - [`retries`]: which answers are worth another attempt
+//! - [`settings`]: what the administrator sets
 //! - [`codes`]: the error codes of KMS
 //! - [`failure`]: what an error of the SDK means
 
@@ -15,8 +16,7 @@ mod codes;
 mod failure;
 mod http;
 mod retries;
-
-use std::time::Duration;
+mod settings;
 
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
@@ -28,26 +28,10 @@ use zeroize::Zeroizing;
 use crate::provider::{GeneratedKey, KeyProvider, UnwrappedKey};
 pub use call::AwsKms;
 use call::Target;
+pub use settings::Settings;
 
 /// What KMS wraps (AWS KMS API Reference: CiphertextBlob), so that a value can hold it.
 const MAX_WRAPPED_DEK_BYTES: usize = 6144;
-
-/// The administrator's settings for AWS KMS. What is `None` comes from the SDK's standard chain.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Settings {
-    /// Region for keys that are not named by ARN.
-    pub region: Option<String>,
-    /// Another endpoint than AWS's own: a VPC endpoint, or an emulator.
-    pub endpoint_url: Option<String>,
-    /// Profile of the AWS configuration files.
-    pub profile: Option<String>,
-    /// Limit on one whole call: credentials, connection, retries and fail-over included.
-    pub timeout: Duration,
-    /// How often one call is tried in each region, the first time included.
-    pub max_attempts: u32,
-    /// Where to turn with multi-Region keys when their own region is unreachable, in this order.
-    pub failover_regions: Vec<String>,
-}
 
 impl KeyProvider for AwsKms {
     async fn generate_data_key(&self, key_id: &KeyId, context: &EncryptionContext) -> Result<GeneratedKey, KmsError> {

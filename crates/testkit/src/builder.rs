@@ -47,6 +47,13 @@ pub struct ClusterBuilder {
     nesting: PathBuf,
 }
 
+impl Cluster {
+    /// A cluster with other settings than the usual ones.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::default()
+    }
+}
+
 impl ClusterBuilder {
     /// Adds a line to postgresql.conf.
     #[must_use]

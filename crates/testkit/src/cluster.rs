@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use postgres::{Client, Config, NoTls};
 use rustix::process::Signal;
 
-use crate::builder::ClusterBuilder;
 use crate::emulator::free_port;
 use crate::install::Installation;
 use crate::{process, scratch};
@@ -30,11 +29,6 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster with other settings than the usual ones.
-    pub fn builder() -> ClusterBuilder {
-        ClusterBuilder::default()
-    }
-
     /// A directory of this cluster beside the data directory; the server can write it.
     pub fn directory(&self) -> &Path {
         &self.directory

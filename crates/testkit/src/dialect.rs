@@ -7,8 +7,13 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::emulator::{ACCOUNT, REGION};
 use crate::http::Message;
+
+/// The region of every key of the tests, unless they say another one.
+pub const REGION: &str = "us-west-2";
+
+/// The emulator's account.
+pub const ACCOUNT: &str = "123456789012";
 
 static MULTI_REGION_KEYS: Mutex<Vec<MultiRegionKey>> = Mutex::new(Vec::new());
 

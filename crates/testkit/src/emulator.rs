@@ -10,14 +10,9 @@ use std::{env, thread};
 
 use serde_json::{Value, json};
 
+pub use crate::dialect::{ACCOUNT, REGION};
 use crate::http::{self, Message};
 use crate::{dialect, process, scratch};
-
-/// The region of every key of the tests, unless they say another one.
-pub const REGION: &str = "us-west-2";
-
-/// The emulator's account.
-pub const ACCOUNT: &str = "123456789012";
 
 static EMULATOR: LazyLock<Emulator> = LazyLock::new(Emulator::start);
 

@@ -4,7 +4,19 @@
 //! commits to the data key.
 
 use super::{COMMITMENT_OFFSET, Envelope, FLAGS_OFFSET, Head, NONCE_BYTES, Preamble, TAG_BYTES, TYPE_OFFSET};
+use crate::error::ValueError;
 use crate::format::WrappedKeys;
+
+impl WrappedKeys {
+    /// Those of a value or stub, checked.
+    ///
+    /// # Errors
+    /// As [`Head::wrapped_keys`].
+    pub fn of(head: &Head<'_>) -> Result<Self, ValueError> {
+        head.wrapped_keys()?;
+        Ok(Self(head.bytes[head.header_end..head.wrapped_keys_end].into()))
+    }
+}
 
 impl Envelope<'_> {
     /// Bytes of this value under other wrapped keys.

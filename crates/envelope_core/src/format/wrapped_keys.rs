@@ -1,6 +1,6 @@
 //! The wrapped keys of a value, as they stand in it.
 
-use crate::format::{Head, ValueError, key_reference};
+use crate::format::key_reference;
 use crate::keys::WrappedKey;
 
 /// A provider byte and a length in front of each wrapped key.
@@ -8,7 +8,7 @@ pub(super) const STANZA_FIXED_BYTES: usize = 3;
 
 /// The wrapped keys of a value, as they stand in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct WrappedKeys(Box<[u8]>);
+pub struct WrappedKeys(pub(super) Box<[u8]>);
 
 impl WrappedKeys {
     /// Writes wrapped keys with their length in front. `None` if one is larger than its length field can say.
@@ -26,15 +26,6 @@ impl WrappedKeys {
         }
         let length = u16::try_from(stanzas.len()).ok()?.to_be_bytes();
         Some(Self([&length[..], &stanzas].concat().into()))
-    }
-
-    /// Those of a value or stub, checked.
-    ///
-    /// # Errors
-    /// As [`Head::wrapped_keys`].
-    pub fn of(head: &Head<'_>) -> Result<Self, ValueError> {
-        head.wrapped_keys()?;
-        Ok(Self(head.bytes[head.header_end..head.wrapped_keys_end].into()))
     }
 
     /// The bytes, the length in front included.
