@@ -88,7 +88,7 @@ fn how_much_a_statement_wants_never_aborts() {
         ("SELECT (env_warm(value)).cold FROM tenant", &["", "53200"]),
     ] {
         let mut client = fixture.connect();
-        client.run("SET envelope_pg.cache_entries = 8");
+        client.run("SET envelope_pg.cache_entries = 8; SET jit = off");
         client.one::<String>("SELECT env_decrypt(env_encrypt('a text', 'local:dev'))", &[]);
         limit_address_space(client.backend(), 24 << 10);
         let ended = client.query(statement, &[]);
