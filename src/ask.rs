@@ -29,28 +29,38 @@ pub struct Pending {
 }
 
 enum Way {
-    Broker { exchange: Exchange, is_second: bool },
+    /// A broker that ends is followed by another one, until then.
+    Broker {
+        exchange: Exchange,
+        until: Instant,
+    },
     Thread(bridge::Pending<Result<Reply, KmsError>>),
 }
 
 impl Pending {
     /// The reply, if there is one yet.
     pub fn try_take(&mut self) -> Option<Result<Reply, Error>> {
+        let reply = self.try_take_uncounted()?;
+        shared::count_call(&self.request, &reply);
+        Some(reply)
+    }
+
+    fn try_take_uncounted(&mut self) -> Option<Result<Reply, Error>> {
         loop {
             match &mut self.way {
                 Way::Thread(pending) => return pending.try_take().map(|reply| Ok(reply??)),
-                Way::Broker { exchange, is_second } => match exchange.try_take() {
+                Way::Broker { exchange, until } => match exchange.try_take() {
                     Ok(reply) => return reply.map(|reply| reply.map_err(Error::from)),
                     Err(lost) => {
-                        // A broker that has just ended, as an idle one does, is followed by another one.
-                        let may_retry = matches!(lost, Lost::Ended) && !*is_second;
+                        let until = *until;
+                        let may_retry = matches!(lost, Lost::Ended) && Instant::now() < until;
                         let again = match may_retry {
                             true if self.in_background => broker::ask_without_waiting(&self.request),
                             true => broker::ask(&self.request),
                             false => None,
                         };
                         self.way = match again {
-                            Some(exchange) => Way::Broker { exchange, is_second: true },
+                            Some(exchange) => Way::Broker { exchange, until },
                             None => {
                                 // One that is being started is not to be avoided.
                                 if !(may_retry && self.in_background) {
@@ -88,7 +98,7 @@ impl Pending {
 /// [`Error::Bridge`].
 pub fn start(request: Request) -> Result<Pending, Error> {
     let way = match broker::ask(&request) {
-        Some(exchange) => Way::Broker { exchange, is_second: false },
+        Some(exchange) => Way::Broker { exchange, until: Instant::now() + broker::SUCCESSION_TIME },
         None => ask_thread(&request)?,
     };
     Ok(Pending { request, way, in_background: false })
@@ -100,7 +110,8 @@ pub fn start(request: Request) -> Result<Pending, Error> {
 /// [`Error::Bridge`].
 pub fn start_in_background(request: Request) -> Result<Option<Pending>, Error> {
     let way = if broker::is_wanted() {
-        broker::ask_without_waiting(&request).map(|exchange| Way::Broker { exchange, is_second: false })
+        broker::ask_without_waiting(&request)
+            .map(|exchange| Way::Broker { exchange, until: Instant::now() + broker::SUCCESSION_TIME })
     } else {
         Some(ask_thread(&request)?)
     };

@@ -9,7 +9,7 @@ mod client;
 mod launch;
 mod worker;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use envelope_broker::protocol::{self, Answer, Call, VERSION};
 use envelope_core::request::{Reply, Request};
@@ -25,8 +25,15 @@ pub use client::{Exchange, Lost};
 static SOCKET: Lazy<String> = Lazy::new(|| format!("pg_stat_tmp/envelope_pg.{VERSION}.sock"));
 /// Held by the broker as long as it lives.
 static LIFE_LOCK: Lazy<String> = Lazy::new(|| format!("pg_stat_tmp/envelope_pg.{VERSION}.lock"));
+/// How long a session waits before it looks for the broker that follows one that has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Held by the session that starts it.
 static LAUNCH_LOCK: Lazy<String> = Lazy::new(|| format!("pg_stat_tmp/envelope_pg.{VERSION}.launch"));
+
+/// Brokers that end one after the other, as when somebody stops them, are followed for so long.
+pub const SUCCESSION_TIME: Duration = Duration::from_secs(2);
+/// What a broker says about itself it says at once; who watches it does not wait for one that hangs.
+const STATUS_TIME: Duration = Duration::from_millis(500);
 
 /// Whether this session asks the broker at this time.
 pub fn is_wanted() -> bool {
@@ -42,9 +49,12 @@ pub fn ask(request: &Request) -> Option<Exchange> {
     let call = Call::Ask { request: request.clone(), settings: protocol::fingerprint(&settings) };
     let try_once = || connect().and_then(|socket| Exchange::start(socket, &call, settings.aws.timeout));
     // One that has just ended, as an idle one does, is followed by another one.
-    let started = match try_once() {
-        Err(Lost::Ended) => try_once(),
-        started => started,
+    let until = Instant::now() + SUCCESSION_TIME;
+    let started = loop {
+        match try_once() {
+            Err(Lost::Ended) if Instant::now() < until => waiting::wait(LOOK_AGAIN),
+            started => break started,
+        }
     };
     started.map_err(|lost| go_on_without(&lost)).ok()
 }
@@ -62,7 +72,8 @@ pub fn ask_without_waiting(request: &Request) -> Option<Exchange> {
 
 /// Goes on without the broker, and says so in the log. If something is wrong with it, all sessions do for a while.
 pub fn go_on_without(lost: &Lost) {
-    if !matches!(lost, Lost::Own(_)) {
+    // One that was stopped is no worse than none: the next request starts another one.
+    if matches!(lost, Lost::Unwell(_)) {
         shared::avoid_broker();
     }
     if shared::may_log() {
@@ -76,8 +87,13 @@ pub fn go_on_without(lost: &Lost) {
 /// Why it was not done, and [`Error::Broker`] if it does not answer.
 pub fn ask_running(request: Request) -> Result<Option<Reply>, Error> {
     let call = Call::Ask { request, settings: protocol::fingerprint(&settings::kms()) };
-    match call_running(&call)? {
-        Some(Answer::Reply(reply)) => Ok(Some(reply?)),
+    let Call::Ask { request, .. } = &call else { unreachable!("it was just made") };
+    match converse(&call, None)? {
+        Some(Answer::Reply(reply)) => {
+            let reply = reply.map_err(Error::from);
+            shared::count_call(request, &reply);
+            reply.map(Some)
+        }
         _ => Ok(None),
     }
 }
@@ -87,6 +103,12 @@ pub fn ask_running(request: Request) -> Result<Option<Reply>, Error> {
 /// # Errors
 /// [`Error::Broker`] if it does not answer.
 pub fn call_running(call: &Call) -> Result<Option<Answer>, Error> {
+    converse(call, Some(STATUS_TIME))
+}
+
+/// One call to the running broker, which may take as long as KMS, or `at_most` so long.
+fn converse(call: &Call, at_most: Option<Duration>) -> Result<Option<Answer>, Error> {
+    let deadline = at_most.map(|time| Instant::now() + time);
     let Ok(socket) = client::connect() else {
         return Ok(None);
     };
@@ -96,7 +118,12 @@ pub fn call_running(call: &Call) -> Result<Option<Answer>, Error> {
             if let Some(answer) = exchange.try_take_answer()? {
                 return Ok(answer);
             }
-            waiting::wait(exchange.deadline().saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Err(Lost::Unwell("it shows no sign of life".into()));
+            }
+            let until = exchange.deadline().min(deadline.unwrap_or(exchange.deadline()));
+            waiting::wait(until.saturating_duration_since(now));
         }
     });
     match answer {

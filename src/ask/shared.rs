@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use envelope_broker::server::Told;
+use envelope_core::request::{KmsErrorKind, Reply, Request};
 use once_cell::sync::OnceCell;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::error::Error;
+use crate::pg::backend;
 use crate::pg::shared_memory::{self, BYTES};
 
 /// In the data directory's directory for temporary statistics, which only the server's user can write and which base backups
@@ -41,6 +44,30 @@ struct Counters {
     reconnects: &'static AtomicU64,
     /// Values that env_try_decrypt could not open.
     damaged: &'static AtomicU64,
+    /// KMS calls by database and role, each [`ROLE_WORDS`] long; the last ones are for all further roles.
+    roles: &'static [AtomicU64],
+}
+
+/// Where the counts by role begin.
+const ROLES_AT: usize = 64;
+/// Database and role, and [`RoleCalls`].
+const ROLE_WORDS: usize = 7;
+/// The owner of the counts of those for whom there was no more room.
+const OTHERS: u64 = u64::MAX;
+
+/// The KMS calls that sessions of a role in a database caused, since the server started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RoleCalls {
+    /// The OIDs of database and role; `None`: of all for whom there was no more room.
+    pub owner: Option<(u32, u32)>,
+    /// GenerateDataKey, Decrypt, ReEncrypt.
+    pub calls: [u64; 3],
+    /// Of these, calls that failed.
+    pub errors: u64,
+    /// Of these, calls that KMS refused: access denied, key out of use or not found.
+    pub refused: u64,
+    /// Answers with a data key that served past its time.
+    pub stale_serves: u64,
 }
 
 static COUNTERS: OnceCell<Counters> = OnceCell::new();
@@ -128,6 +155,65 @@ pub fn damaged() -> u64 {
     with_counters(|counters| counters.damaged.load(Ordering::Relaxed)).unwrap_or_default()
 }
 
+/// Counts what a request of this session came to, if it took a call to KMS.
+pub fn count_call(request: &Request, reply: &Result<Reply, Error>) {
+    let operation = match request {
+        Request::SealingKey { .. } | Request::RotateDek { .. } => 0,
+        Request::OpeningKey { .. } => 1,
+        Request::Rewrap { .. } => 2,
+    };
+    let (took_call, failed, refused, stale) = match reply {
+        Ok(reply) => (reply.took_call(), false, false, reply.is_stale()),
+        Err(Error::Kms(error)) => {
+            let took_call = !error.breaker_was_open && error.kind != KmsErrorKind::NoCallLeft;
+            (took_call, took_call, took_call && error.kind.is_refusal(), false)
+        }
+        Err(_) => return,
+    };
+    if !took_call && !stale {
+        return;
+    }
+    let (database, role) = backend::database_and_role();
+    let _ = with_counters(|counters| {
+        let [_, words @ ..] = role_words(counters.roles, u64::from(database) << 32 | u64::from(role)) else { return };
+        let add = |word: usize, really: bool| words[word].fetch_add(u64::from(really), Ordering::Relaxed);
+        add(operation, took_call);
+        add(3, failed);
+        add(4, refused);
+        add(5, stale);
+    });
+}
+
+/// The counts of a role, which takes the next free place at its first call.
+fn role_words(roles: &[AtomicU64], owner: u64) -> &[AtomicU64] {
+    let mut places = roles.chunks_exact(ROLE_WORDS).peekable();
+    while let Some(place) = places.next() {
+        let owner = if places.peek().is_some() { owner } else { OTHERS };
+        let taken = place[0].compare_exchange(0, owner, Ordering::SeqCst, Ordering::SeqCst);
+        if taken.is_ok() || taken == Err(owner) {
+            return place;
+        }
+    }
+    &[]
+}
+
+/// The KMS calls by database and role.
+///
+/// # Errors
+/// If the file cannot be used.
+pub fn role_calls() -> io::Result<Vec<RoleCalls>> {
+    with_counters(|counters| {
+        let read = |place: &[AtomicU64]| {
+            let [owner, generates, decrypts, rewraps, errors, refused, stale_serves] =
+                std::array::from_fn(|word| place[word].load(Ordering::Relaxed));
+            let oids = (owner != OTHERS).then_some(((owner >> 32) as u32, owner as u32));
+            let calls = [generates, decrypts, rewraps];
+            (owner != 0).then_some(RoleCalls { owner: oids, calls, errors, refused, stale_serves })
+        };
+        counters.roles.chunks_exact(ROLE_WORDS).filter_map(read).collect()
+    })
+}
+
 /// What the broker is told without a call. It does not listen without the file.
 pub fn told() -> Told {
     with_counters(|counters| Told {
@@ -198,14 +284,32 @@ fn map_now_and_then() -> Result<&'static Counters, Errno> {
 /// Why it cannot be had.
 pub fn open_own(path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
+    let open = || rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR);
+    match open() {
+        // Some clean up too much: PostgreSQL itself does not use the directory since release 15.
+        Err(Errno::NOENT) => {
+            let directory = path.rsplit_once('/').map_or(path, |(directory, _)| directory);
+            match rustix::fs::mkdir(directory, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => open(),
+                Err(error) => Err(error),
+            }
+        }
+        opened => opened,
+    }
 }
 
 fn map() -> Result<Counters, Errno> {
     let file = open_own(PATH)?;
     allocate(&file)?;
-    let [flushes, rotations, avoided_until, logged, retirements, reconnects, damaged, ..] = shared_memory::map(&file)?;
-    Ok(Counters { flushes, rotations, avoided_until, logged, retirements, reconnects, damaged })
+    let words = shared_memory::map(&file)?;
+    let [flushes, rotations, avoided_until, logged, retirements, reconnects, damaged, server, ..] = words;
+    let roles = &words[ROLES_AT..];
+    // What another run of the server has left there says nothing about this one; counts that processes compare stay.
+    let (before, now) = (server.load(Ordering::SeqCst), backend::server_start().cast_unsigned());
+    if before != now && server.compare_exchange(before, now, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+        [avoided_until, logged, damaged].into_iter().chain(roles).for_each(|word| word.store(0, Ordering::SeqCst));
+    }
+    Ok(Counters { flushes, rotations, avoided_until, logged, retirements, reconnects, damaged, roles })
 }
 
 /// Makes sure that the file has its bytes on the disk. Into a hole, which `ftruncate` makes, nothing can be written when the

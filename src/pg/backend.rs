@@ -8,6 +8,18 @@ pub fn process_id() -> i32 {
     unsafe { pg_sys::MyProcPid }
 }
 
+/// The database of the session, and the role that it logged in as or was set to by SET SESSION AUTHORIZATION: their OIDs.
+pub fn database_and_role() -> (u32, u32) {
+    // SAFETY: both read variables of the backend; the role is set before any function of an extension can run.
+    unsafe { (pg_sys::MyDatabaseId.to_u32(), pg_sys::GetSessionUserId().to_u32()) }
+}
+
+/// When the postmaster started, in microseconds since 2000: it tells a run of the server from the one before.
+pub fn server_start() -> i64 {
+    // SAFETY: reads a variable that the postmaster has set before it made this process.
+    unsafe { pg_sys::PgStartTime }
+}
+
 /// When the current statement and the current transaction began, in microseconds since 2000: it tells them from others of the
 /// session.
 pub fn statement_and_transaction_start() -> (i64, i64) {

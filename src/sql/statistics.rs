@@ -8,6 +8,7 @@ use envelope_kms::statistics::{BUCKETS_MS, CallStatistics, StatisticsSnapshot};
 use pgrx::pg_sys::Datum;
 use serde_json::{Value, json};
 
+use crate::ask::shared::{self, RoleCalls};
 use crate::ask::{bridge, broker};
 use crate::error::{BROKER_HINT, Error, warn};
 use crate::pg::call::{Call, sql_functions};
@@ -20,6 +21,7 @@ sql_functions! {
     env_stat_kms_json, pg_finfo_env_stat_kms_json => stat_kms;
     env_stat_cache_json, pg_finfo_env_stat_cache_json => stat_cache;
     env_stat_broker_json, pg_finfo_env_stat_broker_json => stat_broker;
+    env_stat_role_json, pg_finfo_env_stat_role_json => stat_role;
     env_stat_reset, pg_finfo_env_stat_reset => stat_reset;
     env_kms_calls, pg_finfo_env_kms_calls => kms_calls;
 }
@@ -109,11 +111,35 @@ fn stat_broker(_call: &Call) -> Result<Option<Datum>, Error> {
             "unwrapped_ahead": status.unwrapped_ahead,
         })
     };
-    let rows = match broker::call_running(&BrokerCall::Status)? {
-        Some(Answer::Status(status)) => vec![row(status)],
-        _ => Vec::new(),
+    let rows = match broker::call_running(&BrokerCall::Status) {
+        Ok(Some(Answer::Status(status))) => vec![row(status)],
+        Ok(_) => Vec::new(),
+        // Whoever watches the server wants the rest of what he asked for.
+        Err(error) => {
+            warn(&error.to_string(), "Its row is missing.".into(), BROKER_HINT);
+            Vec::new()
+        }
     };
     jsonb_datum(&Value::Array(rows).to_string()).map(Some)
+}
+
+/// An array of rows for the view `env_stat_role`.
+fn stat_role(_call: &Call) -> Result<Option<Datum>, Error> {
+    let row = |of: RoleCalls| {
+        let [generates, decrypts, rewraps] = of.calls;
+        json!({
+            "database_oid": of.owner.map(|(database, _)| database),
+            "role_oid": of.owner.map(|(_, role)| role),
+            "generate_data_key": generates,
+            "decrypt": decrypts,
+            "re_encrypt": rewraps,
+            "errors": of.errors,
+            "refused": of.refused,
+            "stale_serves": of.stale_serves,
+        })
+    };
+    let rows = shared::role_calls().map_err(Error::Shared)?;
+    jsonb_datum(&Value::Array(rows.into_iter().map(row).collect()).to_string()).map(Some)
 }
 
 fn stat_reset(_call: &Call) -> Result<Option<Datum>, Error> {

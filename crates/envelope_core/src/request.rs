@@ -123,6 +123,16 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Whether the provider could not be asked, so that a data key serves past its time.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Sealing(grant) => grant.consent.is_stale,
+            Self::Opening(grant) => grant.consent.is_stale,
+            Self::Rewrapped(_) => false,
+        }
+    }
+
     /// Whether it took a call to a provider.
     #[must_use]
     pub fn took_call(&self) -> bool {

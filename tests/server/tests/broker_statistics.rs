@@ -276,3 +276,41 @@ fn the_queries_for_prometheus_run_and_have_the_columns_that_they_say() {
     }
     assert_eq!(queries, file.matches("query:").count());
 }
+
+/// Who made the calls: through the broker or without it, and however many roles there are.
+#[test]
+fn calls_are_counted_by_database_and_role() {
+    let fixture = Fixture::with_broker();
+    let mut app = fixture.connect_as("app", &["envelope_encrypt", "envelope_decrypt"]);
+    let value = app.encrypt("a text", &fixture.key_id);
+    app.decrypt(&value);
+    let mut report = fixture.connect_as("report", &["envelope_decrypt"]);
+    report.decrypt(&value);
+    let mut watcher = fixture.connect();
+    let calls = |watcher: &mut Client, role: &str| -> Vec<i64> {
+        let query = "SELECT generate_data_key, decrypt, errors, refused FROM env_stat_role WHERE role = $1 AND database = 'postgres'";
+        let row = watcher.query_opt(query, &[&role]).expect("it can be read");
+        row.map(|row| (0..4).map(|at| row.get(at)).collect()).unwrap_or_default()
+    };
+    assert_eq!(calls(&mut watcher, "app"), [1, 0, 0, 0], "the session has the data key that it made");
+    assert!(calls(&mut watcher, "report").is_empty(), "the broker had it");
+    watcher.run("SELECT env_cache_flush(true)");
+    report.decrypt(&value);
+    assert_eq!(calls(&mut watcher, "report"), [0, 1, 0, 0]);
+    fixture.cluster.sql("ALTER ROLE app SET envelope_pg.broker = off");
+    let mut alone = fixture.cluster.connect("app", "postgres");
+    alone.encrypt("a text", &fixture.key_id);
+    let key = fixture.new_key().arn;
+    fixture.proxy.set(Rule::every(Fault::kms_error(400, "AccessDeniedException")).for_key(&key));
+    alone.fail_to_encrypt(&key).with("42501");
+    assert_eq!(calls(&mut watcher, "app"), [3, 0, 1, 1], "without the broker, too");
+
+    for number in 0..70 {
+        let role = format!("crowd{number}");
+        fixture.connect_as(&role, &["envelope_encrypt"]).encrypt("a text", &fixture.key_id);
+    }
+    watcher.run("SELECT env_cache_flush(true)");
+    let sum = "SELECT sum(generate_data_key + decrypt + re_encrypt)::bigint FROM env_stat_role";
+    let all = (fixture.proxy.calls("GenerateDataKey") + fixture.proxy.calls("Decrypt")) as i64;
+    assert_eq!(watcher.one::<i64>(sum, &[]), all, "each call that came to KMS is somebody's");
+}
