@@ -134,7 +134,7 @@ impl<'a> Firing<'a> {
         unsafe {
             pg_sys::IsLogicalWorker()
                 && pg_sys::RelationGetReplicaIndex(self.data.tg_relation) == pg_sys::InvalidOid
-                && pg_sys::RelationGetPrimaryKeyIndex(self.data.tg_relation) == pg_sys::InvalidOid
+                && primary_key_index(self.data.tg_relation) == pg_sys::InvalidOid
         }
     }
 
@@ -209,4 +209,21 @@ impl<'a> Firing<'a> {
 unsafe fn text(text: *const c_char) -> String {
     // SAFETY: by contract.
     database_text(unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+/// The index of the primary key, or InvalidOid. A deferrable one does not count, which PostgreSQL 18 wants to be told.
+///
+/// # Safety
+/// `relation` is an open relation.
+unsafe fn primary_key_index(relation: pg_sys::Relation) -> pg_sys::Oid {
+    // SAFETY: as the caller promises.
+    #[cfg(feature = "pg18")]
+    unsafe {
+        pg_sys::RelationGetPrimaryKeyIndex(relation, false)
+    }
+    // SAFETY: as the caller promises.
+    #[cfg(not(feature = "pg18"))]
+    unsafe {
+        pg_sys::RelationGetPrimaryKeyIndex(relation)
+    }
 }
