@@ -36,6 +36,10 @@ uninstall: ## remove those files (DESTDIR as above)
 deb: ## build the Debian package postgresql-NN-envelope-pg of the chosen PostgreSQL, into target/deb
 	@scripts/package.sh
 
+test-versions: ## the SQL and server tests on PostgreSQL 14 to 18, as far as they are here (VERSIONS="16 /path/to/pg_config")
+	@scripts/setup.sh test
+	@scripts/versions.sh $(VERSIONS)
+
 test-package: ## install that package into a clean Debian root (debootstrap, as root), use it and purge it
 	@scripts/test-package.sh
 
