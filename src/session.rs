@@ -30,9 +30,11 @@ use std::time::Instant;
 
 use envelope_core::allowed_keys::AllowedKeys;
 use envelope_core::cache::{CachedKey, Consent, OpeningKeys, SealingKeys};
+use envelope_core::cipher::message_keys::MessageKeys;
 use envelope_core::cipher::random::Nonces;
-use envelope_core::format::Head;
+use envelope_core::format::{Head, NONCE_BYTES};
 use envelope_core::keys::KeyId;
+use envelope_core::keys::stack::wipe_stack;
 use envelope_core::request::ConsentAge;
 use envelope_core::value::DataKey;
 
@@ -43,7 +45,7 @@ pub use self::sealing::{Sealing, rotate_dek, sealing};
 use crate::ask::shared::Seen;
 use crate::ask::{journal, shared};
 use crate::error::Error;
-use crate::pg::backend::process_id;
+use crate::pg::backend::{process_id, statement_start};
 use crate::pg::exit::at_exit;
 use crate::pg::settings;
 use crate::session::refresh::Refreshes;
@@ -68,6 +70,7 @@ struct Session {
     opening: OpeningKeys,
     refreshes: Refreshes,
     nonces: Nonces,
+    message_keys: Rc<MessageKeys>,
     allowed: AllowedKeys,
     allowed_generation: u64,
     /// The flushes and replacements of data keys, by whatever session, that this one has heeded. `None`: it cannot see them.
@@ -90,6 +93,7 @@ impl Session {
             opening: OpeningKeys::new(),
             refreshes: Refreshes::default(),
             nonces: Nonces::new(),
+            message_keys: Rc::default(),
             allowed: settings::allowed_keys(),
             allowed_generation: settings::allowed_keys_generation(),
             seen: shared::seen(),
@@ -127,10 +131,17 @@ impl Session {
         Asked { at: Instant::now(), seen: self.seen }
     }
 
+    /// Random bytes for one nonce.
+    fn next_random(&mut self) -> Result<[u8; NONCE_BYTES], Error> {
+        self.nonces.next_nonce(statement_start()).map_err(|_| Error::NoRandomness)
+    }
+
     fn flush(&mut self) -> usize {
         self.refreshes.cancel();
         self.sealing.clear();
-        self.opening.clear()
+        let flushed = self.opening.clear();
+        wipe_stack();
+        flushed
     }
 
     /// Checks a key against the list that is in force now.
@@ -156,6 +167,10 @@ fn with_session<T>(use_session: impl FnOnce(&mut Session) -> T) -> T {
             _ => use_session(session.insert(Session::start(process))),
         }
     })
+}
+
+fn message_keys() -> Rc<MessageKeys> {
+    with_session(|session| Rc::clone(&session.message_keys))
 }
 
 /// Checks a key against the list that is in force now.
@@ -192,7 +207,7 @@ fn keep(data_key: DataKey, consent: ConsentAge, asked: Asked) -> Result<Rc<Cache
     let cached = with_session(|session| {
         session.check_allowed(data_key.key_id())?;
         let now = Instant::now();
-        let spread = session.nonces.next_nonce().map_err(|_| Error::NoRandomness)?[0];
+        let spread = session.next_random()?[0];
         let cached = Rc::new(CachedKey::new(data_key, consent.given_at(asked.at), spread));
         if consent.is_stale {
             cached.out_of_reach(now);

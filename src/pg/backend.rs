@@ -20,11 +20,21 @@ pub fn server_start() -> i64 {
     unsafe { pg_sys::PgStartTime }
 }
 
-/// When the current statement and the current transaction began, in microseconds since 2000: it tells them from others of the
-/// session.
+unsafe extern "C" {
+    /// pgrx's own declaration catches errors by sigsetjmp. This one raises none, and is called for each value.
+    fn GetCurrentStatementStartTimestamp() -> pg_sys::TimestampTz;
+}
+
+/// When the current statement began, in microseconds since 2000: it tells it from others of the session.
+pub fn statement_start() -> i64 {
+    // SAFETY: reads a variable of the backend.
+    unsafe { GetCurrentStatementStartTimestamp() }
+}
+
+/// As [`statement_start`], and the same for the current transaction.
 pub fn statement_and_transaction_start() -> (i64, i64) {
-    // SAFETY: both read variables of the backend.
-    unsafe { (pg_sys::GetCurrentStatementStartTimestamp(), pg_sys::GetCurrentTransactionStartTimestamp()) }
+    // SAFETY: reads a variable of the backend.
+    (statement_start(), unsafe { pg_sys::GetCurrentTransactionStartTimestamp() })
 }
 
 /// Reads the server's configuration files again.

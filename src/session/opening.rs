@@ -13,7 +13,7 @@ use envelope_core::value::DataKey;
 
 use super::asking::{heed_reply, opening_grant, start, unwrap_request};
 use super::consent::obtain_consent;
-use super::{Asked, Session, check_allowed, keep, look_up, with_session};
+use super::{Asked, Session, check_allowed, keep, look_up, message_keys, with_session};
 use crate::ask;
 use crate::error::Error;
 use crate::pg::{clock, settings};
@@ -94,7 +94,7 @@ impl Unwrapping {
         check_allowed(&key_id)?;
         // It keeps the key id of the value: where a replica of a multi-Region key has helped out, the key's own region is
         // asked again next time.
-        keep(DataKey::unwrapped(dek, self.wrapped, head)?, consent, self.asked)
+        keep(DataKey::unwrapped(dek, self.wrapped, head, &message_keys())?, consent, self.asked)
     }
 
     /// Waits for the answer, and keeps the data key.

@@ -15,7 +15,7 @@ use envelope_core::value::DataKey;
 
 use super::asking::{ask, heed_reply, terms};
 use super::consent::{obtain_consent, served_stale};
-use super::{Session, check_allowed, keep, look_up, with_session};
+use super::{Session, check_allowed, keep, look_up, message_keys, with_session};
 use crate::ask::{broker, shared};
 use crate::error::Error;
 use crate::pg::{clock, settings};
@@ -25,8 +25,8 @@ use crate::session::{named_keys, statement};
 pub struct Sealing {
     /// The data key.
     pub cached: Rc<CachedKey>,
-    /// A random nonce, for this value only.
-    pub nonce: [u8; NONCE_BYTES],
+    /// Random bytes for its nonce.
+    pub random: [u8; NONCE_BYTES],
 }
 
 /// The data key to seal `plaintext_bytes` bytes with, under the key that the statement names. The use is counted.
@@ -35,17 +35,17 @@ pub struct Sealing {
 /// Whatever keeps it from being had; [`Error::NoRandomness`].
 pub fn sealing(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Sealing, Error> {
     let (now, limits) = (clock::now(), settings::limits());
-    let (found, nonce) = look_up(|session| {
+    let (found, random) = look_up(|session| {
         session.check_allowed(key_id)?;
         let found = session.sealing.find(key_id, context, plaintext_bytes, now, &limits);
         if let Some(cached) = &found {
             session.check_allowed(cached.data_key().key_id())?;
         }
-        Ok((found, session.nonces.next_nonce().map_err(|_| Error::NoRandomness)?))
+        Ok((found, session.next_random()?))
     })?;
     let cached = sealing_key(found, key_id, context, plaintext_bytes, now, &limits)?;
     named_keys::check_cached(&cached, Use::Encrypt)?;
-    Ok(Sealing { cached, nonce })
+    Ok(Sealing { cached, random })
 }
 
 /// The data key that was found, if its provider consents; else another one.
@@ -104,7 +104,7 @@ fn generate(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -
     };
     let key_of_answer = wrapped.key_id.clone();
     let too_large = "the wrapped data key is too large";
-    let data_key = DataKey::generated(dek, wrapped, context)
+    let data_key = DataKey::generated(dek, wrapped, context, &message_keys())
         .ok_or_else(|| KmsError::unexpected(too_large, Operation::GenerateDataKey, &key_of_answer))?;
     let cached = keep(data_key, consent, asked)?;
     let now = Instant::now();

@@ -176,11 +176,11 @@ pub fn seal(
     aad: Option<&[u8]>,
 ) -> Result<Datum, Error> {
     named_keys::with_key(key_id, context, |key_id, context| {
-        let Sealing { cached, nonce } = session::sealing(key_id, context, plaintext.len())?;
+        let Sealing { cached, random } = session::sealing(key_id, context, plaintext.len())?;
         let data_key = cached.data_key();
         let value_bytes = data_key.value_bytes(plaintext.len());
         let mut value = Varlena::with_room(value_bytes)?;
-        data_key.seal(value_type, &nonce, aad, plaintext, value.as_mut_slice());
+        data_key.seal(value_type, &random, aad, plaintext, value.as_mut_slice());
         Ok(value.finish(value_bytes))
     })
 }

@@ -111,10 +111,10 @@ fn reencrypt(call: &Call) -> Result<Option<Datum>, Error> {
     check_aad(&envelope.head, aad.as_deref())?;
     let opener = session::opening_key(&envelope.head)?;
     let plaintext_bytes = envelope.ciphertext.len();
-    let Sealing { cached: sealer, nonce } = session::sealing(&to_key, opener.data_key().context(), plaintext_bytes)?;
+    let Sealing { cached: sealer, random } = session::sealing(&to_key, opener.data_key().context(), plaintext_bytes)?;
     let bytes = sealer.data_key().value_bytes(plaintext_bytes);
     let mut resealed = Varlena::with_room(bytes)?;
-    sealer.data_key().reseal(opener.data_key(), &envelope, &nonce, aad.as_deref(), resealed.as_mut_slice())?;
+    sealer.data_key().reseal(opener.data_key(), &envelope, &random, aad.as_deref(), resealed.as_mut_slice())?;
     Ok(Some(resealed.finish(bytes)))
 }
 

@@ -2,12 +2,10 @@
 //!
 //! - [`suite`]: suite 01: the cipher under a derived key, with key commitment
 //! - [`xaes`]: the cipher XAES-256-GCM
-//! - `gcm`: AES-256-GCM of short messages
-//! - [`stack`]: the stack of a computation with secrets, wiped
+//! - [`message_keys`]: keys derived by the cipher, each for a batch of values
 //! - [`random`]: nonces from seeds of the kernel's
 
-mod gcm;
+pub mod message_keys;
 pub mod random;
-pub mod stack;
 pub mod suite;
 pub mod xaes;

@@ -11,16 +11,17 @@
 //! ```
 
 pub mod arn;
+mod hkdf;
 pub mod id;
 pub mod named;
+pub mod stack;
 
-use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use crate::error::ArgumentError;
 pub use arn::{KeyArn, canonical, is_region, is_same_key};
+use hkdf::hkdf_sha256;
 pub use id::{KeyId, LocalKeyName, Provider, check_resolved};
 
 /// The cipher suite that this release knows: HKDF-SHA-256, XAES-256-GCM, 32-byte commitment.
@@ -56,7 +57,9 @@ impl Dek {
     /// What values under it commit to.
     #[must_use]
     pub fn commitment(&self) -> Commitment {
-        self.derive(SUITE).1
+        let mut commitment = [0; KEY_BYTES];
+        self.expand(b"commit", &mut commitment);
+        Commitment(commitment)
     }
 
     /// Another copy, for another holder.
@@ -65,21 +68,21 @@ impl Dek {
         Self(self.0.clone())
     }
 
-    /// K and C of a suite.
-    pub(crate) fn derive(&self, suite: u8) -> (SealingKeyBytes, Commitment) {
-        let prk = Hkdf::<Sha256>::new(None, &*self.0);
-        let mut key = SealingKeyBytes([0; KEY_BYTES]);
-        let mut commitment = [0; KEY_BYTES];
-        for (label, output) in [(&b"key"[..], &mut key.0), (b"commit", &mut commitment)] {
-            prk.expand_multi_info(&[LABEL, &[suite], label], output).expect("32 bytes are fewer than 255 hashes");
-        }
-        (key, Commitment(commitment))
+    /// K.
+    pub(crate) fn sealing_key(&self) -> SealingKeyBytes {
+        let mut key = SealingKeyBytes(Box::new([0; KEY_BYTES]));
+        self.expand(b"key", &mut key.0);
+        key
+    }
+
+    fn expand(&self, label: &[u8], output: &mut [u8; KEY_BYTES]) {
+        hkdf_sha256(b"", &*self.0, &[LABEL, &[SUITE], label], output);
     }
 }
 
-/// K, on its way into the cipher. Zeroized when dropped; has no Debug.
+/// K, on its way into the cipher. Zeroized when dropped; has no Debug. Boxed for the same reason.
 #[derive(Zeroize, ZeroizeOnDrop)]
-pub(crate) struct SealingKeyBytes(pub(crate) [u8; KEY_BYTES]);
+pub(crate) struct SealingKeyBytes(pub(crate) Box<[u8; KEY_BYTES]>);
 
 /// C: commits to the data key, and names it in public.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -1,8 +1,12 @@
 //! Whole values: the format and the suite together.
 
+use std::rc::Rc;
+
 use zeroize::Zeroizing;
 
+use crate::cipher::message_keys::MessageKeys;
 use crate::cipher::suite::SealingKey;
+use crate::cipher::xaes;
 use crate::context::EncryptionContext;
 use crate::error::ValueError;
 use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, ValueType};
@@ -22,24 +26,36 @@ pub struct DataKey {
 }
 
 impl DataKey {
-    /// Takes a data key that a provider made. `None` if its wrapped form does not fit into a value.
+    /// Takes a data key that a provider made. `None` if its wrapped form does not fit into a value. `message_keys` are those
+    /// of the session.
     #[must_use]
-    pub fn generated(dek: Dek, wrapped: WrappedKey, context: &EncryptionContext) -> Option<Self> {
+    pub fn generated(
+        dek: Dek,
+        wrapped: WrappedKey,
+        context: &EncryptionContext,
+        message_keys: &Rc<MessageKeys>,
+    ) -> Option<Self> {
         let index_key = IndexKey::of(&dek, context).map(Box::new);
-        let sealing_key = SealingKey::derive(dek);
+        let sealing_key = SealingKey::derive(dek, message_keys);
         let preamble = Preamble::new(sealing_key.commitment(), context, std::slice::from_ref(&wrapped))?;
         Some(Self { sealing_key, preamble, wrapped, context: context.clone(), index_key })
     }
 
     /// Takes a data key that a provider unwrapped for a value, from the one of its wrapped keys that the provider opened.
+    /// `message_keys` are those of the session.
     ///
     /// # Errors
     /// [`ValueError::AuthenticationFailed`] if the value does not commit to this data key, [`ValueError::Malformed`] if its
     /// encryption context is not one.
-    pub fn unwrapped(dek: Dek, wrapped: WrappedKey, head: &Head<'_>) -> Result<Self, ValueError> {
+    pub fn unwrapped(
+        dek: Dek,
+        wrapped: WrappedKey,
+        head: &Head<'_>,
+        message_keys: &Rc<MessageKeys>,
+    ) -> Result<Self, ValueError> {
         let context = head.encryption_context()?;
         let index_key = IndexKey::of(&dek, &context).map(Box::new);
-        let sealing_key = SealingKey::derive(dek);
+        let sealing_key = SealingKey::derive(dek, message_keys);
         if *sealing_key.commitment() != head.commitment() {
             return Err(ValueError::AuthenticationFailed);
         }
@@ -88,22 +104,36 @@ impl DataKey {
         self.preamble.value_bytes(plaintext_bytes)
     }
 
-    /// Seals a plaintext into `value`.
+    /// Seals a plaintext into `value`. `random` was drawn for this value and serves for no other.
     ///
     /// # Panics
     /// Unless `value` has [`Self::value_bytes`] of the plaintext.
     pub fn seal(
         &self,
         value_type: ValueType,
-        nonce: &[u8; NONCE_BYTES],
+        random: &[u8; NONCE_BYTES],
         aad: Option<&[u8]>,
         plaintext: &[u8],
         value: &mut [u8],
     ) {
-        let flags = Flags { aad: aad.is_some(), padded: false };
-        let parts = self.preamble.write(value_type, flags, nonce, value);
-        with_associated_data(parts.header, aad, |associated_data| {
-            self.sealing_key.cipher().seal(nonce, associated_data, plaintext, parts.ciphertext, parts.tag);
+        self.seal_as(value_type, Flags { aad: aad.is_some(), padded: false }, random, aad, plaintext, value);
+    }
+
+    fn seal_as(
+        &self,
+        value_type: ValueType,
+        flags: Flags,
+        random: &[u8; NONCE_BYTES],
+        aad: Option<&[u8]>,
+        plaintext: &[u8],
+        value: &mut [u8],
+    ) {
+        self.sealing_key.seal(random, plaintext.len(), |nonce, key| {
+            let parts = self.preamble.write(value_type, flags, nonce, value);
+            let (_, nonce) = xaes::split(nonce);
+            with_associated_data(parts.header, aad, |associated_data| {
+                key.seal(nonce, associated_data, plaintext, parts.ciphertext, parts.tag);
+            });
         });
     }
 
@@ -115,7 +145,7 @@ impl DataKey {
         check_aad(&envelope.head, aad)?;
         let Envelope { head, ciphertext, tag } = envelope;
         with_associated_data(head.header(), aad, |associated_data| {
-            self.sealing_key.cipher().open(head.nonce, associated_data, ciphertext, tag, plaintext)
+            self.sealing_key.open(head.nonce, associated_data, ciphertext, tag, plaintext)
         })?;
         if head.flags.padded { unpadded_bytes(plaintext) } else { Ok(plaintext.len()) }
     }
@@ -128,7 +158,7 @@ impl DataKey {
     }
 
     /// Opens a value with the data key `opener` and seals it with this one into `value`: type, flags and aad stay. The
-    /// plaintext does not leave this function.
+    /// plaintext does not leave this function. `random` is as for [`Self::seal`].
     ///
     /// # Errors
     /// [`ValueError::AuthenticationFailed`]; nothing is then written.
@@ -139,17 +169,14 @@ impl DataKey {
         &self,
         opener: &DataKey,
         envelope: &Envelope<'_>,
-        nonce: &[u8; NONCE_BYTES],
+        random: &[u8; NONCE_BYTES],
         aad: Option<&[u8]>,
         value: &mut [u8],
     ) -> Result<(), ValueError> {
         // With its padding, if it has one.
         let mut plaintext = Zeroizing::new(vec![0; envelope.ciphertext.len()]);
         opener.open(envelope, aad, &mut plaintext)?;
-        let parts = self.preamble.write(envelope.head.value_type, envelope.head.flags, nonce, value);
-        with_associated_data(parts.header, aad, |associated_data| {
-            self.sealing_key.cipher().seal(nonce, associated_data, &plaintext, parts.ciphertext, parts.tag);
-        });
+        self.seal_as(envelope.head.value_type, envelope.head.flags, random, aad, &plaintext, value);
         Ok(())
     }
 }
@@ -192,18 +219,14 @@ mod tests {
     fn data_key(byte: u8) -> DataKey {
         let wrapped = WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek: vec![byte; 65] };
         let dek = Dek::take_from(&mut [byte; 32]).expect("32 bytes");
-        DataKey::generated(dek, wrapped, &EncryptionContext::default()).expect("it fits")
+        DataKey::generated(dek, wrapped, &EncryptionContext::default(), &Rc::default()).expect("it fits")
     }
 
     /// A value with a padded plaintext, which no function writes yet.
     fn padded(key: &DataKey, padded_plaintext: &[u8]) -> Vec<u8> {
         let mut value = vec![0; key.value_bytes(padded_plaintext.len())];
-        let parts =
-            key.preamble.write(ValueType::Jsonb, Flags { aad: true, padded: true }, &[1; NONCE_BYTES], &mut value);
-        let cipher = key.sealing_key.cipher();
-        with_associated_data(parts.header, Some(b"row"), |associated_data| {
-            cipher.seal(&[1; NONCE_BYTES], associated_data, padded_plaintext, parts.ciphertext, parts.tag);
-        });
+        let flags = Flags { aad: true, padded: true };
+        key.seal_as(ValueType::Jsonb, flags, &[1; NONCE_BYTES], Some(b"row"), padded_plaintext, &mut value);
         value
     }
 

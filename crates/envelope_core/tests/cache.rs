@@ -27,7 +27,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn cached_key(now: Instant) -> Rc<CachedKey> {
     let dek = Dek::take_from(&mut random_bytes(32)).unwrap();
     let wrapped = WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek: random_bytes(8) };
-    let data_key = DataKey::generated(dek, wrapped, &EncryptionContext::default()).unwrap();
+    let data_key = DataKey::generated(dek, wrapped, &EncryptionContext::default(), &Rc::default()).unwrap();
     Rc::new(CachedKey::new(data_key, now, 0))
 }
 
@@ -129,7 +129,7 @@ fn refreshes_are_spread() {
     let dek = || Dek::take_from(&mut [7; 32]).unwrap();
     let wrapped = || WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek: vec![1] };
     let none = EncryptionContext::default();
-    let latest = CachedKey::new(DataKey::generated(dek(), wrapped(), &none).unwrap(), now, 255);
+    let latest = CachedKey::new(DataKey::generated(dek(), wrapped(), &none, &Rc::default()).unwrap(), now, 255);
     assert_eq!(latest.consent(now + Duration::from_secs(234), &LIMITS), Consent::Fresh);
     assert_eq!(latest.consent(now + Duration::from_secs(236), &LIMITS), Consent::RefreshDue, "well before the end");
 }

@@ -1,5 +1,6 @@
-//! What sealing and opening leave of their keys on the stack: nothing. The stack is read as the kernel sees it, so that no
-//! compiler removes what is looked for.
+//! What the core leaves of its keys in memory: a child process seals and opens, and then looks for them in all that it can
+//! write, as the kernel sees it, so that no compiler removes what is looked for. While a data key is in use there is one K; when
+//! it is dropped there is nothing.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -7,29 +8,43 @@ mod common;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
-use std::thread;
+use std::process::Command;
+use std::rc::Rc;
+use std::{env, iter};
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use envelope_core::cipher::xaes::Xaes256Gcm;
+use common::{random_bytes, unhex};
+use envelope_core::context::EncryptionContext;
+use envelope_core::format::{Envelope, ValueType};
+use envelope_core::keys::stack::wipe_stack;
+use envelope_core::keys::{Dek, Provider, WrappedKey};
+use envelope_core::value::DataKey;
+use hkdf::Hkdf;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
-use common::random_bytes;
-
-/// Every byte of what is looked for is stored so, or else this test would find its own copies.
+/// Every byte of what is looked for is stored so, or else the child would find its own copies.
 const MASK: u8 = 0xa5;
-/// Between the code that looks and the stack that it looks at.
-const DISTANCE: usize = 32 << 10;
-const STACK_BYTES: usize = 512 << 10;
+/// What the child is told, as JSON.
+const TASK: &str = "ENVELOPE_RESIDUE_TASK";
 
-/// Something secret, masked.
-struct Secret {
-    name: &'static str,
-    masked: [u8; 16],
+#[derive(Deserialize, Serialize)]
+struct Task {
+    masked_dek: String,
+    nonce: String,
+    plaintext_bytes: usize,
+    secrets: Vec<Secret>,
 }
 
-impl Secret {
-    fn all_of(name: &'static str, bytes: &[u8]) -> impl Iterator<Item = Self> {
-        bytes.chunks_exact(16).map(move |piece| Self { name, masked: std::array::from_fn(|at| piece[at] ^ MASK) })
-    }
+/// 16 bytes, masked, or 32.
+#[derive(Deserialize, Serialize)]
+struct Secret {
+    name: String,
+    masked: String,
+}
+
+fn masked(bytes: &[u8]) -> String {
+    hex::encode(bytes.iter().map(|byte| byte ^ MASK).collect::<Vec<_>>())
 }
 
 fn encrypted(key: &[u8], block: [u8; 16]) -> [u8; 16] {
@@ -70,105 +85,158 @@ fn round_keys(key: &[u8]) -> Vec<u8> {
 }
 
 /// All that is secret about one message (docs/FORMAT.md and C2SP's XAES-256-GCM.md).
-fn secrets(key: &[u8], nonce: &[u8]) -> Vec<Secret> {
-    let l = u128::from_be_bytes(encrypted(key, [0; 16]));
+fn secrets(dek: &[u8], nonce: &[u8]) -> Vec<Secret> {
+    let (prk, hkdf) = Hkdf::<Sha256>::extract(None, dek);
+    let mut key = [0; 32];
+    hkdf.expand(b"envelope_pg/v1/\x01key", &mut key).unwrap();
+    let l = u128::from_be_bytes(encrypted(&key, [0; 16]));
     let k1 = l << 1 ^ if l >> 127 == 1 { 0x87 } else { 0 };
     let half = |counter| {
         let block = [&[0, counter, b'X', 0], &nonce[..12]].concat();
-        encrypted(key, (u128::from_be_bytes(block.try_into().unwrap()) ^ k1).to_be_bytes())
+        encrypted(&key, (u128::from_be_bytes(block.try_into().unwrap()) ^ k1).to_be_bytes())
     };
-    let gcm_key = [half(1), half(2)].concat();
+    let message_key = [half(1), half(2)].concat();
     let counter_block =
-        |counter: u8| encrypted(&gcm_key, [&nonce[12..], &[0, 0, 0, counter]].concat().try_into().unwrap());
-    let mut secrets = Vec::new();
-    secrets.extend(Secret::all_of("a round key of K", &round_keys(key)));
-    secrets.extend(Secret::all_of("a round key of the GCM key", &round_keys(&gcm_key)));
-    secrets.extend(Secret::all_of("the hash key", &encrypted(&gcm_key, [0; 16])));
-    secrets.extend(Secret::all_of("the mask of the tag", &counter_block(1)));
-    secrets.extend(Secret::all_of("the key stream", &counter_block(2)));
-    secrets
+        |counter: u8| encrypted(&message_key, [&nonce[12..], &[0, 0, 0, counter]].concat().try_into().unwrap());
+    let pieces = |name: &str, bytes: &[u8]| -> Vec<_> {
+        bytes.chunks_exact(16).map(|piece| Secret { name: name.to_owned(), masked: masked(piece) }).collect()
+    };
+    [
+        vec![Secret { name: "K".to_owned(), masked: masked(&key) }],
+        pieces("the data key", dek),
+        pieces("PRK", &prk),
+        pieces("L", &l.to_be_bytes()),
+        pieces("K1", &k1.to_be_bytes()),
+        pieces("a round key of K", &round_keys(&key)),
+        pieces("a round key of the message key", &round_keys(&message_key)),
+        pieces("the hash key", &encrypted(&message_key, [0; 16])),
+        pieces("the mask of the tag", &counter_block(1)),
+        pieces("the key stream", &counter_block(2)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-/// Does some work far down the stack of a new thread, and says which secrets it left there.
-fn left_by(secrets: Vec<Secret>, work: impl FnOnce() + Send + 'static) -> Vec<&'static str> {
-    let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
-        far_down(work);
-        let here = black_box(&secrets) as *const _ as usize;
-        let stack = stack_below(here);
-        let unmasked = |at: usize, secret: &Secret| (0..16).all(|byte| stack[at + byte] == secret.masked[byte] ^ MASK);
-        let mut left: Vec<_> = secrets
-            .iter()
-            .filter(|secret| (0..stack.len() - 16).any(|at| unmasked(at, secret)))
-            .map(|secret| secret.name)
-            .collect();
-        left.dedup();
-        left
-    });
-    thread.unwrap().join().unwrap()
+/// The names of the secrets that are in memory, each as often as it is there.
+fn found(secrets: &[Secret]) -> Vec<&str> {
+    let secrets: Vec<_> = secrets.iter().map(|secret| (&*secret.name, unhex(&secret.masked))).collect();
+    let memory = File::open("/proc/self/mem").unwrap();
+    let mut piece = vec![0; 1 << 20];
+    let own = piece.as_ptr().addr()..piece.as_ptr().addr() + piece.len();
+    let mut found = Vec::new();
+    for (start, end) in writable() {
+        // Pieces that overlap by less than what is looked for, and are not where they are read to.
+        for at in (start..end).step_by(piece.len() - 31) {
+            let length = piece.len().min(end - at);
+            if memory.read_exact_at(&mut piece[..length], at as u64).is_err() {
+                continue;
+            }
+            for (name, masked) in &secrets {
+                let whole = |offset: &usize| {
+                    let address = at + offset;
+                    !own.contains(&address)
+                        && masked.iter().enumerate().all(|(byte, masked)| piece[offset + byte] ^ MASK == *masked)
+                };
+                let Some(last) = length.checked_sub(masked.len()) else { continue };
+                let times = (0..=last).filter(whole).count();
+                found.extend(iter::repeat_n(*name, times));
+            }
+        }
+    }
+    piece.fill(0);
+    found.sort_unstable();
+    found
 }
 
-#[inline(never)]
-fn far_down(work: impl FnOnce()) {
-    let distance = black_box([0_u8; DISTANCE]);
-    in_its_frame(work);
-    black_box(distance);
-}
-
-#[inline(never)]
-fn in_its_frame(work: impl FnOnce()) {
-    work();
-}
-
-/// What lies between the end of this thread's stack and an address on it.
-fn stack_below(address: usize) -> Vec<u8> {
+fn writable() -> Vec<(usize, usize)> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let start = maps
-        .lines()
-        .filter_map(|line| line.split(' ').next()?.split_once('-'))
-        .map(|(start, end)| (usize::from_str_radix(start, 16).unwrap(), usize::from_str_radix(end, 16).unwrap()))
-        .find(|(start, end)| (start..end).contains(&&address))
-        .unwrap()
-        .0;
-    let start = start.max(address - STACK_BYTES);
-    let mut stack = vec![0; address - start];
-    File::open("/proc/self/mem").unwrap().read_exact_at(&mut stack, start as u64).unwrap();
-    stack
+    let number = |hex| usize::from_str_radix(hex, 16).unwrap();
+    maps.lines()
+        .filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw")))
+        .map(|line| line.split_once(' ').unwrap().0.split_once('-').unwrap())
+        .map(|(start, end)| (number(start), number(end)))
+        .collect()
+}
+
+/// Without the names of the message key, which a batch and a reader keep, and of what AES-GCM leaves of a message.
+fn without_message_key<'a>(found: &[&'a str]) -> Vec<&'a str> {
+    let mut rest = found.to_vec();
+    let message = ["a round key of the message key", "the hash key", "the mask of the tag", "the key stream"];
+    rest.retain(|name| !message.contains(name));
+    rest.dedup();
+    rest
+}
+
+/// The child.
+fn work(task: &Task) {
+    let data_key = || {
+        let mut bytes: Vec<_> = unhex(&task.masked_dek);
+        bytes.iter_mut().for_each(|byte| *byte ^= MASK);
+        let wrapped = WrappedKey { provider: Provider::Local, key_id: "local:dev".into(), wrapped_dek: vec![1; 65] };
+        let dek = Dek::take_from(&mut bytes).unwrap();
+        Box::new(DataKey::generated(dek, wrapped, &EncryptionContext::default(), &Rc::default()).unwrap())
+    };
+    assert_eq!(found(&task.secrets), Vec::<&str>::new(), "before there is a data key");
+    let plaintext = vec![b'x'; task.plaintext_bytes];
+    let random = unhex(&task.nonce).try_into().unwrap();
+
+    let key = data_key();
+    let one_k = ["K", "a round key of K"];
+    let k_copies = |found: &[&str]| found.iter().filter(|name| **name == "K").count();
+    let derived = found(&task.secrets);
+    assert_eq!((without_message_key(&derived), k_copies(&derived)), (one_k.to_vec(), 1), "with a data key");
+
+    let mut value = vec![0; key.value_bytes(plaintext.len())];
+    key.seal(ValueType::Text, &random, None, &plaintext, &mut value);
+    let sealed = found(&task.secrets);
+    assert_eq!((without_message_key(&sealed), k_copies(&sealed)), (one_k.to_vec(), 1), "after sealing");
+    if env::var("OPENSSL_ia32cap").is_ok_and(|without| without.is_empty()) {
+        assert!(sealed.contains(&"a round key of the message key"), "else this could not fail");
+    }
+
+    let (reader, mut opened) = (data_key(), vec![0; plaintext.len()]);
+    for _ in 0..2 {
+        reader.open(&Envelope::parse(&value).unwrap(), None, &mut opened).unwrap();
+        assert!(opened == plaintext);
+        assert_eq!(without_message_key(&found(&task.secrets)), one_k, "after opening");
+    }
+
+    value[20] ^= 1;
+    assert!(key.open(&Envelope::parse(&value).unwrap(), None, &mut opened).is_err());
+    drop((key, reader));
+    wipe_stack();
+    assert_eq!(found(&task.secrets), Vec::<&str>::new(), "after all data keys were dropped");
 }
 
 #[test]
-fn sealing_and_opening_leave_no_key_on_the_stack() {
-    // Short messages and others, the longest short ones, and more than any block size.
-    for bytes in [0, 16, 100, 336, 337, 1_000, 5_000, 70_000] {
-        let (key, nonce): (Vec<u8>, Vec<u8>) = (random_bytes(32), random_bytes(24));
-        let secrets = || secrets(&key, &nonce);
-        let cipher = || Box::new(Xaes256Gcm::new(key.as_slice().try_into().unwrap()));
-        let nonce: [u8; 24] = nonce.as_slice().try_into().unwrap();
-        let plaintext = random_bytes(bytes);
-        let (mut ciphertext, mut tag) = (vec![0; bytes], [0; 16]);
-        cipher().seal(&nonce, &[7; 40], &plaintext, &mut ciphertext, &mut tag);
-
-        let (sealing, mut sealed, text) = (cipher(), vec![0; bytes], plaintext.clone());
-        let left = left_by(secrets(), move || sealing.seal(&nonce, &[7; 40], &text, &mut sealed, &mut [0; 16]));
-        assert!(left.is_empty(), "by sealing {bytes} bytes: {left:?}");
-
-        let (opening, mut opened) = (cipher(), vec![0; bytes]);
-        let left = left_by(secrets(), move || {
-            opening.open(&nonce, &[7; 40], &ciphertext, &tag, &mut opened).unwrap();
-            assert!(opened == plaintext);
-        });
-        assert!(left.is_empty(), "by opening {bytes} bytes: {left:?}");
+fn keys_do_not_stay_in_memory() {
+    if let Ok(task) = env::var(TASK) {
+        return work(&serde_json::from_str(&task).unwrap());
+    }
+    // What aws-lc does with all that the processor has, without AVX-512 and VAES, without AVX, and without AES instructions.
+    let without = ["", ":~0x3000021400010020", "~0x1000000000000000:~0x3000021400010020", "~0x200000200000000"];
+    for (without, plaintext_bytes) in iter::zip(without.iter().cycle(), [0, 16, 100, 1_000, 5_000, 70_000, 16, 16]) {
+        let (dek, nonce) = (random_bytes(32), random_bytes(24));
+        let secrets = secrets(&dek, &nonce);
+        let task = Task { masked_dek: masked(&dek), nonce: hex::encode(&nonce), plaintext_bytes, secrets };
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "keys_do_not_stay_in_memory", "--nocapture"])
+            .env(TASK, serde_json::to_string(&task).unwrap())
+            .env("OPENSSL_ia32cap", without)
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.success(), "{plaintext_bytes} bytes, processor without {without:?}: {output}");
     }
 }
 
 /// Else the test above could not fail.
 #[test]
 fn what_is_not_wiped_is_found() {
-    let (key, nonce) = (random_bytes(32), random_bytes(24));
-    let secrets = secrets(&key, &nonce);
-    let masked: Vec<_> = key.iter().map(|byte| byte ^ MASK).collect();
-    let left = left_by(secrets, move || {
-        let key: [u8; 32] = black_box(std::array::from_fn(|at| masked[at] ^ MASK));
-        black_box(std::mem::ManuallyDrop::new(aes::Aes256Enc::new(&key.into())));
-    });
-    assert_eq!(left, ["a round key of K"]);
+    let (dek, nonce) = (random_bytes(32), random_bytes(24));
+    let secrets = secrets(&dek, &nonce);
+    let left = black_box(dek);
+    assert!(found(&secrets).contains(&"the data key"));
+    drop(left);
 }

@@ -6,6 +6,7 @@ mod common;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::process::Command;
+use std::rc::Rc;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
@@ -251,8 +252,13 @@ fn a_data_key_is_an_index_key_only_if_its_context_says_so() {
         assert!(IndexKey::of(&dek(), &EncryptionContext::from_json(json).unwrap()).is_none(), "{json}");
     }
     let wrapped = || WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek: vec![1; 65] };
-    let data_key = DataKey::generated(dek(), wrapped(), &context("a", 3)).unwrap();
-    assert!(DataKey::generated(dek(), wrapped(), &EncryptionContext::default()).unwrap().index_key().is_none());
+    let data_key = DataKey::generated(dek(), wrapped(), &context("a", 3), &Rc::default()).unwrap();
+    assert!(
+        DataKey::generated(dek(), wrapped(), &EncryptionContext::default(), &Rc::default())
+            .unwrap()
+            .index_key()
+            .is_none()
+    );
     let made = data_key.index_key().unwrap();
     assert_eq!((made.name(), made.version()), ("a", 3));
     // What is in the table is a stub of it.
@@ -260,7 +266,7 @@ fn a_data_key_is_an_index_key_only_if_its_context_says_so() {
     assert_eq!(open_with(&"07".repeat(32), &value, None), Ok(vec![]));
     let stub = Envelope::parse(&value).unwrap().head.dek_stub();
     let head = Envelope::parse(&stub).unwrap().head;
-    let opened = DataKey::unwrapped(dek(), wrapped(), &head).unwrap();
+    let opened = DataKey::unwrapped(dek(), wrapped(), &head, &Rc::default()).unwrap();
     let value = Searchable::bigint(1);
     assert_eq!(opened.index_key().unwrap().equality_token(&value), made.equality_token(&value));
 }

@@ -3,7 +3,10 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use envelope_core::cipher::suite::SealingKey;
+use envelope_core::cipher::xaes;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Envelope, Head, HeadError, Preamble};
 use envelope_core::value::DataKey;
@@ -16,7 +19,8 @@ fn write() {
     let vectors = vectors();
     let nonce = unhex(&vectors.nonce).try_into().unwrap();
     for vector in &vectors.cases {
-        let data_key = DataKey::generated(dek(&vectors.dek), vector.wrapped(), &vector.context()).unwrap();
+        let data_key =
+            DataKey::generated(dek(&vectors.dek), vector.wrapped(), &vector.context(), &Rc::default()).unwrap();
         let value = seal_with(&data_key, vector.value_type(), &nonce, vector.aad().as_deref(), &vector.plaintext());
         assert_eq!(hex::encode(value), vector.value, "{}", vector.name);
     }
@@ -177,7 +181,8 @@ fn parse_then_write_is_the_same() {
 fn another_data_key_is_refused_before_anything_is_opened() {
     let vector = &vectors().cases[0];
     let value = vector.value();
-    let other = DataKey::unwrapped(dek(&"07".repeat(32)), vector.wrapped(), &Envelope::parse(&value).unwrap().head);
+    let head = Envelope::parse(&value).unwrap().head;
+    let other = DataKey::unwrapped(dek(&"07".repeat(32)), vector.wrapped(), &head, &Rc::default());
     assert_eq!(other.err(), Some(ValueError::AuthenticationFailed));
 }
 
@@ -186,15 +191,17 @@ fn padding_is_removed() {
     let vectors = vectors();
     let padded = |plaintext: &[u8]| {
         let vector = &vectors.cases[0];
-        let data_key = DataKey::generated(dek(&vectors.dek), vector.wrapped(), &vector.context()).unwrap();
+        let data_key =
+            DataKey::generated(dek(&vectors.dek), vector.wrapped(), &vector.context(), &Rc::default()).unwrap();
         let mut value = seal_with(&data_key, vector.value_type(), &[7; 24], None, plaintext);
         value[5] |= 4;
         // The flag is authenticated: seal again with the header that has it.
         let header = Envelope::parse(&value).unwrap().head.header().to_vec();
         let body = value.len() - plaintext.len() - 16;
-        let cipher = envelope_core::cipher::suite::SealingKey::derive(dek(&vectors.dek));
         let (ciphertext, tag) = value[body..].split_at_mut(plaintext.len());
-        cipher.cipher().seal(&[7; 24], &header, plaintext, ciphertext, tag);
+        SealingKey::derive(dek(&vectors.dek), &Rc::default()).seal(&[7; 24], plaintext.len(), |nonce, key| {
+            key.seal(xaes::split(nonce).1, &header, plaintext, ciphertext, tag);
+        });
         open_with(&vectors.dek, &value, None)
     };
     assert_eq!(padded(b"abc\x80\0\0\0"), Ok(b"abc".to_vec()));

@@ -2,7 +2,9 @@
 
 mod common;
 
-use envelope_core::cipher::xaes::Xaes256Gcm;
+use envelope_core::cipher::xaes::{self, Xaes256Gcm};
+
+use common::{random_bytes, unhex};
 use serde::Deserialize;
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
@@ -45,7 +47,8 @@ fn vectors() -> Vectors {
 fn seal(key: &[u8], nonce: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let mut sealed = vec![0; plaintext.len() + 16];
     let (ciphertext, tag) = sealed.split_at_mut(plaintext.len());
-    Xaes256Gcm::new(key.try_into().unwrap()).seal(nonce.try_into().unwrap(), aad, plaintext, ciphertext, tag);
+    let (prefix, nonce) = xaes::split(nonce.try_into().unwrap());
+    Xaes256Gcm::new(key.try_into().unwrap()).message_key(prefix).seal(nonce, aad, plaintext, ciphertext, tag);
     sealed
 }
 
@@ -60,8 +63,10 @@ fn c2sp() {
 
         let (ciphertext, tag) = sealed.split_at(plaintext.len());
         let mut opened = vec![0; plaintext.len()];
-        let cipher = Xaes256Gcm::new(&key.try_into().unwrap());
-        cipher.open(&nonce.try_into().unwrap(), &aad, ciphertext, tag.try_into().unwrap(), &mut opened).unwrap();
+        let nonce = nonce.try_into().unwrap();
+        let (prefix, nonce) = xaes::split(&nonce);
+        let key = Xaes256Gcm::new(&key.try_into().unwrap()).message_key(prefix);
+        key.open(nonce, &aad, ciphertext, tag.try_into().unwrap(), &mut opened).unwrap();
         assert_eq!(opened, plaintext, "{}", case.name);
     }
 }

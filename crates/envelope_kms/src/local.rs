@@ -8,10 +8,9 @@ mod keyring;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use aes_gcm::aead::AeadInOut;
-use aes_gcm::{Nonce, Tag};
-use envelope_core::cipher::stack::with_wiped_stack;
+use aws_lc_rs::aead::{Aad, Nonce};
 use envelope_core::context::EncryptionContext;
+use envelope_core::keys::stack::with_wiped_stack;
 use envelope_core::keys::{Dek, KEY_BYTES, KeyId, LocalKeyName, Provider, WrappedKey};
 use envelope_core::request::{KmsError, KmsErrorKind, Operation};
 use keyring::{Key, Keyring, KeyringLock};
@@ -23,8 +22,6 @@ const WRAPPED_FORM: u8 = 1;
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 const LABEL: &[u8] = b"envelope_pg/v1/local/";
-/// More than AES-GCM uses of it.
-const STACK_BYTES: usize = 16 << 10;
 /// How often a session that waits for another one's change of the key file looks again.
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
@@ -107,13 +104,20 @@ impl LocalKms {
         let kek = key.current_version();
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|error| KmsErrorKind::Unreachable(error.to_string()))?;
-        let mut ciphertext = *dek.as_bytes();
-        let associated_data = associated_data(name, key.current, context);
-        let tag = with_wiped_stack::<STACK_BYTES, _>(|| {
-            let buffer = ciphertext.as_mut_slice().into();
-            kek.cipher().encrypt_inout_detached(&Nonce::from(nonce), &associated_data, buffer)
+        let (mut ciphertext, mut tag) = ([0; KEY_BYTES], [0; TAG_BYTES]);
+        let associated_data = Aad::from(associated_data(name, key.current, context));
+        with_wiped_stack(|| {
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            kek.cipher().seal_out_of_place_scatter(
+                nonce,
+                associated_data,
+                dek.as_bytes(),
+                &mut ciphertext,
+                &[],
+                &mut tag,
+            )
         })
-        .expect("32 bytes are within the limits of AES-GCM");
+        .expect("the ciphertext is as long as the data key");
         let wrapped_dek = [&[WRAPPED_FORM][..], &key.current.to_be_bytes(), &nonce, &ciphertext, &tag].concat();
         Ok(WrappedKey { provider: Provider::Local, key_id: format!("local:{name}"), wrapped_dek })
     }
@@ -123,11 +127,11 @@ impl LocalKms {
         let key = self.key(name)?;
         let parts = WrappedParts::parse(&wrapped.wrapped_dek).ok_or(KmsErrorKind::WrappedKeyRejected)?;
         let kek = key.versions.get(&parts.version).ok_or(KmsErrorKind::WrappedKeyRejected)?;
-        let mut dek = Zeroizing::new(*parts.ciphertext);
-        let associated_data = associated_data(name, parts.version, context);
-        with_wiped_stack::<STACK_BYTES, _>(|| {
-            let (nonce, tag) = (Nonce::from(*parts.nonce), Tag::from(*parts.tag));
-            kek.cipher().decrypt_inout_detached(&nonce, &associated_data, dek.as_mut_slice().into(), &tag)
+        let mut dek = Zeroizing::new([0; KEY_BYTES]);
+        let associated_data = Aad::from(associated_data(name, parts.version, context));
+        with_wiped_stack(|| {
+            let nonce = Nonce::assume_unique_for_key(*parts.nonce);
+            kek.cipher().open_separate_gather(nonce, associated_data, parts.ciphertext, parts.tag, &mut dek[..])
         })
         .map_err(|_| KmsErrorKind::WrappedKeyRejected)?;
         Ok(Dek::take_from(&mut dek[..]).expect("as long as a data key"))

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use envelope_core::context::EncryptionContext;
@@ -63,7 +64,7 @@ fn seal_with(data_key: &DataKey) -> Vec<u8> {
 
 async fn seal(kms: &LocalKms) -> Vec<u8> {
     let generated = kms.generate_data_key(&key_id("dev"), &context()).await.unwrap();
-    let data_key = DataKey::generated(generated.dek, generated.wrapped, &context()).unwrap();
+    let data_key = DataKey::generated(generated.dek, generated.wrapped, &context(), &Rc::default()).unwrap();
     seal_with(&data_key)
 }
 
@@ -72,7 +73,8 @@ async fn open(kms: &LocalKms, value: &[u8]) -> Result<Vec<u8>, String> {
     let context = envelope.head.encryption_context().map_err(|error| error.to_string())?;
     let wrapped = envelope.head.wrapped_keys().map_err(|error| error.to_string())?.remove(0);
     let unwrapped = kms.unwrap_key(&wrapped, &context).await.map_err(|error| error.to_string())?;
-    let data_key = DataKey::unwrapped(unwrapped.dek, wrapped, &envelope.head).map_err(|error| error.to_string())?;
+    let data_key = DataKey::unwrapped(unwrapped.dek, wrapped, &envelope.head, &Rc::default())
+        .map_err(|error| error.to_string())?;
     let mut plaintext = vec![0; envelope.ciphertext.len()];
     data_key.open(&envelope, None, &mut plaintext).map_err(|error| error.to_string())?;
     Ok(plaintext)
@@ -123,10 +125,10 @@ async fn rewrapping_keeps_the_ciphertext() {
     let generated = fixture.kms.generate_data_key(&key_id("dev"), &context()).await.unwrap();
     let rewrapped = fixture.kms.rewrap_key(&generated.wrapped, &context(), &key_id("next")).await.unwrap();
     assert_eq!(rewrapped.key_id, "local:next");
-    let data_key = DataKey::generated(generated.dek, generated.wrapped, &context()).unwrap();
+    let data_key = DataKey::generated(generated.dek, generated.wrapped, &context(), &Rc::default()).unwrap();
     let value = seal_with(&data_key);
     let unwrapped = fixture.kms.unwrap_key(&rewrapped, &context()).await.unwrap();
-    let opened = DataKey::unwrapped(unwrapped.dek, rewrapped, &Envelope::parse(&value).unwrap().head);
+    let opened = DataKey::unwrapped(unwrapped.dek, rewrapped, &Envelope::parse(&value).unwrap().head, &Rc::default());
     assert!(opened.is_ok(), "the same data key, so the same commitment");
 }
 

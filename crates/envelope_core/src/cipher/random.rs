@@ -1,61 +1,68 @@
-//! Nonces, a buffer at a time, each buffer from a new seed of the kernel's.
+//! Random bytes for nonces: the kernel's, or from a buffer that is expanded from a seed of the kernel's.
 //!
-//! PostgreSQL forks its backends: a generator that is seeded before the fork and goes on after it would repeat nonces in each
-//! of them. So there is none that goes on. Whoever owns the buffer makes it after the fork; the seed serves for one buffer,
-//! and then it is gone; each nonce is handed out once and wiped.
+//! PostgreSQL forks its backends, and a virtual machine can be cloned or resumed from a snapshot of its memory: a generator that
+//! goes on after that repeats nonces. So there is none that goes on. Whoever owns the buffer makes it after the fork, and no
+//! buffer outlives the statement that it was made for; the first value of a statement has its bytes from the kernel. What is
+//! left is a virtual machine that is cloned in the middle of a statement (docs/THREAT_MODEL.md).
 //!
 //! ```text
 //! seed = 32 bytes of the kernel's;   buffer = AES-256(seed, 0) || AES-256(seed, 1) || ...
 //! ```
 //! which is counter mode (NIST SP 800-38A, section 6.5), as in Bernstein's "Fast-key-erasure random-number generators". Nonces
 //! are public, so all that counts is that none repeats: the blocks of a buffer are distinct, and seeds of 256 bits do not
-//! repeat. The kernel's own bytes would be as good, but it takes 2.6 ns for each (Linux 6.18), which for a nonce is a third of
-//! what AES-GCM takes for a short value (docs/PERFORMANCE.md).
+//! repeat. The kernel's own bytes would be as good, but a system call for each value takes longer than AES-GCM of a short one
+//! (docs/PERFORMANCE.md).
 
 use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use zeroize::{Zeroize, Zeroizing, optimization_barrier};
+use zeroize::Zeroizing;
 
 use crate::format::NONCE_BYTES;
 
 const SEED_BYTES: usize = 32;
-
 type Block = [u8; 16];
 
-/// 170 nonces: a system call is then a small part of each.
-const BLOCKS: usize = 255;
+/// 64 nonces: a system call and a key schedule are then a small part of each.
+const BLOCKS: usize = 96;
 const BUFFER_BYTES: usize = BLOCKS * size_of::<Block>();
 
-/// Nonces that were not used yet. Wiped when dropped; has no Debug.
+/// Random bytes that were not used yet. Has no Debug.
 pub struct Nonces {
     buffer: Box<[Block; BLOCKS]>,
     /// In bytes.
     used: usize,
+    statement: Option<i64>,
 }
 
 impl Nonces {
-    /// An empty buffer; the first nonce fills it.
+    /// An empty buffer.
     #[must_use]
     pub fn new() -> Self {
-        Self { buffer: Box::new([Block::default(); BLOCKS]), used: BUFFER_BYTES }
+        Self { buffer: Box::new([Block::default(); BLOCKS]), used: BUFFER_BYTES, statement: None }
     }
 
-    /// A random 192-bit nonce.
+    /// Random bytes for one nonce. `statement` is different in each statement.
     ///
     /// # Errors
     /// If the kernel has no randomness to give; nothing but a wrong sandbox makes that happen.
-    pub fn next_nonce(&mut self) -> Result<[u8; NONCE_BYTES], getrandom::Error> {
+    pub fn next_nonce(&mut self, statement: i64) -> Result<[u8; NONCE_BYTES], getrandom::Error> {
+        if self.statement != Some(statement) {
+            return self.first_of(statement);
+        }
         if self.used == BUFFER_BYTES {
             self.fill()?;
         }
         let unused = self.buffer.as_flattened_mut()[self.used..].first_chunk_mut::<NONCE_BYTES>();
-        let nonce = unused.expect("the buffer is a multiple of a nonce");
-        let taken = *nonce;
-        // In a store or two: Zeroize writes byte by byte.
-        *nonce = [0; NONCE_BYTES];
-        optimization_barrier(nonce);
         self.used += NONCE_BYTES;
-        Ok(taken)
+        Ok(std::mem::take(unused.expect("the buffer is a multiple of a nonce")))
+    }
+
+    #[cold]
+    fn first_of(&mut self, statement: i64) -> Result<[u8; NONCE_BYTES], getrandom::Error> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce)?;
+        (self.statement, self.used) = (Some(statement), BUFFER_BYTES);
+        Ok(nonce)
     }
 
     #[cold]
@@ -68,24 +75,18 @@ impl Nonces {
     }
 }
 
-/// The key stream of AES-256 in counter mode, from counter 0 on.
-fn expand(seed: &[u8; SEED_BYTES], blocks: &mut [Block]) {
-    for (counter, block) in (0_u128..).zip(blocks.iter_mut()) {
-        *block = counter.to_be_bytes();
-    }
-    Aes256Enc::new(seed.into()).encrypt_blocks(aes::Block::cast_slice_from_core_mut(blocks));
-}
-
 impl Default for Nonces {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Drop for Nonces {
-    fn drop(&mut self) {
-        self.buffer.zeroize();
+/// The key stream of AES-256 in counter mode, from counter 0 on.
+fn expand(seed: &[u8; SEED_BYTES], blocks: &mut [Block]) {
+    for (counter, block) in (0_u128..).zip(blocks.iter_mut()) {
+        *block = counter.to_be_bytes();
     }
+    Aes256Enc::new(seed.into()).encrypt_blocks(aes::Block::cast_slice_from_core_mut(blocks));
 }
 
 #[cfg(test)]
@@ -95,16 +96,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_nonce_twice_over_many_refills() {
+    fn no_nonce_twice_over_many_refills_and_statements() {
         let mut nonces = Nonces::new();
-        let distinct: HashSet<_> = (0..1_000).map(|_| nonces.next_nonce().unwrap()).collect();
-        assert_eq!(distinct.len(), 1_000);
+        let distinct: HashSet<_> = (0..10_000).map(|number| nonces.next_nonce(number / 1_000).unwrap()).collect();
+        assert_eq!(distinct.len(), 10_000);
+    }
+
+    /// As a virtual machine that is resumed twice.
+    #[test]
+    fn a_copy_of_an_idle_session_draws_others() {
+        let mut nonces = Nonces::new();
+        (0..10).for_each(|_| _ = nonces.next_nonce(1).unwrap());
+        let mut copy = Nonces { buffer: nonces.buffer.clone(), used: nonces.used, statement: nonces.statement };
+        let mut drawn: HashSet<_> = (0..200).map(|_| nonces.next_nonce(2).unwrap()).collect();
+        drawn.extend((0..200).map(|_| copy.next_nonce(2).unwrap()));
+        assert_eq!(drawn.len(), 400);
     }
 
     #[test]
-    fn what_was_handed_out_is_wiped() {
+    fn what_was_handed_out_is_not_handed_out_again() {
         let mut nonces = Nonces::new();
-        nonces.next_nonce().unwrap();
+        nonces.next_nonce(1).unwrap();
+        nonces.next_nonce(1).unwrap();
         let buffer = nonces.buffer.as_flattened();
         assert_eq!(buffer[..NONCE_BYTES], [0; NONCE_BYTES]);
         assert_ne!(buffer[NONCE_BYTES..2 * NONCE_BYTES], [0; NONCE_BYTES]);
@@ -141,8 +154,8 @@ mod tests {
     #[test]
     fn each_buffer_has_a_seed_of_its_own() {
         let mut nonces = [Nonces::new(), Nonces::new()];
-        let [one, other] = nonces.each_mut().map(|nonces| [(); 171].map(|()| nonces.next_nonce().unwrap()));
-        assert_ne!(one[0], other[0]);
-        assert_ne!(one[0], one[170]);
+        let [one, other] = nonces.each_mut().map(|nonces| [(); 129].map(|()| nonces.next_nonce(1).unwrap()));
+        assert_ne!(one[1], other[1]);
+        assert_ne!(one[1], one[65]);
     }
 }

@@ -68,6 +68,8 @@ const _: () = assert!(TYPE_OFFSET < COMMITMENT_OFFSET && FLAGS_OFFSET < COMMITME
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
     use crate::context::EncryptionContext;
     use crate::format::ValueType;
@@ -79,7 +81,7 @@ mod tests {
     }
 
     fn data_key(context: &EncryptionContext) -> DataKey {
-        DataKey::generated(Dek::take_from(&mut [3; 32]).unwrap(), wrapped("old", 65), context).unwrap()
+        DataKey::generated(Dek::take_from(&mut [3; 32]).unwrap(), wrapped("old", 65), context, &Rc::default()).unwrap()
     }
 
     fn sealed(data_key: &DataKey, value_type: ValueType, aad: Option<&[u8]>) -> Vec<u8> {
@@ -105,7 +107,7 @@ mod tests {
         assert_eq!((before.head.nonce, before.ciphertext, before.tag), (after.head.nonce, after.ciphertext, after.tag));
         assert_eq!(after.head.wrapped_keys().unwrap(), [wrapped("a-longer-name", 184)]);
         let dek = Dek::take_from(&mut [3; 32]).unwrap();
-        let unwrapped = DataKey::unwrapped(dek, wrapped("a-longer-name", 184), &after.head).unwrap();
+        let unwrapped = DataKey::unwrapped(dek, wrapped("a-longer-name", 184), &after.head, &Rc::default()).unwrap();
         let mut plaintext = [0; 4];
         assert_eq!(unwrapped.open(&after, Some(b"row"), &mut plaintext), Ok(4));
         assert_eq!(&plaintext, b"text");

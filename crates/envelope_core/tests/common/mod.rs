@@ -1,6 +1,8 @@
 //! What the tests share: the vectors, and calls that take plain bytes.
 #![allow(dead_code, reason = "each test uses its part")]
 
+use std::rc::Rc;
+
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Envelope, ValueType};
@@ -75,7 +77,7 @@ pub fn open_with(dek_hex: &str, value: &[u8], aad: Option<&[u8]>) -> Result<Vec<
     let envelope = Envelope::parse(value)?;
     envelope.head.encryption_context()?;
     let wrapped = envelope.head.wrapped_keys()?.remove(0);
-    let data_key = DataKey::unwrapped(dek(dek_hex), wrapped, &envelope.head)?;
+    let data_key = DataKey::unwrapped(dek(dek_hex), wrapped, &envelope.head, &Rc::default())?;
     let mut plaintext = vec![0x55; envelope.ciphertext.len()];
     let opened = data_key.open(&envelope, aad, &mut plaintext);
     if opened == Err(ValueError::AuthenticationFailed) {
@@ -85,7 +87,7 @@ pub fn open_with(dek_hex: &str, value: &[u8], aad: Option<&[u8]>) -> Result<Vec<
     Ok(plaintext)
 }
 
-/// Seals a value of a data key.
+/// Seals a value of a data key that begins a batch with it: the random bytes are then the nonce.
 pub fn seal_with(
     data_key: &DataKey,
     value_type: ValueType,

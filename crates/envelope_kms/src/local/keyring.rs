@@ -10,8 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use aes_gcm::Aes256Gcm;
-use aes_gcm::aead::KeyInit;
+use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use envelope_core::keys::KEY_BYTES;
@@ -23,20 +22,20 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 const FILE_FORMAT: u32 = 1;
 
-/// A 256-bit key encryption key. Zeroized when dropped; has no Debug.
+/// A 256-bit key encryption key. Zeroized when dropped; has no Debug. Boxed: what moves leaves its bytes behind.
 #[derive(Zeroize, ZeroizeOnDrop, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Kek([u8; KEY_BYTES]);
+pub(super) struct Kek(Box<[u8; KEY_BYTES]>);
 
 impl Kek {
     fn random() -> Result<Self, KmsErrorKind> {
-        let mut kek = Self([0; KEY_BYTES]);
-        getrandom::fill(&mut kek.0).map_err(|error| KmsErrorKind::Keyring(error.to_string()))?;
+        let mut kek = Self(Box::new([0; KEY_BYTES]));
+        getrandom::fill(&mut *kek.0).map_err(|error| KmsErrorKind::Keyring(error.to_string()))?;
         Ok(kek)
     }
 
-    pub(super) fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new(&self.0.into())
+    pub(super) fn cipher(&self) -> LessSafeKey {
+        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*self.0).expect("an AES-256 key is 32 bytes"))
     }
 }
 
@@ -46,13 +45,18 @@ impl TryFrom<String> for Kek {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let text = Zeroizing::new(text);
         let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).map_err(|_| "a key is not base64")?);
-        bytes.as_slice().try_into().map(Self).map_err(|_| "a key is not 32 bytes long")
+        let mut kek = Self(Box::new([0; KEY_BYTES]));
+        if bytes.len() != KEY_BYTES {
+            return Err("a key is not 32 bytes long");
+        }
+        kek.0.copy_from_slice(&bytes);
+        Ok(kek)
     }
 }
 
 impl Serialize for Kek {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&Zeroizing::new(BASE64.encode(self.0)))
+        serializer.serialize_str(&Zeroizing::new(BASE64.encode(*self.0)))
     }
 }
 
