@@ -10,8 +10,6 @@ use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
 use xaes_256_gcm::aead::{Aead, KeyInit, Payload};
 
-use common::{random_bytes, unhex};
-
 #[derive(Deserialize)]
 struct Vectors {
     cases: Vec<Vector>,
