@@ -129,7 +129,8 @@ mod tests {
         assert_eq!(spliced.head.wrapped_keys(), donor.head.wrapped_keys());
         assert_eq!((spliced.head.header(), spliced.sealed()), (value.head.header(), value.sealed()));
         for other in [
-            DataKey::generated(Dek::take_from(&mut [4; 32]).unwrap(), wrapped("old", 65), &context).unwrap(),
+            DataKey::generated(Dek::take_from(&mut [4; 32]).unwrap(), wrapped("old", 65), &context, &Rc::default())
+                .unwrap(),
             data_key(&EncryptionContext::default()),
         ] {
             let other = sealed(&other, ValueType::Text, Some(b"row"));

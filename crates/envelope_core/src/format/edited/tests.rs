@@ -27,7 +27,7 @@ fn wrapped(key_id: &str) -> WrappedKey {
 fn value_of(plaintext: &[u8], key_id: &str, context: &str) -> Vec<u8> {
     let context = EncryptionContext::from_json(context).expect("a context");
     let dek = Dek::take_from(&mut random(32)).expect("32 bytes");
-    let data_key = DataKey::generated(dek, wrapped(key_id), &context).expect("it fits");
+    let data_key = DataKey::generated(dek, wrapped(key_id), &context, &std::rc::Rc::default()).expect("it fits");
     let mut value = vec![0; data_key.value_bytes(plaintext.len())];
     let nonce = random(NONCE_BYTES).try_into().expect("24 bytes");
     data_key.seal(ValueType::Bytea, &nonce, Some(b"row"), plaintext, &mut value);
