@@ -321,10 +321,10 @@ fn index_key_stub(call: &Call) -> Result<Option<Datum>, Error> {
     let key_id = utf8_argument(call, 0, "key_id")?;
     let context: EncryptionContext = context_argument(call, 1)?.unwrap_or_default();
     named_keys::with_key(&key_id, &context, |key_id, context| {
-        let Sealing { cached, nonce } = session::sealing(key_id, context, 0)?;
+        let Sealing { cached, random } = session::sealing(key_id, context, 0)?;
         let data_key = cached.data_key();
         let mut value = vec![0; data_key.value_bytes(0)];
-        data_key.seal(ValueType::Bytea, &nonce, None, &[], &mut value);
+        data_key.seal(ValueType::Bytea, &random, None, &[], &mut value);
         Varlena::copy_of(&Envelope::parse(&value)?.head.dek_stub()).map(Some)
     })
 }
