@@ -88,7 +88,7 @@ impl Plaintext {
                     text[..text.len() - blanks].into()
                 }
                 Self::AsJson(base_type) => {
-                    let jsonb = jsonb_from_text(&json(base_type, value)?)?;
+                    let jsonb = jsonb_from_text(json(base_type, value)?.as_bytes())?;
                     JsonbDatum::new(jsonb).text().to_bytes().into()
                 }
             })
@@ -117,7 +117,7 @@ pub fn argument_as_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
         return Err(Error::NoStableText);
     }
     // SAFETY: the argument is of this type, and lives as long as the call.
-    Ok(Some(jsonb_from_text(&unsafe { json(base_type, value) }?)?))
+    Ok(Some(jsonb_from_text(unsafe { json(base_type, value) }?.as_bytes())?))
 }
 
 /// # Safety
