@@ -60,3 +60,7 @@ CREATE TABLE alias (secret bytea CHECK (env_is_envelope(secret, 'alias/app')));
 INSERT INTO alias VALUES (:'value');
 \echo :SQLSTATE
 DROP TABLE vault, alias;
+
+-- Hexadecimal digits of a key are the same in either case; names are not.
+SELECT env_is_same_key('arn:aws:kms:eu-west-1:111122223333:key/0B6D1DCF-8f5c-4b5b-9e42-3a2f6b5b8a11', 'arn:aws:kms:eu-west-1:111122223333:key/0b6d1dcf-8f5c-4b5b-9e42-3a2f6b5b8a11') AS key,
+       env_is_same_key('local:keys', 'local:KEYS') AS name;

@@ -229,6 +229,11 @@ fn names_and_texts_in_the_database_encoding() {
     );
     let opened = "SELECT env_decrypt(verschlüsselt, 'straße:' || größe) || (wörter IS NULL) FROM straße";
     assert_eq!(client.one::<String>(opened, &[]), "déjà vutrue");
+    // Names in errors, too.
+    client.fail("UPDATE straße SET verschlüsselt = 'x'", &[]).with("22P03").says("column \"verschlüsselt\" is set");
+    client.run("ALTER TABLE straße RENAME wörter TO worte");
+    client.fail("INSERT INTO straße (größe) VALUES ('x')", &[]).with("42703").says("column \"wörter\" does not exist");
+    client.run("ALTER TABLE straße RENAME worte TO wörter");
     // The same value elsewhere: text, aad and context are UTF-8 in it.
     let value: Vec<u8> = client.one("SELECT verschlüsselt FROM straße", &[]);
     let mut utf8 = fixture.connect();
