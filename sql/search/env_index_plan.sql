@@ -4,8 +4,8 @@ CREATE OR REPLACE FUNCTION envelope_internal.index_plan(
 ) RETURNS record
     LANGUAGE C IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_index_plan';
 
-CREATE OR REPLACE FUNCTION @extschema@.env_index_plan(
-    distinct_values bigint, rows bigint, bits integer DEFAULT NULL,
+CREATE OR REPLACE FUNCTION envelope_internal.index_advice(
+    distinct_values bigint, rows bigint, bits integer,
     OUT is_advised boolean, OUT least_bits integer, OUT most_bits integer, OUT chosen_bits integer,
     OUT rows_per_token numeric, OUT false_hits numeric, OUT leaks text
 ) RETURNS record
@@ -29,6 +29,15 @@ BEGIN
 END
 $$;
 
+CREATE OR REPLACE FUNCTION @extschema@.env_index_plan(
+    distinct_values bigint, rows bigint, bits integer DEFAULT NULL,
+    OUT is_advised boolean, OUT least_bits integer, OUT most_bits integer, OUT chosen_bits integer,
+    OUT rows_per_token numeric, OUT false_hits numeric, OUT leaks text
+) RETURNS record
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT * FROM envelope_internal.index_advice($1, $2, $3)
+$$;
+
 -- Of a column in plain text, before it is encrypted. It reads the whole column.
 CREATE OR REPLACE FUNCTION @extschema@.env_index_plan(
     relation regclass, column_name name,
@@ -45,12 +54,14 @@ BEGIN
            p.leaks || CASE WHEN heaviest_share > 0.05 AND p.least_bits IS NOT NULL
                            THEN format(' The most frequent value is in %s %% of the rows: its token shows.', round(heaviest_share * 100, 1)) ELSE '' END
     INTO is_advised, least_bits, most_bits, chosen_bits, rows_per_token, false_hits, leaks
-    FROM @extschema@.env_index_plan(distinct_values, rows, NULL::integer) AS p;
+    FROM envelope_internal.index_advice(distinct_values, rows, NULL::integer) AS p;
 END
 $$;
 
 COMMENT ON FUNCTION envelope_internal.index_plan(bigint, bigint, integer) IS
     'part of env_index_plan: the rule of AWS beacons';
+COMMENT ON FUNCTION envelope_internal.index_advice(bigint, bigint, integer) IS
+    'env_index_plan, for the extension itself';
 COMMENT ON FUNCTION @extschema@.env_index_plan(bigint, bigint, integer) IS
     'how many bits a token should have, what a search costs, and what the tokens show';
 COMMENT ON FUNCTION @extschema@.env_index_plan(regclass, name) IS

@@ -149,12 +149,13 @@ fn all_operations_do_the_same_under_every_setting() {
     }
 }
 
-/// Strings in a function's body are read under the settings of whoever calls it first.
+/// Strings in a function's body are read under the settings of whoever calls it first; but for those with an E in front.
 #[test]
 fn no_body_has_a_backslash() {
     let with_one = fixture().connect().column::<String>(
         "SELECT p.oid::regprocedure::text FROM pg_depend JOIN pg_proc AS p ON classid = 'pg_proc'::regclass AND p.oid = objid
-         WHERE deptype = 'e' AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'envelope_pg') AND strpos(prosrc, chr(92)) > 0",
+         WHERE deptype = 'e' AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'envelope_pg')
+           AND strpos(regexp_replace(prosrc, $$E'([^'\\\\]|\\\\.)*'$$, '', 'g'), chr(92)) > 0",
     );
     assert_eq!(with_one, [""; 0]);
 }
