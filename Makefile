@@ -53,7 +53,7 @@ lint: ## cargo fmt --check, and clippy with warnings denied
 	@scripts/lint.sh
 
 test-crates: ## tests of the crates that know no PostgreSQL
-	cargo test --release -p envelope_core -p envelope_kms -p envelope_broker
+	cargo test --release -p envelope_core -p envelope_kms -p envelope_broker -p envelope_simulation
 
 regress: install ## SQL regression tests
 	@scripts/regress.sh $(TESTS)
@@ -77,6 +77,10 @@ bench-core: ## criterion benchmarks of the core crate
 bench-instructions: install ## instructions that a value costs, counted with callgrind (BYTES=16)
 	@scripts/setup.sh bench
 	@scripts/instructions.sh $(BYTES)
+
+simulate: ## the deterministic simulation for long (SIM_HISTORIES=200 SIM_STEPS=2000000; SIM_SEED=N replays one history)
+	SIM_HISTORIES=$${SIM_HISTORIES:-200} SIM_STEPS=$${SIM_STEPS:-2000000} \
+		cargo test --release -p envelope_simulation no_history -- --nocapture
 
 rotation-load: install ## rotate 5 million rows while others write them (ROWS=5000000)
 	@scripts/setup.sh test

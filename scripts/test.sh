@@ -23,7 +23,7 @@ stage build scripts/build.sh
 stage install scripts/install.sh
 [ ${#failed_stages[@]} -eq 0 ] || die "cannot test: ${failed_stages[*]} failed"
 stage lint scripts/lint.sh
-stage test-crates cargo test --release --no-fail-fast -p envelope_core -p envelope_kms -p envelope_broker
+stage test-crates cargo test --release --no-fail-fast -p envelope_core -p envelope_kms -p envelope_broker -p envelope_simulation
 stage regress scripts/regress.sh
 EXTRA_CONF="shared_preload_libraries = 'envelope_pg'" stage regress-preload scripts/regress.sh
 stage test-server scripts/test-server.sh

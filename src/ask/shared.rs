@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use envelope_broker::server::Told;
+use envelope_core::policy::{BLIND_TIME, Epochs};
 use envelope_core::request::{KmsErrorKind, Reply, Request};
 use once_cell::sync::OnceCell;
 use rustix::fd::OwnedFd;
@@ -20,9 +21,6 @@ use crate::pg::shared_memory::{self, BYTES};
 /// In the data directory's directory for temporary statistics, which only the server's user can write and which base backups
 /// leave out. Processes of PostgreSQL have the data directory as their working directory.
 const PATH: &str = "pg_stat_tmp/envelope_pg.1.shared";
-/// What could not be mapped is tried again after so long, and not for each value. As long as that is a process without the
-/// counters may keep a data key: it would not see that it is to drop it.
-pub const BLIND_TIME: Duration = Duration::from_secs(1);
 /// The same line about the broker is not written again for so long, by whichever session.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A broker that failed a session is left alone by all for so long.
@@ -77,23 +75,15 @@ thread_local! {
     static FAILED: Cell<Option<(Instant, Errno)>> = const { Cell::new(None) };
 }
 
-/// What a process has seen of the flushes and of the replacements of data keys.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Seen {
-    /// Flushes.
-    pub flushes: u64,
-    /// Replacements.
-    pub rotations: u64,
-}
-
 /// Why the file cannot be used, if so: flushes and replacements by other sessions are then not seen.
 pub fn problem() -> Option<String> {
     with_counters(|_| ()).err().map(|error| format!("{PATH}: {error}"))
 }
 
 /// What has happened up to now; `None` without the file: see [`problem`].
-pub fn seen() -> Option<Seen> {
-    with_counters(|counters| Seen {
+#[inline]
+pub fn epochs() -> Option<Epochs> {
+    with_counters(|counters| Epochs {
         flushes: counters.flushes.load(Ordering::SeqCst),
         rotations: counters.rotations.load(Ordering::SeqCst),
     })
@@ -268,6 +258,7 @@ fn with_counters<T>(use_counters: impl FnOnce(&Counters) -> T) -> io::Result<T> 
 
 #[cold]
 fn map_now_and_then() -> Result<&'static Counters, Errno> {
+    // As long as a process without the counters may keep a data key, and not for each value.
     if let Some((failed, error)) = FAILED.get()
         && failed.elapsed() < BLIND_TIME
     {

@@ -1,6 +1,8 @@
 //! The settings `envelope_pg.*`. All that could redirect or widen the use of keys is for superusers or the server's
 //! configuration files: who can name another endpoint can plant data keys that he knows.
 
+mod ousted;
+
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::num::NonZeroUsize;
@@ -43,12 +45,8 @@ const MAX_ATTEMPTS: i32 = 20;
 thread_local! {
     /// Changes with every assignment of `allowed_keys`, also by SET LOCAL and at its end.
     static ALLOWED_KEYS_GENERATION: Cell<u64> = const { Cell::new(0) };
-    /// Somebody who may not has set `allowed_keys` before the library was loaded, and so ousted the value in force.
-    static ALLOWED_KEYS_OUSTED: Cell<bool> = const { Cell::new(false) };
     /// `require_named_keys` as it was last assigned: read for each value.
     static NAMED_KEYS_REQUIRED: Cell<Option<bool>> = const { Cell::new(None) };
-    /// As for `allowed_keys`.
-    static REQUIRE_NAMED_KEYS_OUSTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How the providers are reached: read before each call to one of them.
@@ -58,7 +56,7 @@ pub fn kms() -> envelope_kms::Settings {
             region: text(&KMS_REGION),
             endpoint_url: text(&KMS_ENDPOINT_URL),
             profile: text(&KMS_PROFILE),
-            timeout: Duration::from_millis(unsigned(&KMS_TIMEOUT_MS)),
+            timeout: kms_timeout(),
             max_attempts: KMS_MAX_ATTEMPTS.get().unsigned_abs(),
             failover_regions: text(&KMS_FAILOVER_REGIONS)
                 .map(|regions| regions.split(',').map(|region| region.trim().to_owned()).collect())
@@ -66,6 +64,11 @@ pub fn kms() -> envelope_kms::Settings {
         },
         local_keyring: text(&LOCAL_KEYRING).map(PathBuf::from),
     }
+}
+
+/// The time limit of a KMS call.
+pub fn kms_timeout() -> Duration {
+    Duration::from_millis(unsigned(&KMS_TIMEOUT_MS))
 }
 
 /// How long a data key may be used before its provider is asked again: read for each value.
@@ -93,7 +96,7 @@ pub fn broker() -> bool {
 
 /// Whether a key must be a named key to be used.
 pub fn require_named_keys() -> bool {
-    NAMED_KEYS_REQUIRED.get().unwrap_or(REQUIRE_NAMED_KEYS_OUSTED.get())
+    NAMED_KEYS_REQUIRED.get().unwrap_or(false)
 }
 
 /// Whether what is encrypted already may be encrypted again.
@@ -127,7 +130,6 @@ pub fn allowed_keys_generation() -> u64 {
 pub fn allowed_keys() -> AllowedKeys {
     match ALLOWED_KEYS.get() {
         Some(list) => AllowedKeys::parse(&list.to_string_lossy()).expect("the check hook let no other list in"),
-        None if ALLOWED_KEYS_OUSTED.get() => AllowedKeys::none(),
         None => AllowedKeys::all(),
     }
 }
@@ -144,6 +146,7 @@ fn text(setting: &GucSetting<Option<CString>>) -> Option<String> {
 
 /// Defines all settings.
 pub fn define() {
+    let before = ousted::Before::define();
     define_text(
         c"envelope_pg.kms_region",
         c"AWS region of KMS keys that are not named by ARN.",
@@ -293,18 +296,12 @@ pub fn define() {
             None,
         );
     }
-    // Until the library is loaded PostgreSQL takes any value for the setting from anybody. It then drops what the role was
-    // not allowed to set; but a value in the connection's options has by then replaced that of the role, the database and
-    // the configuration file. Whoever does that gets no key at all.
-    const ALLOWED_KEYS_NAME: &CStr = c"envelope_pg.allowed_keys";
-    // SAFETY: a static C string; the result is only compared with NULL.
-    let was_set = unsafe { !pg_sys::GetConfigOption(ALLOWED_KEYS_NAME.as_ptr(), true, false).is_null() };
     // SAFETY: both hooks are guarded, and do what PostgreSQL's guc.h asks of such hooks.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
-            ALLOWED_KEYS_NAME,
+            c"envelope_pg.allowed_keys",
             c"The keys that may be used: key ids with commas between them.",
-            c"Empty: all. A key that a statement names, and the key ARN behind it, must both be in the list.",
+            c"Empty: all; none: no key. A key that a statement names, and the key ARN behind it, must both be in the list.",
             &ALLOWED_KEYS,
             GucContext::Suset,
             GucFlags::default(),
@@ -331,8 +328,12 @@ pub fn define() {
         );
     }
     // Whoever ousts the value in force gets the stricter one.
-    REQUIRE_NAMED_KEYS_OUSTED.set(required_was_set && REQUIRE_NAMED_KEYS.get().is_none());
-    ALLOWED_KEYS_OUSTED.set(was_set && ALLOWED_KEYS.get().is_none());
+    if required_was_set && REQUIRE_NAMED_KEYS.get().is_none() {
+        ousted::override_with(REQUIRE_NAMED_KEYS_NAME, c"on");
+    }
+    if before.is_ousted(ALLOWED_KEYS.get().is_some()) {
+        ousted::override_with(c"envelope_pg.allowed_keys", c"none");
+    }
     #[cfg(not(feature = "pg14"))]
     // SAFETY: a static C string.
     unsafe {

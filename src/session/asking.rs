@@ -1,100 +1,197 @@
-//! Requests about data keys, and what their answers mean for the statement and the cache.
+//! Asks what the policy wants to know, tells it the answers, and does what it notes.
 
-use std::time::Duration;
+use std::rc::Rc;
 
-use envelope_core::cache::Limits;
-use envelope_core::context::EncryptionContext;
-use envelope_core::keys::{Commitment, WrappedKey};
-use envelope_core::request::{Calls, KmsError, KmsErrorKind, OpeningGrant, Reply, Request, Terms};
+use envelope_core::cache::CachedKey;
+use envelope_core::error::ValueError;
+use envelope_core::keys::check_resolved;
+use envelope_core::keys::named::Use;
+use envelope_core::policy::note::Note;
+use envelope_core::policy::{Ask, PolicyError, Step};
+use envelope_core::request::{KmsError, KmsErrorKind, Reply, Request};
 
-use super::consent::heed_refusal;
-use crate::ask;
-use crate::ask::{journal, shared};
+use super::surroundings::Here;
+use super::{Policy, named_keys, release, with_policy};
+use crate::ask::{self, Pending, bridge, journal, shared};
 use crate::error::Error;
-use crate::pg::settings;
-use crate::session::{release, statement};
 
-/// Asks the broker or a provider, and waits for the answer.
+/// Asks the policy for a data key, and whoever it wants to be asked.
 ///
 /// # Errors
-/// Why it was not done.
-pub fn ask(request: Request) -> Result<Reply, Error> {
-    finish(start(request)?)
+/// Why it cannot be had.
+#[inline(never)]
+pub fn drive_from(
+    begin: impl FnOnce(&mut Policy) -> Result<Step<Pending>, PolicyError>,
+) -> Result<Rc<CachedKey>, Error> {
+    settle_refreshes();
+    let step = with_policy(begin);
+    act_on_notes();
+    drive(step?)
 }
 
-/// Waits for a request.
+/// Asks until the data key is there.
 ///
 /// # Errors
-/// As [`ask`].
-pub fn finish(mut pending: ask::Pending) -> Result<Reply, Error> {
-    let reply = ask::wait(&mut pending);
-    heed_reply(pending.context(), reply)
+/// Why it cannot be had.
+pub fn drive(mut step: Step<Pending>) -> Result<Rc<CachedKey>, Error> {
+    loop {
+        let (ask, mut pending) = match step {
+            Step::Ready(cached) => return Ok(cached),
+            Step::Ask(ask) => start_for(ask)?,
+            Step::Await(pending, ask) => (ask, pending),
+        };
+        let reply = ask::wait(&mut pending);
+        step = tell(ask, reply)?;
+    }
 }
 
-/// Starts a request that the statement waits for.
+/// Starts what a step asks for, or the next one for the value that the current user may ask for.
+///
+/// # Errors
+/// [`Error::Bridge`]; [`Error::NamedKey`](crate::error::Error) if the current user has no right on the key.
+pub fn start_for(mut ask: Ask) -> Result<(Ask, Pending), Error> {
+    before_asking();
+    while let Err(error) = check_rights(&ask) {
+        match with_policy(|policy| policy.skip(ask, &Here)) {
+            Ok(next) => ask = next,
+            Err(earlier) => return Err(earlier.map_or(error, Into::into)),
+        }
+    }
+    match ask::start(ask.request().clone()) {
+        Ok(pending) => Ok((ask, pending)),
+        Err(error) => {
+            with_policy(|policy| policy.unanswered(&ask, &Here));
+            Err(error)
+        }
+    }
+}
+
+/// Checks that the current user may use the key, before KMS is asked, if it is known already which key that is.
+fn check_rights(ask: &Ask) -> Result<(), Error> {
+    match ask.request() {
+        Request::OpeningKey { wrapped, .. } if ask.is_to_open() => named_keys::check(&wrapped.key_id, Use::Decrypt),
+        Request::SealingKey { key_id, .. } => {
+            let key_id = key_id.to_string();
+            if check_resolved(&key_id).is_ok() { named_keys::check(&key_id, Use::Encrypt) } else { Ok(()) }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells the policy an answer.
+///
+/// # Errors
+/// Why the data key may not be had.
+pub fn tell(ask: Ask, reply: Result<Reply, Error>) -> Result<Step<Pending>, Error> {
+    journal::write_events();
+    let reply = match reply {
+        Ok(reply) => Ok(reply),
+        Err(Error::Kms(error)) => Err(error),
+        Err(error) => {
+            with_policy(|policy| policy.unanswered(&ask, &Here));
+            return Err(error);
+        }
+    };
+    let step = with_policy(|policy| policy.answered(ask, reply, &Here));
+    act_on_notes();
+    Ok(step?)
+}
+
+/// Starts a request that is not for a data key of this session, and that the statement waits for.
 ///
 /// # Errors
 /// [`Error::TooManyKmsCalls`], [`Error::Bridge`].
-pub fn start(request: Request) -> Result<ask::Pending, Error> {
-    // A request for a data key says by itself which calls it may take: the broker may have the answer.
-    if request.terms().is_none() && statement::kms_calls_allowed() == Calls::None {
-        return Err(statement::too_many_kms_calls());
-    }
-    release::compare();
-    statement::count_kms_call();
-    if let Some(problem) = shared::problem() {
-        journal::shared_problem(&problem);
-    }
+pub fn start(request: Request) -> Result<Pending, Error> {
+    with_policy(|policy| policy.begin_call(&request, &Here))?;
+    before_asking();
     ask::start(request)
 }
 
-pub(super) fn heed_reply(context: &EncryptionContext, reply: Result<Reply, Error>) -> Result<Reply, Error> {
+/// Waits for such a request.
+///
+/// # Errors
+/// Why it was not done.
+pub fn finish(mut pending: Pending) -> Result<Reply, Error> {
+    let reply = ask::wait(&mut pending);
     journal::write_events();
-    match &reply {
-        Ok(reply) if !reply.took_call() => statement::uncount_kms_call(),
-        Ok(_) => {}
-        Err(Error::Kms(KmsError { kind: KmsErrorKind::NoCallLeft, .. })) => {
-            statement::uncount_kms_call();
-            return Err(statement::too_many_kms_calls());
-        }
-        Err(Error::Kms(error)) => {
-            if error.breaker_was_open {
-                statement::uncount_kms_call();
+    let reply = match reply {
+        Ok(reply) => Ok(reply),
+        Err(Error::Kms(error)) => Err(error),
+        Err(error) => return Err(error),
+    };
+    let reply = with_policy(|policy| policy.end_call(pending.context(), reply, &Here));
+    act_on_notes();
+    reply.map_err(one_message)
+}
+
+/// Acts on the background refreshes that have been answered.
+fn settle_refreshes() {
+    if !with_policy(|policy| policy.has_refreshes()) {
+        return;
+    }
+    let mut refreshes = with_policy(|policy| policy.take_refreshes());
+    // An answer may be logged, or the broker be asked again: nobody has the session meanwhile.
+    let answered = refreshes.take_answered(Pending::try_take);
+    with_policy(|policy| policy.put_back(refreshes));
+    for (refresh, reply) in answered {
+        let reply = match reply {
+            Ok(reply) => Some(Ok(reply)),
+            Err(Error::Kms(error)) => Some(Err(error)),
+            Err(_) => None,
+        };
+        with_policy(|policy| policy.refreshed(refresh, reply, &Here));
+        journal::write_events();
+    }
+    act_on_notes();
+}
+
+/// Does what the policy has noted.
+#[inline(never)]
+pub fn act_on_notes() {
+    for note in with_policy(|policy| policy.take_notes()) {
+        match note {
+            Note::ServedStale { decided, key_id } => {
+                if let Some((operation, statistics)) = decided.zip(bridge::statistics()) {
+                    statistics.served_stale(operation, &key_id);
+                }
+                journal::served_stale(&key_id);
             }
-            heed_refusal(error, context);
+            Note::Refused(error) => journal::refused(&error),
+            Note::Refresh(refresh) => match ask::start_in_background(refresh.request().clone()) {
+                Ok(Some(pending)) => with_policy(|policy| policy.refresh_started(refresh, pending)),
+                // The broker is not there yet, or this backend's thread is not.
+                Ok(None) | Err(_) => with_policy(|policy| policy.refresh_not_started(&refresh)),
+            },
         }
-        Err(_) => {}
-    }
-    reply
-}
-
-/// The reply to a request for the plaintext of a data key.
-pub fn opening_grant(reply: Result<Reply, Error>) -> Result<OpeningGrant, Error> {
-    match reply? {
-        Reply::Opening(grant) => Ok(grant),
-        Reply::Sealing(_) | Reply::Rewrapped(_) => unreachable!("the reply is to this request"),
     }
 }
 
-/// How old a provider's consent may be that another session has obtained.
-pub(super) fn terms(limits: &Limits, fresh_for: Duration) -> Terms {
-    let stale_for = limits.ttl.saturating_add(limits.stale_if_unreachable);
-    Terms { fresh_for, stale_for, calls: statement::kms_calls_allowed() }
+/// What is looked at before KMS or the broker is asked.
+fn before_asking() {
+    release::compare();
+    if let Some(problem) = shared::problem() {
+        journal::shared_problem(&problem);
+    }
 }
 
-/// The request for the plaintext of a data key.
-pub(super) fn unwrap_request(
-    wrapped: WrappedKey,
-    context: EncryptionContext,
-    commitment: Commitment,
-    fresh_for: Duration,
-) -> Request {
-    Request::OpeningKey { wrapped, context, commitment: Some(commitment), terms: terms(&settings::limits(), fresh_for) }
+/// One error for everything cryptographic.
+fn one_message(error: PolicyError) -> Error {
+    match error {
+        PolicyError::Kms(KmsError { kind: KmsErrorKind::WrappedKeyRejected, .. }) => {
+            ValueError::AuthenticationFailed.into()
+        }
+        error => error.into(),
+    }
 }
 
-/// The request for the plaintext of a data key that is in use: what another session has refreshed lately will do, and what
-/// is stale will not.
-pub fn refresh_request(wrapped: WrappedKey, context: EncryptionContext, commitment: Commitment) -> Request {
-    let terms = Terms { fresh_for: settings::cache_ttl() / 2, stale_for: Duration::ZERO, calls: Calls::Needed };
-    Request::OpeningKey { wrapped, context, commitment: Some(commitment), terms }
+impl From<PolicyError> for Error {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::Value(error) => error.into(),
+            PolicyError::Argument(error) => error.into(),
+            PolicyError::Kms(error) => error.into(),
+            PolicyError::KeyNotAllowed(key_id) => Self::KeyNotAllowed(key_id),
+            PolicyError::TooManyCalls(limit) => Self::TooManyKmsCalls(limit),
+        }
+    }
 }

@@ -10,23 +10,24 @@ use envelope_core::context::EncryptionContext;
 use envelope_core::format::{Head, WrappedKeys};
 use envelope_core::keys::named::Use;
 use envelope_core::keys::{KeyArn, KeyId, WrappedKey};
+use envelope_core::policy::Epochs;
 use envelope_core::request::{KmsError, Operation, Reply, Request};
 
 use crate::ask::Pending;
-use crate::ask::shared::{self, Seen};
+use crate::ask::shared;
 use crate::error::Error;
 use crate::pg::settings;
-use crate::session::{self, check_allowed, named_keys, one_message, prefetch};
+use crate::session::{self, check_allowed, named_keys, prefetch};
 
 thread_local! {
-    static REWRAPPED: RefCell<(RewrappedKeys, Option<Seen>)> = RefCell::new((RewrappedKeys::new(), None));
+    static REWRAPPED: RefCell<(RewrappedKeys, Option<Epochs>)> = RefCell::new((RewrappedKeys::new(), None));
 }
 
 /// What has been rewrapped, unless somebody has flushed everywhere since.
 fn with_rewrapped<T>(use_keys: impl FnOnce(&mut RewrappedKeys) -> T) -> T {
     REWRAPPED.with_borrow_mut(|(keys, seen)| {
-        let now = shared::seen();
-        let flushes = |seen: Option<Seen>| seen.map(|seen| seen.flushes);
+        let now = shared::epochs();
+        let flushes = |seen: Option<Epochs>| seen.map(|seen| seen.flushes);
         if flushes(std::mem::replace(seen, now)) != flushes(now) {
             keys.clear();
         }
@@ -76,7 +77,7 @@ pub fn change(head: &Head<'_>, to_key: &str) -> Result<Change, Error> {
         let answer = job.start(at).and_then(|pending| job.finish(at, pending, asked));
         match answer {
             Ok(change) => return Ok(change),
-            Err(error) => first_error = first_error.or(Some(one_message(error))),
+            Err(error) => first_error = first_error.or(Some(error)),
         }
     }
     Err(first_error.expect("a value has one wrapped key at least"))
@@ -134,11 +135,7 @@ pub fn warm(heads: &[Head<'_>], to_key: &str) -> Result<(), Error> {
         }
     }
     let asked = Instant::now();
-    prefetch::run(
-        jobs,
-        |job| job.start(0),
-        |job, pending| job.finish(0, pending, asked).map(drop).map_err(one_message),
-    )?;
+    prefetch::run(jobs, |job| job.start(0), |job, pending| job.finish(0, pending, asked).map(drop))?;
     first_error.map_or(Ok(()), Err)
 }
 

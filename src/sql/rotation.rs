@@ -128,7 +128,7 @@ fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
             session::opening_key(head)?;
         }
         let (warm, missing): (Vec<&Head<'_>>, Vec<&Head<'_>>) = heads.iter().partition(|head| session::is_warm(head));
-        prefetch::run(missing, |head| Unwrapping::start(head), |head, unwrapping| unwrapping.wait(head).map(drop))?;
+        prefetch::run(missing, |head| Unwrapping::start(head), |_, unwrapping| unwrapping.wait())?;
         for head in warm {
             // It may be refused by now.
             session::opening_key(head)?;

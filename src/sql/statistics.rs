@@ -15,7 +15,6 @@ use crate::pg::call::{Call, sql_functions};
 use crate::pg::result::{jsonb_datum, row_datum};
 use crate::pg::settings;
 use crate::session;
-use crate::session::statement;
 
 sql_functions! {
     env_stat_kms_json, pg_finfo_env_stat_kms_json => stat_kms;
@@ -151,7 +150,7 @@ fn stat_reset(_call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 fn kms_calls(call: &Call) -> Result<Option<Datum>, Error> {
-    let columns = statement::kms_calls().map(|calls| Datum::from(calls as i64));
+    let columns = session::kms_calls().map(|calls| Datum::from(calls as i64));
     Ok(Some(row_datum(call, &columns)))
 }
 

@@ -13,7 +13,7 @@ use crate::ask;
 use crate::error::{Error, notice};
 use crate::pg::call::{Call, sql_functions};
 use crate::pg::result::row_datum;
-use crate::session::{self, Unwrapping, statement};
+use crate::session::{self, Unwrapping};
 
 /// Requests at a time: KMS answers each in some milliseconds, and its quota is for all clients of the account.
 const MAX_PENDING: usize = 16;
@@ -37,7 +37,7 @@ struct Warm {
     waiting: VecDeque<Cold>,
     /// Bytes of what waits.
     waiting_bytes: usize,
-    pending: Vec<(Cold, Unwrapping)>,
+    pending: Vec<Unwrapping>,
     counts: Counts,
     next_notice: Instant,
 }
@@ -110,25 +110,26 @@ impl Warm {
     fn proceed(&mut self) -> Result<(), Error> {
         let mut at = 0;
         while at < self.pending.len() {
-            match self.pending[at].1.pending.try_take() {
+            match self.pending[at].pending.try_take() {
                 None => at += 1,
                 Some(reply) => {
-                    let (cold, unwrapping) = self.pending.swap_remove(at);
-                    match cold.with_head(|head| unwrapping.finish(head, reply).map(drop)) {
+                    let unwrapping = self.pending.swap_remove(at);
+                    match unwrapping.finish(reply) {
+                        Ok(Some(next)) => self.pending.push(next),
                         // Not of this data key: the statement may make no more calls.
                         Err(error @ Error::TooManyKmsCalls(_)) => return Err(error),
-                        kept => self.count(kept),
+                        kept => self.count(kept.map(drop)),
                     }
                 }
             }
         }
         // Those that are under way may turn out to be no calls: while none are left to make, one asks at a time.
-        let may_ask = || statement::kms_calls_allowed() != Calls::None;
+        let may_ask = || session::kms_calls_allowed() != Calls::None;
         while self.pending.is_empty() || self.pending.len() < MAX_PENDING && may_ask() {
             let Some(cold) = self.waiting.pop_front() else { break };
             self.waiting_bytes -= cold.head.len();
             match cold.with_head(Unwrapping::start) {
-                Ok(unwrapping) => self.pending.push((cold, unwrapping)),
+                Ok(unwrapping) => self.pending.push(unwrapping),
                 Err(error) => self.count(Err(error)),
             }
         }
@@ -156,7 +157,7 @@ impl Warm {
             if self.pending.is_empty() {
                 return Ok(self.counts);
             }
-            ask::wait_for_any(self.pending.iter().map(|(_, unwrapping)| &unwrapping.pending), NOTICE_INTERVAL);
+            ask::wait_for_any(self.pending.iter().map(|unwrapping| &unwrapping.pending), NOTICE_INTERVAL);
         }
     }
 }

@@ -36,12 +36,19 @@ pub struct Broker<P> {
     /// Data keys that were asked for before do not become current.
     replaced: Cell<Instant>,
     statistics: Statistics,
+    clock: fn() -> Instant,
 }
 
 impl<P: KeyProvider + 'static> Broker<P> {
     /// A broker without data keys. Counts in `statistics` what it serves stale.
     #[must_use]
     pub fn new(providers: P, statistics: Statistics) -> Rc<Self> {
+        Self::with_clock(providers, statistics, Instant::now)
+    }
+
+    /// As [`Self::new`], by this clock.
+    #[must_use]
+    pub fn with_clock(providers: P, statistics: Statistics, clock: fn() -> Instant) -> Rc<Self> {
         Rc::new(Self {
             providers: RefCell::new(Rc::new(providers)),
             store: RefCell::default(),
@@ -50,8 +57,9 @@ impl<P: KeyProvider + 'static> Broker<P> {
             look_ahead: RefCell::default(),
             unwrapped_ahead: Cell::new(0),
             epoch: Cell::new(0),
-            replaced: Cell::new(Instant::now()),
+            replaced: Cell::new(clock()),
             statistics,
+            clock,
         })
     }
 
@@ -64,14 +72,14 @@ impl<P: KeyProvider + 'static> Broker<P> {
 
     /// Seals new values under a key with new data keys from now on, in all encryption contexts.
     pub fn retire(&self, key_id: &KeyId) {
-        self.replaced.set(Instant::now());
+        self.replaced.set(self.now());
         self.generating.forget();
         self.store.borrow_mut().retire(key_id);
     }
 
     /// Seals all new values with new data keys from now on.
     pub fn retire_all(&self) {
-        self.replaced.set(Instant::now());
+        self.replaced.set(self.now());
         self.generating.forget();
         self.store.borrow_mut().retire_all();
     }
@@ -93,7 +101,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// Wipes the plaintext of data keys that the provider handed out longer ago than `useful_for`, and forgets current ones
     /// that are older than `max_age`.
     pub fn prune(&self, useful_for: Duration, max_age: Duration) {
-        self.store.borrow_mut().prune(useful_for, max_age);
+        self.store.borrow_mut().prune(useful_for, max_age, self.now());
     }
 
     /// How many data keys there are in plaintext, and how many pairs of a key and an encryption context have a current one.
@@ -108,7 +116,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// # Errors
     /// What the provider said.
     pub async fn answer(self: &Rc<Self>, session: i32, request: Request) -> Result<Reply, KmsError> {
-        let asked = Instant::now();
+        let asked = self.now();
         match request {
             Request::SealingKey { key_id, context, terms, limits } => {
                 self.sealing_key(Place { key_id, context }, &terms, &limits, asked).await.map(Reply::Sealing)
@@ -132,7 +140,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
     fn unwrap_ahead(self: &Rc<Self>, session: i32, name: &DekName, terms: &Terms) {
         let ahead = self.look_ahead.borrow_mut().asked(session, name);
         for name in ahead.into_iter().filter(|_| terms.calls == Calls::Ahead) {
-            let is_held = self.store.borrow_mut().held(&name).is_some_and(|held| held.age() < terms.fresh_for);
+            let is_held =
+                self.store.borrow_mut().held(&name).is_some_and(|held| held.age(self.now()) < terms.fresh_for);
             if !is_held && !self.unwrapping.is_under_way(&name) {
                 self.unwrapped_ahead.set(self.unwrapped_ahead.get() + 1);
                 self.in_background(self.unwrap(&name));
@@ -162,11 +171,11 @@ impl<P: KeyProvider + 'static> Broker<P> {
         loop {
             let current = self.store.borrow_mut().current(&place);
             if let Some(current) = &current
-                && let Some(lease) = current.lease(limits)
+                && let Some(lease) = current.lease(limits, self.now())
             {
                 match self.usable(current.name.clone(), Some(current.commitment), Purpose::Seal, terms, asked).await {
                     Ok((held, mut consent)) => {
-                        self.make_next_in_time(&place, current, limits);
+                        self.make_next_in_time(&place, current, terms, limits);
                         consent.took_call |= took_call;
                         return Ok(current.grant(&held, lease, asked, consent));
                     }
@@ -184,7 +193,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 Ok((current, held)) => {
                     // The provider consents just now, even if its answer took longer than a data key is good for.
                     if let Some(lease) = current.lease_of_new(limits) {
-                        self.make_next_in_time(&place, &current, limits);
+                        self.make_next_in_time(&place, &current, terms, limits);
                         return Ok(current.grant(&held, lease, asked, held.consent(asked, false, true)));
                     }
                     // Those who waited with us have used it up: once more.
@@ -193,7 +202,10 @@ impl<P: KeyProvider + 'static> Broker<P> {
                     let Some(current) = current.filter(|_| error.kind.is_outage()) else { return Err(error) };
                     let took_call = !error.breaker_was_open;
                     let held = self.store.borrow_mut().held(&current.name);
-                    let held = held.filter(|held| held.age() < terms.stale_for).ok_or(error)?;
+                    // One that the provider has unwrapped wrongly since would seal values that never open.
+                    let is_right = |held: &Rc<Held>| held.commitment == current.commitment;
+                    let held =
+                        held.filter(|held| is_right(held) && held.age(self.now()) < terms.stale_for).ok_or(error)?;
                     self.statistics.served_stale(Operation::GenerateDataKey, &place.key_id.to_string());
                     // For one value: the provider may be back for the next.
                     return Ok(current.grant(&held, store::ONE_USE, asked, held.consent(asked, true, took_call)));
@@ -202,8 +214,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
         }
     }
 
-    fn make_next_in_time(self: &Rc<Self>, place: &Place, current: &Current, limits: &SealingLimits) {
-        if current.is_due(limits) {
+    fn make_next_in_time(self: &Rc<Self>, place: &Place, current: &Current, terms: &Terms, limits: &SealingLimits) {
+        if terms.calls != Calls::None && current.is_due(limits, self.now()) {
             self.in_background(self.generate(place));
         }
     }
@@ -255,8 +267,9 @@ impl<P: KeyProvider + 'static> Broker<P> {
         asked: Instant,
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
         let held = self.store.borrow_mut().held(&name).filter(|held| held.is_for(purpose));
-        if let Some(held) = held.as_ref().filter(|held| held.age() < terms.fresh_for) {
-            if held.age() >= terms.fresh_for / 10 * REFRESH_FROM_TENTHS && held.may_refresh() {
+        if let Some(held) = held.as_ref().filter(|held| held.age(self.now()) < terms.fresh_for) {
+            let is_due = held.age(self.now()) >= terms.fresh_for / 10 * REFRESH_FROM_TENTHS;
+            if is_due && terms.calls != Calls::None && held.may_refresh(self.now()) {
                 self.in_background(self.unwrap(&name));
             }
             return Ok((Rc::clone(held), held.consent(asked, false, false)));
@@ -267,7 +280,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         match self.unwrap(&name).await {
             Ok(held) => Ok((Rc::clone(&held), held.consent(asked, false, true))),
             Err(error) => {
-                let held = held.filter(|held| error.kind.is_outage() && held.age() < terms.stale_for);
+                let held = held.filter(|held| error.kind.is_outage() && held.age(self.now()) < terms.stale_for);
                 let took_call = !error.breaker_was_open;
                 let held = held.ok_or(error)?;
                 self.statistics.served_stale(Operation::Decrypt, &name.wrapped.key_id);
@@ -287,7 +300,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
     }
 
     async fn unwrap_anew(self: &Rc<Self>, name: DekName) -> Result<Rc<Held>, KmsError> {
-        let (asked, epoch, providers) = (Instant::now(), self.epoch.get(), self.providers());
+        let (asked, epoch, providers) = (self.now(), self.epoch.get(), self.providers());
         match providers.unwrap_key(&name.wrapped, &name.context).await {
             Ok(UnwrappedKey { dek, key_id }) => {
                 let held = Rc::new(Held::new(dek, key_id, asked));
@@ -312,8 +325,12 @@ impl<P: KeyProvider + 'static> Broker<P> {
     }
 
     async fn generate_anew(self: &Rc<Self>, place: Place) -> Result<Generated, KmsError> {
-        let (asked, epoch, providers) = (Instant::now(), self.epoch.get(), self.providers());
+        let (asked, epoch, providers) = (self.now(), self.epoch.get(), self.providers());
         match providers.generate_data_key(&place.key_id, &place.context).await {
+            Ok(GeneratedKey { wrapped, .. }) if wrapped.wrapped_dek.is_empty() => {
+                let reason = "it has no wrapped data key";
+                Err(KmsError::unexpected(reason, Operation::GenerateDataKey, &wrapped.key_id))
+            }
             Ok(GeneratedKey { dek, wrapped }) => {
                 let held = Rc::new(Held::new(dek, wrapped.key_id.clone(), asked));
                 let current =
@@ -340,8 +357,12 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// Acts on an error that came with an encryption context.
     fn heed_refusal(&self, error: &KmsError, context: &EncryptionContext) {
         if error.is_refusal_of_key() {
-            self.store.borrow_mut().remove_key(&error.key_id, error.is_denial().then_some(context));
+            self.store.borrow_mut().remove_refused(error, context);
         }
+    }
+
+    fn now(&self) -> Instant {
+        (self.clock)()
     }
 
     fn providers(&self) -> Rc<P> {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use envelope_core::context::EncryptionContext;
-use envelope_core::keys::{Commitment, Dek, KeyArn, KeyId, WrappedKey, is_same_key};
-use envelope_core::request::{ConsentAge, Lease, SealingGrant, SealingLimits};
+use envelope_core::keys::{Commitment, Dek, KeyId, WrappedKey, is_same_key};
+use envelope_core::request::{ConsentAge, KmsError, Lease, SealingGrant, SealingLimits};
 
 use crate::bounded::{Bounded, Name};
 
@@ -95,8 +95,8 @@ impl Held {
 
     /// How long ago the provider was asked.
     #[must_use]
-    pub fn age(&self) -> Duration {
-        self.asked.elapsed()
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.asked)
     }
 
     /// Whether the provider was asked for it before a request of `requested`, and so for another one.
@@ -113,8 +113,8 @@ impl Held {
 
     /// Whether to ask it again now: not while that may be under way.
     #[must_use]
-    pub fn may_refresh(&self) -> bool {
-        may_start(&self.refresh_started)
+    pub fn may_refresh(&self, now: Instant) -> bool {
+        may_start(&self.refresh_started, now)
     }
 
     /// How the provider's consent stands, for a request of `requested`.
@@ -125,10 +125,10 @@ impl Held {
 }
 
 /// Whether to start now what was last started at `started`; if so, it is.
-fn may_start(started: &Cell<Option<Instant>>) -> bool {
-    let may = started.get().is_none_or(|started| started.elapsed() >= REFRESH_PAUSE);
+fn may_start(started: &Cell<Option<Instant>>, now: Instant) -> bool {
+    let may = started.get().is_none_or(|started| now.saturating_duration_since(started) >= REFRESH_PAUSE);
     if may {
-        started.set(Some(Instant::now()));
+        started.set(Some(now));
     }
     may
 }
@@ -161,10 +161,14 @@ impl Current {
         }
     }
 
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.made)
+    }
+
     /// What a session may use of it, which is taken off the limits; `None` if it is spent.
     #[must_use]
-    pub fn lease(&self, limits: &SealingLimits) -> Option<Lease> {
-        let is_over = self.retired.get() || self.made.elapsed() >= limits.max_age;
+    pub fn lease(&self, limits: &SealingLimits, now: Instant) -> Option<Lease> {
+        let is_over = self.retired.get() || self.age(now) >= limits.max_age;
         if is_over { None } else { self.lease_of_new(limits) }
     }
 
@@ -183,12 +187,12 @@ impl Current {
 
     /// Whether to make the next one now, while this one still serves: not while that may be under way.
     #[must_use]
-    pub fn is_due(&self, limits: &SealingLimits) -> bool {
+    pub fn is_due(&self, limits: &SealingLimits, now: Instant) -> bool {
         let nearly = |used: u64, max: Option<u64>| max.is_some_and(|max| used >= max - max / LEASE_SHARE);
-        let is_due = self.made.elapsed() >= limits.max_age / 16 * 15
+        let is_due = self.age(now) >= limits.max_age / 16 * 15
             || nearly(self.uses.get(), limits.max_uses)
             || nearly(self.bytes.get(), limits.max_bytes);
-        is_due && may_start(&self.replacement_started)
+        is_due && may_start(&self.replacement_started, now)
     }
 
     /// For a session that seals values with it, and requested it at `requested`.
@@ -289,18 +293,13 @@ impl Store {
         }
     }
 
-    /// Drops the data keys under a key: its key ARN, `local:name`, or the last part of the key ARN. If access to them is denied
-    /// in an encryption context, only those of that context; and those that were made for sealing and not unwrapped since serve
-    /// on for that, since who may not decrypt may still be allowed to make data keys.
-    pub fn remove_key(&mut self, key_id: &str, denied_in: Option<&EncryptionContext>) {
-        let is_under = |name: &DekName| {
-            let key_arn = KeyArn::parse(&name.wrapped.key_id);
-            let is_of_key = is_same_key(&name.wrapped.key_id, key_id);
-            denied_in.is_none_or(|context| name.context == *context)
-                && (is_of_key || key_arn.is_some_and(|arn| arn.key() == Some(key_id)))
-        };
+    /// Drops the data keys that a provider [refuses](KmsError::refuses), asked with this encryption context. If access to them is
+    /// denied, those that were made for sealing and not unwrapped since serve on for that, since who may not decrypt may still be
+    /// allowed to make data keys.
+    pub fn remove_refused(&mut self, error: &KmsError, context: &EncryptionContext) {
+        let is_under = |name: &DekName| error.refuses(&name.wrapped.key_id, &name.context, context);
         let made = |(_, current): (&Place, &Rc<Current>)| (current.name.clone(), current.made);
-        let made: HashMap<_, _> = self.current.iter().filter(|_| denied_in.is_some()).map(made).collect();
+        let made: HashMap<_, _> = self.current.iter().filter(|_| error.is_denial()).map(made).collect();
         self.held.retain(|name, held| {
             let stays = !is_under(name) || made.get(name) == Some(&held.asked);
             held.only_seals.set(held.only_seals.get() || is_under(name));
@@ -312,10 +311,10 @@ impl Store {
 
     /// Drops what is of no more use: plaintext that the provider would have to hand out again in any case, and current data
     /// keys that are too old. Those that can still serve while no new ones can be had stay.
-    pub fn prune(&mut self, useful_for: Duration, max_age: Duration) {
-        self.held.retain(|_, held| held.age() < useful_for);
+    pub fn prune(&mut self, useful_for: Duration, max_age: Duration, now: Instant) {
+        self.held.retain(|_, held| held.age(now) < useful_for);
         let held = &self.held;
-        self.current.retain(|_, current| current.made.elapsed() < max_age || held.peek(&current.name).is_some());
+        self.current.retain(|_, current| current.age(now) < max_age || held.peek(&current.name).is_some());
     }
 
     /// Drops all.

@@ -3,6 +3,9 @@
 use crate::error::ArgumentError;
 use crate::keys::{KeyId, is_same_key};
 
+/// Allows no key.
+const NONE: &str = "none";
+
 /// The keys that may be used, or all.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AllowedKeys(Option<Vec<String>>);
@@ -20,13 +23,16 @@ impl AllowedKeys {
         Self(Some(Vec::new()))
     }
 
-    /// Parses a list of key ids with commas between them. An empty list allows every key.
+    /// Parses a list of key ids with commas between them. An empty list allows every key, and `none`, which is no key id, none.
     ///
     /// # Errors
     /// [`ArgumentError::AllowedKeys`] for what is not a key id.
     pub fn parse(list: &str) -> Result<Self, ArgumentError> {
         if list.trim().is_empty() {
             return Ok(Self::all());
+        }
+        if list.trim() == NONE {
+            return Ok(Self::none());
         }
         let parse = |(index, entry): (usize, &str)| match KeyId::parse(entry.trim()) {
             Ok(key_id) => Ok(key_id.to_string()),
@@ -52,6 +58,7 @@ mod tests {
     fn empty_allows_all() {
         assert!(AllowedKeys::parse(" ").unwrap().allows("local:any"));
         assert!(!AllowedKeys::none().allows("local:any"));
+        assert_eq!(AllowedKeys::parse(" none "), Ok(AllowedKeys::none()));
     }
 
     #[test]
@@ -71,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_mistake_does_not_allow_all() {
-        for list in [",", "local:a,", "local:a local:b", "*"] {
+        for list in [",", "none,local:a", "local:a,", "local:a local:b", "*"] {
             assert!(matches!(AllowedKeys::parse(list), Err(ArgumentError::AllowedKeys(_))), "{list}");
         }
     }

@@ -52,16 +52,14 @@ impl OpeningKeys {
         Self { entries: LruCache::unbounded(), last: None }
     }
 
-    /// The data key of an identity. Its [`CachedKey::consent`] says whether it may be used.
+    /// The data key of an identity; its use is not counted. Its [`CachedKey::consent`] says whether it may be used.
     pub fn find(&mut self, identity: &[u8]) -> Option<Rc<CachedKey>> {
         if let Some(last) = &self.last
             && last.data_key().identity() == identity
         {
-            last.count_use();
             return Some(Rc::clone(last));
         }
         let cached = self.entries.get(identity)?;
-        cached.count_use();
         self.last = Some(Rc::clone(cached));
         Some(Rc::clone(cached))
     }
@@ -115,6 +113,8 @@ struct Current {
     lease: Lease,
     uses: Cell<u64>,
     bytes: Cell<u64>,
+    /// The list of allowed keys that both keys were found in, the one that statements name and the one behind it.
+    allowed_by: Cell<Option<u64>>,
 }
 
 /// A data key that seals new values from now on.
@@ -163,8 +163,9 @@ impl SealingKeys {
         Self { current: LruCache::unbounded(), last: None }
     }
 
-    /// The data key to seal `plaintext_bytes` bytes with, unless it is spent. The use is counted. Its [`CachedKey::consent`]
-    /// says whether it may be used.
+    /// The data key to seal `plaintext_bytes` bytes with, unless it is spent: [`Self::count_last`] counts the use. Its
+    /// [`CachedKey::consent`] says whether it may be used, and the generation of the list of allowed keys, whether its keys were
+    /// found in it.
     pub fn find(
         &mut self,
         key_id: &str,
@@ -172,16 +173,30 @@ impl SealingKeys {
         plaintext_bytes: usize,
         now: Instant,
         limits: &Limits,
-    ) -> Option<Rc<CachedKey>> {
+    ) -> Option<(Rc<CachedKey>, Option<u64>)> {
         let current = self.current(key_id, context)?;
         let plaintext_bytes = plaintext_bytes as u64;
         if current.is_spent(plaintext_bytes, now, limits) {
             return None;
         }
-        current.uses.set(current.uses.get() + 1);
-        current.cached.count_use();
-        current.bytes.set(current.bytes.get().saturating_add(plaintext_bytes));
-        Some(Rc::clone(&current.cached))
+        Some((Rc::clone(&current.cached), current.allowed_by.get()))
+    }
+
+    /// The data key that was found last is used for a value.
+    #[inline]
+    pub fn count_last(&self, plaintext_bytes: usize) {
+        if let Some(last) = &self.last {
+            last.uses.set(last.uses.get() + 1);
+            last.cached.count_use();
+            last.bytes.set(last.bytes.get().saturating_add(plaintext_bytes as u64));
+        }
+    }
+
+    /// The keys of the data key that was found last are in the list of allowed keys of this generation.
+    pub fn allow_last(&self, generation: u64) {
+        if let Some(last) = &self.last {
+            last.allowed_by.set(Some(generation));
+        }
     }
 
     /// The data key in use until now, spent or not: for when no new one can be had.
@@ -215,6 +230,7 @@ impl SealingKeys {
             lease: new.lease,
             uses: Cell::new(1),
             bytes: Cell::new(new.plaintext_bytes as u64),
+            allowed_by: Cell::new(None),
         });
         self.last = Some(Rc::clone(&current));
         self.current.put((key_id.to_owned(), context.clone()), current);

@@ -31,6 +31,8 @@ pub const VERSION: u8 = 1;
 pub const NONCE_BYTES: usize = 24;
 /// Bytes of the authentication tag.
 pub const TAG_BYTES: usize = 16;
+/// Wrapped keys of a value. Each may cost a call to a key provider, and whoever can store a value chooses how many it has.
+pub const MAX_WRAPPED_KEYS: usize = 8;
 
 const TYPE_OFFSET: usize = 4;
 const FLAGS_OFFSET: usize = 5;
@@ -199,8 +201,12 @@ impl<'a> Head<'a> {
         const MALFORMED: ValueError = ValueError::Malformed("wrapped keys");
         let mut rest = &self.bytes[self.header_end + 2..self.wrapped_keys_end];
         let first_provider = rest[0];
-        let mut is_known = false;
+        let (mut is_known, mut count) = (false, 0);
         while !rest.is_empty() {
+            count += 1;
+            if count > MAX_WRAPPED_KEYS {
+                return Err(MALFORMED);
+            }
             let ([provider, length @ ..], tail) = rest.split_first_chunk::<STANZA_FIXED_BYTES>().ok_or(MALFORMED)?;
             let (stanza, tail) = tail.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(MALFORMED)?;
             let (reference_bytes, stanza) = stanza.split_first().ok_or(MALFORMED)?;

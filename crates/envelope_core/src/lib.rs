@@ -9,6 +9,7 @@
 //! - [`cipher`]: the cipher suite
 //! - [`value`]: whole values: format and suite together
 //! - [`cache`]: the bounded caches of data keys; time is a parameter
+//! - [`policy`]: when a session may use a data key, and when it has to ask; no I/O, time is a parameter
 //! - [`allowed_keys`]: strict mode
 //! - [`request`]: what a session asks about data keys, and what it is answered
 //! - [`column_rule`]: what an encrypting trigger is told about a column
@@ -24,6 +25,7 @@ pub mod context;
 pub mod error;
 pub mod format;
 pub mod keys;
+pub mod policy;
 pub mod request;
 pub mod search;
 pub mod value;

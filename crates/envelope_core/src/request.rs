@@ -67,6 +67,15 @@ impl Request {
         }
     }
 
+    /// The same request, content with something else.
+    #[must_use]
+    pub fn under(mut self, other: Terms) -> Self {
+        if let Self::SealingKey { terms, .. } | Self::OpeningKey { terms, .. } = &mut self {
+            *terms = other;
+        }
+        self
+    }
+
     /// What a session that asks for a data key is content with.
     #[must_use]
     pub fn terms(&self) -> Option<&Terms> {
@@ -136,10 +145,16 @@ impl Reply {
     /// Whether it took a call to a provider.
     #[must_use]
     pub fn took_call(&self) -> bool {
+        self.consent().is_none_or(|consent| consent.took_call)
+    }
+
+    /// The provider's consent to the use of the data key that is handed out.
+    #[must_use]
+    pub fn consent(&self) -> Option<&ConsentAge> {
         match self {
-            Self::Sealing(grant) => grant.consent.took_call,
-            Self::Opening(grant) => grant.consent.took_call,
-            Self::Rewrapped(_) => true,
+            Self::Sealing(grant) => Some(&grant.consent),
+            Self::Opening(grant) => Some(&grant.consent),
+            Self::Rewrapped(_) => None,
         }
     }
 }

@@ -35,6 +35,20 @@ fn find(keys: &mut OpeningKeys, cached: &Rc<CachedKey>) -> bool {
     keys.find(cached.data_key().identity()).is_some_and(|found| Rc::ptr_eq(&found, cached))
 }
 
+/// Finds the data key that seals a value, and uses it.
+fn take(
+    keys: &mut SealingKeys,
+    key_id: &str,
+    context: &EncryptionContext,
+    plaintext_bytes: usize,
+    now: Instant,
+    limits: &Limits,
+) -> Option<Rc<CachedKey>> {
+    let (found, _) = keys.find(key_id, context, plaintext_bytes, now, limits)?;
+    keys.count_last(plaintext_bytes);
+    Some(found)
+}
+
 fn is_current(found: Option<Rc<CachedKey>>, cached: &Rc<CachedKey>) -> bool {
     found.is_some_and(|found| Rc::ptr_eq(&found, cached))
 }
@@ -184,12 +198,12 @@ fn a_sealing_key_is_for_its_key_id_and_context_only() {
     let (one, two) = (cached_key(now), cached_key(now));
     keys.insert("local:a", &none, new(&one, 1, now), now, &LIMITS);
     keys.insert("local:a", &context, new(&two, 1, now), now, &LIMITS);
-    assert!(is_current(keys.find("local:a", &none, 1, now, &LIMITS), &one));
-    assert!(is_current(keys.find("local:a", &context, 1, now, &LIMITS), &two));
-    assert!(is_current(keys.find("local:a", &none, 1, now, &LIMITS), &one));
-    assert!(keys.find("local:b", &none, 1, now, &LIMITS).is_none());
+    assert!(is_current(take(&mut keys, "local:a", &none, 1, now, &LIMITS), &one));
+    assert!(is_current(take(&mut keys, "local:a", &context, 1, now, &LIMITS), &two));
+    assert!(is_current(take(&mut keys, "local:a", &none, 1, now, &LIMITS), &one));
+    assert!(take(&mut keys, "local:b", &none, 1, now, &LIMITS).is_none());
     keys.insert("local:b", &none, new(&cached_key(now), 1, now), now, &LIMITS);
-    assert!(keys.find("local:a", &context, 1, now, &LIMITS).is_none(), "two entries, and it was last used first");
+    assert!(take(&mut keys, "local:a", &context, 1, now, &LIMITS).is_none(), "two entries, and it was last used first");
 }
 
 #[test]
@@ -198,9 +212,9 @@ fn a_sealing_key_is_spent_by_uses() {
     let limits = Limits { max_uses: Some(3), ..LIMITS };
     let key = cached_key(now);
     keys.insert("local:a", &none, new(&key, 1, now), now, &limits);
-    assert!(is_current(keys.find("local:a", &none, 1, now, &limits), &key));
-    assert!(is_current(keys.find("local:a", &none, 1, now, &limits), &key));
-    assert!(keys.find("local:a", &none, 1, now, &limits).is_none());
+    assert!(is_current(take(&mut keys, "local:a", &none, 1, now, &limits), &key));
+    assert!(is_current(take(&mut keys, "local:a", &none, 1, now, &limits), &key));
+    assert!(take(&mut keys, "local:a", &none, 1, now, &limits).is_none());
     assert!(is_current(keys.find_spent("local:a", &none), &key), "until there is a new one");
     keys.insert("local:a", &none, new(&cached_key(now), 1, now), now, &limits);
     assert_eq!(Rc::strong_count(&key), 1);
@@ -212,11 +226,11 @@ fn a_sealing_key_is_spent_by_bytes() {
     let limits = Limits { max_bytes: Some(100), ..LIMITS };
     let key = cached_key(now);
     keys.insert("local:a", &none, new(&key, 60, now), now, &limits);
-    assert!(is_current(keys.find("local:a", &none, 40, now, &limits), &key));
-    assert!(keys.find("local:a", &none, 1, now, &limits).is_none());
+    assert!(is_current(take(&mut keys, "local:a", &none, 40, now, &limits), &key));
+    assert!(take(&mut keys, "local:a", &none, 1, now, &limits).is_none());
     // A value above the limit has a data key to itself.
     keys.insert("local:a", &none, new(&cached_key(now), 1_000, now), now, &limits);
-    assert!(keys.find("local:a", &none, 0, now, &limits).is_none());
+    assert!(take(&mut keys, "local:a", &none, 0, now, &limits).is_none());
 }
 
 #[test]
@@ -225,14 +239,14 @@ fn a_sealing_key_is_spent_when_its_lease_is() {
     let key = cached_key(now);
     let leased = |uses, bytes| NewCurrent { lease: Lease { uses, bytes }, ..new(&key, 1, now) };
     keys.insert("local:a", &none, leased(Some(2), None), now, &LIMITS);
-    assert!(is_current(keys.find("local:a", &none, 1, now, &LIMITS), &key));
-    assert!(keys.find("local:a", &none, 1, now, &LIMITS).is_none());
+    assert!(is_current(take(&mut keys, "local:a", &none, 1, now, &LIMITS), &key));
+    assert!(take(&mut keys, "local:a", &none, 1, now, &LIMITS).is_none());
     keys.insert("local:a", &none, leased(None, Some(10)), now, &LIMITS);
-    assert!(is_current(keys.find("local:a", &none, 9, now, &LIMITS), &key));
-    assert!(keys.find("local:a", &none, 1, now, &LIMITS).is_none());
+    assert!(is_current(take(&mut keys, "local:a", &none, 9, now, &LIMITS), &key));
+    assert!(take(&mut keys, "local:a", &none, 1, now, &LIMITS).is_none());
     keys.insert("local:a", &none, leased(Some(9), None), now, &Limits { max_uses: Some(1), ..LIMITS });
     assert!(
-        keys.find("local:a", &none, 1, now, &Limits { max_uses: Some(1), ..LIMITS }).is_none(),
+        take(&mut keys, "local:a", &none, 1, now, &Limits { max_uses: Some(1), ..LIMITS }).is_none(),
         "the limit is smaller"
     );
 }
@@ -242,8 +256,8 @@ fn a_sealing_key_is_spent_by_age() {
     let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
     let key = cached_key(now);
     keys.insert("local:a", &none, new(&key, 1, now), now, &LIMITS);
-    assert!(is_current(keys.find("local:a", &none, 1, now + 599 * SECOND, &LIMITS), &key));
-    assert!(keys.find("local:a", &none, 1, now + 600 * SECOND, &LIMITS).is_none());
+    assert!(is_current(take(&mut keys, "local:a", &none, 1, now + 599 * SECOND, &LIMITS), &key));
+    assert!(take(&mut keys, "local:a", &none, 1, now + 600 * SECOND, &LIMITS).is_none());
 }
 
 #[test]
@@ -253,7 +267,7 @@ fn a_refused_sealing_key_is_gone_for_all_purposes() {
     keys.insert("local:a", &none, new(&key, 1, now), now, &LIMITS);
     keys.insert("alias/a", &none, new(&key, 1, now), now, &LIMITS);
     keys.remove_if(|data_key| data_key.key_id() == key.data_key().key_id());
-    assert!(keys.find("local:a", &none, 1, now, &LIMITS).is_none());
+    assert!(take(&mut keys, "local:a", &none, 1, now, &LIMITS).is_none());
     assert!(keys.find("alias/a", &none, 1, now, &LIMITS).is_none());
 }
 
@@ -263,6 +277,6 @@ fn cleared_sealing_keys_are_gone() {
     let key = cached_key(now);
     keys.insert("local:a", &none, new(&key, 1, now), now, &LIMITS);
     keys.clear();
-    assert!(keys.find("local:a", &none, 1, now, &LIMITS).is_none());
+    assert!(take(&mut keys, "local:a", &none, 1, now, &LIMITS).is_none());
     assert_eq!(Rc::strong_count(&key), 1);
 }

@@ -43,6 +43,8 @@ pub struct CachedKey {
     uses: Cell<u64>,
     encrypts: Cell<Option<Authorisation>>,
     decrypts: Cell<Option<Authorisation>>,
+    /// The list of allowed keys that its key was found in, by the list's generation.
+    allowed_by: Cell<Option<u64>>,
 }
 
 /// Whether a data key may be used.
@@ -74,6 +76,7 @@ impl CachedKey {
             uses: Cell::new(0),
             encrypts: Cell::new(None),
             decrypts: Cell::new(None),
+            allowed_by: Cell::new(None),
         }
     }
 
@@ -110,6 +113,17 @@ impl CachedKey {
     /// It is taken for a value.
     pub fn count_use(&self) {
         self.uses.set(self.uses.get() + 1);
+    }
+
+    /// Whether its key was found in the list of allowed keys of this generation.
+    #[must_use]
+    pub fn is_allowed_by(&self, generation: u64) -> bool {
+        self.allowed_by.get() == Some(generation)
+    }
+
+    /// Its key was found in the list of allowed keys of this generation.
+    pub fn allowed_by(&self, generation: u64) {
+        self.allowed_by.set(Some(generation));
     }
 
     /// Whether it is in the first half of its time, where [`Self::consent`] is [`Consent::Fresh`]: mostly so, and soon known.

@@ -7,6 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::context::EncryptionContext;
+use crate::keys::KeyArn;
+
 /// What was asked, by the name of the KMS operation.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Operation {
@@ -181,6 +184,24 @@ impl KmsError {
     #[must_use]
     pub fn is_denial(&self) -> bool {
         self.kind == KmsErrorKind::AccessDenied
+    }
+
+    /// Whether the refusal is of this data key: of one under the key that was asked, in its own region, since a key that is out
+    /// of use, or is none, in one region may be in use in another; and if access is denied, one of the encryption context that
+    /// was asked with.
+    #[must_use]
+    pub fn refuses(&self, key_id: &str, context: &EncryptionContext, asked_with: &EncryptionContext) -> bool {
+        self.is_refusal_of_key() && self.names(key_id) && (!self.is_denial() || context == asked_with)
+    }
+
+    /// Whether the key that was asked is this one: named by its ARN, or by an id that no other key has.
+    fn names(&self, key_id: &str) -> bool {
+        if self.key_id.eq_ignore_ascii_case(key_id) {
+            return true;
+        }
+        // A key that is no multi-Region key exists once; but where its id is not found, it may exist elsewhere.
+        let key_of_id = || KeyArn::parse(key_id).filter(|arn| !arn.is_multi_region()).and_then(|arn| arn.key());
+        self.kind == KmsErrorKind::KeyUnusable && key_of_id().is_some_and(|key| key.eq_ignore_ascii_case(&self.key_id))
     }
 
     /// Whether the provider refuses the key itself, so that its data keys must go, whatever the data key that was asked for:

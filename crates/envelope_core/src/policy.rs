@@ -1,0 +1,559 @@
+//! When a session may use a data key, and when it has to ask about it first: consent, refresh, staleness, refusal, flushes,
+//! retirement and the budget of calls. A state machine without I/O, and without a clock of its own.
+//!
+//! ```text
+//! seal, open -> Step::Ready(key)                                  use it now, for one value
+//!            -> Step::Ask(ask)     -> answered(ask, reply) -> Step    ask, tell the answer, go on
+//!            -> Step::Await(token, ask)                    -> Step    as Ask, but the request is under way already
+//! ```
+//!
+//! The driver does the asking, and acts on what [`Policy::take_notes`] has. Data keys are wiped when the last user drops them.
+//!
+//! - [`Surroundings`]: what the session sees of the world
+//! - [`budget`]: how many calls a statement has made
+//! - [`note`]: what the driver is to log, to count and to start
+//! - [`refresh`]: data keys whose provider is being asked in the background
+//! - [`refusals`]: what was refused lately
+//! - `sealing`, `opening`: the two questions, step by step
+//! - `consent`: what an answer about a cached data key means
+
+pub mod budget;
+mod consent;
+pub mod note;
+mod opening;
+pub mod refresh;
+pub mod refusals;
+mod sealing;
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::allowed_keys::AllowedKeys;
+use crate::cache::{CachedKey, Limits, OpeningKeys, SealingKeys};
+use crate::cipher::message_keys::MessageKeys;
+use crate::context::EncryptionContext;
+use crate::error::{ArgumentError, ValueError};
+use crate::format::Head;
+use crate::keys::KeyId;
+use crate::keys::stack::wipe_stack;
+use crate::request::{Calls, ConsentAge, KmsError, KmsErrorKind, Reply, Request, Terms};
+use crate::value::DataKey;
+use budget::{Budget, StatementId};
+use note::Note;
+use refresh::Refreshes;
+use refusals::Refusals;
+
+/// A session that cannot see the flushes of others keeps a data key for so long at most.
+pub const BLIND_TIME: Duration = Duration::from_secs(1);
+
+/// How often all processes of the server were told to drop their data keys, and to replace the current ones. Only goes up.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Epochs {
+    /// Flushes of all data keys.
+    pub flushes: u64,
+    /// Replacements of current data keys.
+    pub rotations: u64,
+}
+
+/// What a session sees of the world, at the moment when it asks.
+pub trait Surroundings {
+    /// The time.
+    fn now(&self) -> Instant;
+    /// The time, some milliseconds late: read for each value.
+    fn coarse_now(&self) -> Instant;
+    /// What all processes were told up to now; `None`: that cannot be seen.
+    fn epochs(&self) -> Option<Epochs>;
+    /// [`Limits::ttl`] alone: read for each value.
+    fn ttl(&self) -> Duration;
+    /// How long and how much a data key may be used.
+    fn limits(&self) -> Limits;
+    /// The time limit of a call to a provider.
+    fn call_timeout(&self) -> Duration;
+    /// Changes whenever [`Self::allowed_keys`] may have.
+    fn allowed_keys_generation(&self) -> u64;
+    /// The keys that may be used.
+    fn allowed_keys(&self) -> AllowedKeys;
+    /// How many calls one statement may make; `None`: any number.
+    fn max_calls(&self) -> Option<u64>;
+    /// The statement and the transaction that run.
+    fn statement(&self) -> StatementId;
+}
+
+/// Why a data key cannot be had.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum PolicyError {
+    /// What is wrong with the value.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// What is wrong with the key id.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    /// What the provider said.
+    #[error(transparent)]
+    Kms(#[from] KmsError),
+    /// The key is not in the list.
+    #[error("key is not allowed")]
+    KeyNotAllowed(String),
+    /// The limit of calls for a statement.
+    #[error("the statement needs more calls to key providers than it may make")]
+    TooManyCalls(u64),
+}
+
+/// What comes next for a value.
+pub enum Step<P> {
+    /// The data key, for this value: its use is counted.
+    Ready(Rc<CachedKey>),
+    /// Ask, and tell [`Policy::answered`] what came of it.
+    Ask(Ask),
+    /// As [`Step::Ask`], but the request is under way already: it was started in the background.
+    Await(P, Ask),
+}
+
+/// When something was asked for, and what the session had been told by then.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    at: Instant,
+    epochs: Option<Epochs>,
+    refusals: u64,
+}
+
+impl Asked {
+    /// When.
+    #[must_use]
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    fn flushes(&self) -> Option<u64> {
+        self.epochs.map(|epochs| epochs.flushes)
+    }
+}
+
+/// A question that is to be asked, and what its answer is for. Dropping it gives that up.
+pub struct Ask {
+    request: Request,
+    asked: Asked,
+    /// Whether it counts as a call of the statement: a background refresh that somebody waits for in the end does not.
+    counted: bool,
+    then: Then,
+}
+
+/// What the answer is for.
+enum Then {
+    /// Consent to the use of a cached data key, to open a value with it.
+    ConsentToOpen(Rc<CachedKey>),
+    /// Consent to the use of a cached data key, to seal a value with it; else another one is made.
+    ConsentToSeal(Rc<CachedKey>, sealing::Place),
+    /// The current data key of a place.
+    Seal(sealing::Place),
+    /// The data key of a value.
+    Open(opening::Unwrapping),
+}
+
+impl Ask {
+    /// What to ask.
+    #[must_use]
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Whether it is to open a value, not to seal one.
+    #[must_use]
+    pub fn is_to_open(&self) -> bool {
+        matches!(self.then, Then::ConsentToOpen(_) | Then::Open(_))
+    }
+}
+
+/// The data keys of a session, and what it knows about them. `P` stands for a request that runs in the background; dropping it
+/// cancels the request.
+pub struct Policy<P> {
+    sealing: SealingKeys,
+    opening: OpeningKeys,
+    refreshes: Refreshes<P>,
+    refusals: Refusals,
+    allowed: AllowedKeys,
+    allowed_generation: u64,
+    /// What all processes were told, as far as this session has acted on it. `None`: it cannot see that.
+    heeded: Option<Epochs>,
+    /// When it last dropped its data keys because of that.
+    blind_since: Option<Instant>,
+    /// Those of the session, which all of its data keys seal with.
+    message_keys: Rc<MessageKeys>,
+    budget: Budget,
+    notes: Vec<Note>,
+    /// Spreads the refreshes of many sessions.
+    spread: u64,
+}
+
+impl<P> Policy<P> {
+    /// A session without data keys. `seed` spreads its refreshes, so that the sessions of a server do not all ask at once.
+    #[must_use]
+    pub fn new(world: &impl Surroundings, seed: u64) -> Self {
+        Self {
+            sealing: SealingKeys::new(),
+            opening: OpeningKeys::new(),
+            refreshes: Refreshes::default(),
+            refusals: Refusals::default(),
+            allowed: world.allowed_keys(),
+            allowed_generation: world.allowed_keys_generation(),
+            heeded: world.epochs(),
+            blind_since: None,
+            message_keys: Rc::default(),
+            budget: Budget::default(),
+            notes: Vec::new(),
+            spread: seed,
+        }
+    }
+
+    /// The data key that opens a value.
+    ///
+    /// # Errors
+    /// Why it may not be had.
+    pub fn open(&mut self, head: &Head<'_>, world: &impl Surroundings) -> Result<Step<P>, PolicyError> {
+        self.start_opening(head, world)
+    }
+
+    /// The data key that seals `plaintext_bytes` bytes under a key, as the statement names it, and an encryption context.
+    ///
+    /// # Errors
+    /// Why it may not be had.
+    pub fn seal(
+        &mut self,
+        key_id: &str,
+        context: &EncryptionContext,
+        plaintext_bytes: usize,
+        world: &impl Surroundings,
+    ) -> Result<Step<P>, PolicyError> {
+        self.start_sealing(key_id, context, plaintext_bytes, world)
+    }
+
+    /// The current data key of a key and an encryption context, whether or not the session has one: for after a replacement.
+    ///
+    /// # Errors
+    /// Why it may not be had.
+    pub fn renew(
+        &mut self,
+        key_id: &str,
+        context: &EncryptionContext,
+        world: &impl Surroundings,
+    ) -> Result<Step<P>, PolicyError> {
+        self.generate(sealing::Place::new(key_id, context, 0), world)
+    }
+
+    /// Goes on with the answer to a question.
+    ///
+    /// # Errors
+    /// Why the data key may not be had.
+    pub fn answered(
+        &mut self,
+        ask: Ask,
+        reply: Result<Reply, KmsError>,
+        world: &impl Surroundings,
+    ) -> Result<Step<P>, PolicyError> {
+        let Ask { request, asked, counted, then } = ask;
+        // Who may cause no call waits for somebody else's, if one is under way.
+        let may_call = request.terms().is_none_or(|terms| terms.calls != Calls::None);
+        let reply = match counted {
+            true if may_call => self.end_call(request.context(), reply, world),
+            true => {
+                self.budget.uncount(world);
+                reply.map_err(|error| self.not_called(error, request.context(), world))
+            }
+            false => {
+                reply.inspect_err(|error| self.heed_refusal(error, request.context(), world)).map_err(PolicyError::from)
+            }
+        };
+        if let Ok(reply) = &reply
+            && is_overtaken(reply, asked, world)
+        {
+            let (asked, terms) = (self.asked(world), self.terms(world));
+            return Ok(self.ask(request.under(terms), asked, then, world));
+        }
+        match then {
+            Then::ConsentToOpen(cached) => {
+                self.settle(&cached, asked, reply, world).map_err(opening::one_message)?;
+                self.consented(cached, world)
+            }
+            Then::ConsentToSeal(cached, place) => match self.settle(&cached, asked, reply, world) {
+                Ok(()) => {
+                    self.check_allowed(place.key_id(), world)?;
+                    self.consented(cached, world)
+                }
+                // Not this data key any more. A new one may be had: where only kms:GenerateDataKey is allowed, or when the
+                // alias points to another key by now.
+                Err(PolicyError::Kms(error)) if error.kind.is_refusal() => self.generate(place, world),
+                Err(error) => Err(error),
+            },
+            Then::Seal(place) => self.generated(place, asked, reply, world),
+            Then::Open(unwrapping) => self.unwrapped(unwrapping, asked, request, reply, world),
+        }
+    }
+
+    /// A question was given up, or could not be asked, and not because of a provider.
+    pub fn unanswered(&mut self, ask: &Ask, world: &impl Surroundings) {
+        if let Then::ConsentToOpen(cached) | Then::ConsentToSeal(cached, _) = &ask.then {
+            cached.refresh_failed(failed_at(ask.asked, world));
+        }
+    }
+
+    /// A question that may not be asked, since the user has no right on the key: the next one for the value.
+    ///
+    /// # Errors
+    /// There is none; why an earlier one was in vain, if there was one.
+    pub fn skip(&mut self, ask: Ask, world: &impl Surroundings) -> Result<Ask, Option<PolicyError>> {
+        self.budget.uncount(world);
+        let Then::Open(unwrapping) = ask.then else { return Err(None) };
+        self.skip_wrapped(unwrapping, world)
+    }
+
+    /// Begins a call that is not about a data key of this session, such as one that rewraps.
+    ///
+    /// # Errors
+    /// [`PolicyError::TooManyCalls`].
+    pub fn begin_call(&mut self, request: &Request, world: &impl Surroundings) -> Result<(), PolicyError> {
+        // A request for a data key says by itself which calls it may take: the broker may have the answer.
+        if request.terms().is_none() {
+            self.budget.check(world)?;
+        }
+        self.budget.count(world);
+        Ok(())
+    }
+
+    /// Ends a call that was begun: takes it back if none was made, and heeds a refusal.
+    ///
+    /// # Errors
+    /// What the provider said; [`PolicyError::TooManyCalls`].
+    pub fn end_call(
+        &mut self,
+        context: &EncryptionContext,
+        reply: Result<Reply, KmsError>,
+        world: &impl Surroundings,
+    ) -> Result<Reply, PolicyError> {
+        match &reply {
+            Ok(reply) if !reply.took_call() => self.budget.uncount(world),
+            Ok(_) => {}
+            Err(KmsError { kind: KmsErrorKind::NoCallLeft, .. }) => {
+                self.budget.uncount(world);
+                return Err(PolicyError::TooManyCalls(world.max_calls().unwrap_or_default()));
+            }
+            Err(error) => {
+                if error.breaker_was_open {
+                    self.budget.uncount(world);
+                }
+                self.heed_refusal(error, context, world);
+            }
+        }
+        Ok(reply?)
+    }
+
+    /// What an error means for a statement that has caused no call.
+    fn not_called(&mut self, error: KmsError, context: &EncryptionContext, world: &impl Surroundings) -> PolicyError {
+        if error.kind == KmsErrorKind::NoCallLeft {
+            return PolicyError::TooManyCalls(world.max_calls().unwrap_or_default());
+        }
+        self.heed_refusal(&error, context, world);
+        error.into()
+    }
+
+    /// How many calls were made.
+    #[must_use]
+    pub fn budget(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+
+    /// What the driver is to log, to count and to start, in order.
+    #[must_use]
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Whether there are notes to take.
+    #[must_use]
+    pub fn has_notes(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
+    /// Whether there are background refreshes, whose answers are to be looked for.
+    #[must_use]
+    pub fn has_refreshes(&self) -> bool {
+        !self.refreshes.is_empty()
+    }
+
+    /// Checks a key against the list that is in force now.
+    ///
+    /// # Errors
+    /// [`PolicyError::KeyNotAllowed`].
+    pub fn check_allowed(&mut self, key_id: &str, world: &impl Surroundings) -> Result<(), PolicyError> {
+        let generation = world.allowed_keys_generation();
+        if self.allowed_generation != generation {
+            self.allowed = world.allowed_keys();
+            self.allowed_generation = generation;
+        }
+        if self.allowed.allows(key_id) {
+            return Ok(());
+        }
+        // What is no key id may be a plaintext, and is not repeated.
+        Err(PolicyError::KeyNotAllowed(KeyId::parse(key_id)?.to_string()))
+    }
+
+    /// As [`Self::check_allowed`], of a cached data key, which keeps the verdict until the list changes.
+    fn check_cached(&mut self, cached: &CachedKey, world: &impl Surroundings) -> Result<(), PolicyError> {
+        let generation = world.allowed_keys_generation();
+        if !cached.is_allowed_by(generation) {
+            self.check_allowed(cached.data_key().key_id(), world)?;
+            cached.allowed_by(generation);
+        }
+        Ok(())
+    }
+
+    /// Whether the session has the data key of a value, and may use it without asking.
+    pub fn is_warm(&mut self, head: &Head<'_>, world: &impl Surroundings) -> bool {
+        use crate::cache::Consent;
+        self.heed(world);
+        let found = self.opening.find(head.dek_identity());
+        found.is_some_and(|cached| cached.consent(world.now(), &world.limits()) != Consent::Expired)
+    }
+
+    /// The data keys: the key id that statements name if it seals new values, and the data key.
+    pub fn for_each_cached(&mut self, world: &impl Surroundings, mut read: impl FnMut(Option<&str>, &CachedKey)) {
+        self.heed(world);
+        self.sealing.iter().for_each(|(key_id, cached)| read(Some(key_id), cached));
+        self.opening.iter().for_each(|cached| read(None, cached));
+    }
+
+    /// Drops all data keys, and says how many there were for opening values.
+    pub fn flush(&mut self) -> usize {
+        self.refreshes.cancel();
+        self.refusals.clear();
+        self.sealing.clear();
+        let flushed = self.opening.clear();
+        wipe_stack();
+        flushed
+    }
+
+    /// Acts on what all processes were told since.
+    #[inline]
+    fn heed(&mut self, world: &impl Surroundings) {
+        let epochs = world.epochs();
+        if epochs.is_none() || epochs != self.heeded {
+            self.heed_change(epochs, world);
+        }
+    }
+
+    #[inline(never)]
+    fn heed_change(&mut self, epochs: Option<Epochs>, world: &impl Surroundings) {
+        match (self.heeded, epochs) {
+            (_, None) => self.keep_little(world.now()),
+            (Some(heeded), Some(now)) if heeded.flushes == now.flushes => self.sealing.clear(),
+            (_, Some(_)) => drop(self.flush()),
+        }
+        self.heeded = epochs;
+    }
+
+    /// Others may have flushed, which cannot be seen: no data key is kept for long.
+    fn keep_little(&mut self, now: Instant) {
+        if self.blind_since.is_none_or(|since| now.saturating_duration_since(since) >= BLIND_TIME) {
+            self.flush();
+            self.blind_since = Some(now);
+        }
+    }
+
+    fn asked(&mut self, world: &impl Surroundings) -> Asked {
+        self.heed(world);
+        Asked { at: world.now(), epochs: self.heeded, refusals: self.refusals.count() }
+    }
+
+    /// How old a provider's consent may be that another session has obtained.
+    fn terms(&mut self, world: &impl Surroundings) -> Terms {
+        let limits = world.limits();
+        Terms {
+            fresh_for: limits.ttl,
+            stale_for: limits.ttl.saturating_add(limits.stale_if_unreachable),
+            calls: self.budget.allowed(world),
+        }
+    }
+
+    /// A question about a data key that the statement waits for.
+    fn ask(&mut self, request: Request, asked: Asked, then: Then, world: &impl Surroundings) -> Step<P> {
+        debug_assert!(request.terms().is_some(), "it says by itself which calls it may take");
+        self.budget.count(world);
+        Step::Ask(Ask { request, asked, counted: true, then })
+    }
+
+    /// Keeps a data key that was just handed out, if its key is allowed, and was not refused since it was asked for. One that was
+    /// asked for before a flush is good for the value at hand only; whether it is kept.
+    fn keep(
+        &mut self,
+        data_key: DataKey,
+        consent: ConsentAge,
+        asked: Asked,
+        world: &impl Surroundings,
+    ) -> Result<(Rc<CachedKey>, bool), PolicyError> {
+        self.check_allowed(data_key.key_id(), world)?;
+        let (now, limits) = (world.now(), world.limits());
+        let cached = Rc::new(CachedKey::new(data_key, consent.given_at(asked.at), self.next_spread()));
+        if consent.is_stale {
+            cached.out_of_reach(now);
+            self.notes.push(Note::ServedStale { decided: None, key_id: cached.data_key().key_id().to_owned() });
+        }
+        self.heed(world);
+        if let Some(error) = self.refusals.since(asked.refusals, cached.data_key()) {
+            return Err(error.clone().into());
+        }
+        // Who cannot see flushes keeps what it has asked for since it last dropped all.
+        let is_kept = match self.heeded {
+            Some(epochs) => asked.flushes() == Some(epochs.flushes),
+            None => asked.epochs.is_none() && self.blind_since.is_some_and(|since| asked.at >= since),
+        };
+        if is_kept {
+            self.opening.insert(Rc::clone(&cached), now, &limits);
+        }
+        Ok((cached, is_kept))
+    }
+
+    /// Drops data keys, and says how many there were for opening values.
+    fn forget(&mut self, is_refused: impl Fn(&DataKey) -> bool) -> usize {
+        self.sealing.remove_if(&is_refused);
+        self.opening.remove_if(&is_refused)
+    }
+
+    /// Drops the data keys of a key that its provider refuses: at once, whatever the data key that was asked for; if access to it
+    /// is denied, those of the encryption context.
+    fn heed_refusal(&mut self, error: &KmsError, context: &EncryptionContext, world: &impl Surroundings) {
+        if !error.is_refusal_of_key() {
+            return;
+        }
+        self.heed(world);
+        self.refusals.note(error, context);
+        if self.forget(|data_key| error.refuses(data_key.key_id(), data_key.context(), context)) > 0 {
+            self.notes.push(Note::Refused(error.clone()));
+        }
+    }
+
+    /// The next byte of xorshift64 (Marsaglia, "Xorshift RNGs").
+    fn next_spread(&mut self) -> u8 {
+        self.spread |= 1 << 63;
+        self.spread ^= self.spread << 13;
+        self.spread ^= self.spread >> 7;
+        self.spread ^= self.spread << 17;
+        (self.spread >> 32) as u8
+    }
+}
+
+/// Whether the time of a data key that the broker had in memory was up before the session took up the answer. What was asked of
+/// its provider because of this question may be used, however long that took.
+fn is_overtaken(reply: &Reply, asked: Asked, world: &impl Surroundings) -> bool {
+    let Some(consent) = reply.consent() else { return false };
+    let (given, limits) = (consent.given_at(asked.at), world.limits());
+    let good_for = if consent.is_stale { limits.ttl.saturating_add(limits.stale_if_unreachable) } else { limits.ttl };
+    given < asked.at && world.now().saturating_duration_since(given) >= good_for
+}
+
+/// When a call failed: a session that was idle since may take up the answer much later than it came.
+fn failed_at(asked: Asked, world: &impl Surroundings) -> Instant {
+    world.now().min(asked.at + world.call_timeout())
+}
