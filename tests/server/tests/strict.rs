@@ -247,6 +247,42 @@ fn options_of_the_connection_do_not_drop_the_list() {
     }
 }
 
+/// Parallel workers are given the values of the session's settings, and not how they came about.
+#[test]
+fn options_of_the_connection_do_not_drop_limits_in_parallel_workers() {
+    let fixture = fixture();
+    let (_, forbidden) = keys();
+    let mut owner = fixture.connect();
+    drop(fixture.connect_as("sneaky", &["envelope_encrypt", "envelope_decrypt"]));
+    owner.run("CREATE TABLE secrets (value bytea); GRANT SELECT ON secrets TO sneaky");
+    let insert = "INSERT INTO secrets SELECT env_encrypt('a text'::text, $1) FROM generate_series(1, 2000)";
+    owner.execute(insert, &[&forbidden.arn]).expect("the rows are encrypted");
+    for (setting, limit, options) in [
+        ("allowed_keys", "local:dev", "-c envelope_pg.allowed_keys="),
+        ("max_kms_calls_per_statement", "1", "-c envelope_pg.max_kms_calls_per_statement=1000"),
+        ("stale_if_unreachable", "0", "-c envelope_pg.stale_if_unreachable=1h"),
+        ("require_named_keys", "on", "-c envelope_pg.require_named_keys=off"),
+    ] {
+        owner.run(&format!("ALTER ROLE sneaky SET envelope_pg.{setting} = '{limit}'"));
+        let mut client = fixture.cluster.try_connect_with("sneaky", "postgres", options).expect("a connection");
+        // Loads the library.
+        client.run("SELECT env_is_envelope(NULL)");
+        client.run(
+            "SET parallel_leader_participation = off; SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0; \
+             SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0",
+        );
+        let plan = client.column::<String>("EXPLAIN SELECT count(env_decrypt(value)) FROM secrets");
+        assert!(plan.iter().any(|line| line.contains("Workers Planned")), "{plan:?}");
+        fixture.proxy.reset_counts();
+        client.fail("SELECT count(env_decrypt(value)) FROM secrets", &[]).with("42501");
+        assert_eq!(fixture.proxy.total_calls(), 0, "{options}");
+        client.run("BEGIN; RESET ALL; ROLLBACK; RESET ALL");
+        client.fail("SELECT count(env_decrypt(value)) FROM secrets", &[]).with("42501");
+        owner.run(&format!("ALTER ROLE sneaky RESET envelope_pg.{setting}"));
+    }
+    owner.run("DROP TABLE secrets");
+}
+
 #[test]
 fn a_forged_value_that_names_an_allowed_key_gets_no_plaintext() {
     let fixture = fixture();

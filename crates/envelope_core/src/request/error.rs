@@ -216,3 +216,29 @@ impl KmsError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever can store a value chooses the region of the key that it names.
+    #[test]
+    fn a_refusal_in_one_region_says_nothing_about_another() {
+        const WEST: &str = "arn:aws:kms:us-west-2:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab";
+        const EAST: &str = "arn:aws:kms:us-east-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab";
+        const SINGLE: &str = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
+        let (none, other) =
+            (EncryptionContext::default(), EncryptionContext::from_json(r#"{"a": "b"}"#).expect("a context"));
+        for kind in [KmsErrorKind::NotFound, KmsErrorKind::KeyUnusable, KmsErrorKind::AccessDenied] {
+            let error = |key_id: &str| KmsError::new(kind.clone(), Operation::Decrypt, key_id);
+            assert!(error(WEST).refuses(WEST, &none, &none), "{kind:?}");
+            assert!(!error(EAST).refuses(WEST, &none, &none), "{kind:?}");
+            assert!(!error("mrk-1234abcd12ab34cd56ef1234567890ab").refuses(WEST, &none, &none), "{kind:?}");
+            assert_eq!(error(SINGLE).refuses(SINGLE, &other, &none), kind != KmsErrorKind::AccessDenied);
+            let by_id = error("715c0818-5825-4245-a755-138a6d9a11e6").refuses(SINGLE, &none, &none);
+            assert_eq!(by_id, kind == KmsErrorKind::KeyUnusable, "an id that is not found may be elsewhere");
+        }
+        let throttled = KmsError::new(KmsErrorKind::Throttled, Operation::Decrypt, WEST);
+        assert!(!throttled.refuses(WEST, &none, &none));
+    }
+}
