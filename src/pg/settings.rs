@@ -17,6 +17,8 @@ use envelope_kms::aws;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::prelude::*;
 
+use crate::error::warn;
+
 static KMS_REGION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static KMS_ENDPOINT_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static KMS_PROFILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -146,7 +148,7 @@ fn text(setting: &GucSetting<Option<CString>>) -> Option<String> {
 
 /// Defines all settings.
 pub fn define() {
-    let before = ousted::Before::define();
+    let from_options = ousted::from_options();
     define_text(
         c"envelope_pg.kms_region",
         c"AWS region of KMS keys that are not named by ARN.",
@@ -312,8 +314,6 @@ pub fn define() {
     }
     const REQUIRE_NAMED_KEYS_NAME: &CStr = c"envelope_pg.require_named_keys";
     // SAFETY: as above.
-    let required_was_set = unsafe { !pg_sys::GetConfigOption(REQUIRE_NAMED_KEYS_NAME.as_ptr(), true, false).is_null() };
-    // SAFETY: as above.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
             REQUIRE_NAMED_KEYS_NAME,
@@ -327,12 +327,14 @@ pub fn define() {
             None,
         );
     }
-    // Whoever ousts the value in force gets the stricter one.
-    if required_was_set && REQUIRE_NAMED_KEYS.get().is_none() {
-        ousted::override_with(REQUIRE_NAMED_KEYS_NAME, c"on");
-    }
-    if before.is_ousted(ALLOWED_KEYS.get().is_some()) {
+    if let Some(setting) = ousted::dropped(from_options) {
         ousted::override_with(c"envelope_pg.allowed_keys", c"none");
+        ousted::override_with(REQUIRE_NAMED_KEYS_NAME, c"on");
+        warn(
+            &format!("the connection's options have a value for {setting} that its role may not set"),
+            "It took the place of the server's own value, so the session may use no key.".into(),
+            "Leave it out of the options and of PGOPTIONS.",
+        );
     }
     #[cfg(not(feature = "pg14"))]
     // SAFETY: a static C string.

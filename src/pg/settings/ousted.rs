@@ -2,86 +2,31 @@
 //!
 //! Until the library is loaded PostgreSQL takes any value for its settings from anybody. It then drops what the role was not
 //! allowed to set; but a value in the connection's options has by then replaced that of the role, the database and the
-//! configuration file, which may have been a limit. Whoever does that may use no key at all. That is said by the value of
-//! `allowed_keys`, so that parallel workers, which are given the values of the session and not its history, know it, too.
+//! configuration file, which may have been a limit. Whoever does that may use no key at all. That is said by values of
+//! settings, so that parallel workers, which are given the values of the session and not its history, know it, too.
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, c_int};
 
 use pgrx::pg_sys;
 
-use crate::error::warn;
+const PREFIX: &str = "envelope_pg.";
 
-const ALLOWED_KEYS: &CStr = c"envelope_pg.allowed_keys";
-
-/// How a value is compared.
-#[derive(Clone, Copy)]
-enum Kind {
-    Text,
-    Bool,
-    /// In this unit.
-    Integer(c_int),
+/// The settings that have a value of the connection's options. To be called before the settings are defined.
+pub fn from_options() -> Vec<String> {
+    let of_client = |(name, source): (String, _)| (source == pg_sys::GucSource::PGC_S_CLIENT).then_some(name);
+    sources().into_iter().filter_map(of_client).collect()
 }
 
-const UNIT_S: Kind = Kind::Integer(pg_sys::GUC_UNIT_S as c_int);
-const COUNT: Kind = Kind::Integer(0);
-
-/// All settings, which only superusers or the configuration files can set; but not the key file of the local provider, which
-/// PostgreSQL shows to superusers only: whoever ousts it has none.
-const SETTINGS: [(&CStr, Kind); 17] = [
-    (ALLOWED_KEYS, Kind::Text),
-    (c"envelope_pg.require_named_keys", Kind::Text),
-    (c"envelope_pg.kms_region", Kind::Text),
-    (c"envelope_pg.kms_endpoint_url", Kind::Text),
-    (c"envelope_pg.kms_profile", Kind::Text),
-    (c"envelope_pg.kms_failover_regions", Kind::Text),
-    (c"envelope_pg.kms_timeout", Kind::Integer(pg_sys::GUC_UNIT_MS as c_int)),
-    (c"envelope_pg.kms_max_attempts", COUNT),
-    (c"envelope_pg.broker", Kind::Bool),
-    (c"envelope_pg.broker_idle_timeout", UNIT_S),
-    (c"envelope_pg.max_kms_calls_per_statement", COUNT),
-    (c"envelope_pg.stale_if_unreachable", UNIT_S),
-    (c"envelope_pg.cache_ttl", UNIT_S),
-    (c"envelope_pg.cache_entries", COUNT),
-    (c"envelope_pg.dek_max_age", UNIT_S),
-    (c"envelope_pg.dek_max_uses", COUNT),
-    (c"envelope_pg.dek_max_bytes", Kind::Integer(pg_sys::GUC_UNIT_KB as c_int)),
-];
-
-/// What the settings were before they were defined.
-pub struct Before(Vec<Option<CString>>);
-
-impl Before {
-    /// To be called before the settings are defined.
-    pub fn define() -> Self {
-        Self(SETTINGS.iter().map(|(name, _)| reset_value(name)).collect())
+/// One of these whose value PostgreSQL has dropped, if there is one. To be called after the settings are defined.
+pub fn dropped(from_options: Vec<String>) -> Option<String> {
+    if from_options.is_empty() {
+        return None;
     }
-
-    /// To be called after the settings are defined: whether one was ousted. `has_list`: `allowed_keys` has a value, if only the
-    /// empty one.
-    pub fn is_ousted(&self, has_list: bool) -> bool {
-        // SAFETY: reads a variable of the process. The postmaster has no connection, and so no options.
-        if !unsafe { pg_sys::IsUnderPostmaster } {
-            return false;
-        }
-        let ousted = SETTINGS.iter().zip(&self.0).find(|((name, kind), before)| match before {
-            None => false,
-            Some(_) if *name == ALLOWED_KEYS && !has_list => true,
-            // Set in the session only, and nothing stood behind it.
-            Some(before) if before.is_empty() => false,
-            Some(before) => reset_value(name).is_none_or(|now| !is_same(*kind, before, &now)),
-        });
-        if let Some(((name, _), _)) = ousted {
-            warn(
-                &format!(
-                    "the connection's options have a value for {} that its role may not set",
-                    name.to_string_lossy()
-                ),
-                "It took the place of the server's own value, so the session may use no key.".into(),
-                "Leave it out of the options and of PGOPTIONS.",
-            );
-        }
-        ousted.is_some()
-    }
+    let sources = sources();
+    let is_kept = |setting: &String| {
+        sources.iter().any(|(name, source)| name == setting && *source == pg_sys::GucSource::PGC_S_CLIENT)
+    };
+    from_options.into_iter().find(|setting| !is_kept(setting))
 }
 
 /// Gives a setting another value, for the session and its parallel workers.
@@ -93,37 +38,28 @@ pub fn override_with(name: &CStr, value: &CStr) {
     }
 }
 
-/// What RESET would restore; `None` if there is no such setting.
-fn reset_value(name: &CStr) -> Option<CString> {
-    // SAFETY: a static C string; the results are C strings that live until the next call, or NULL.
-    unsafe {
-        if pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() {
-            return None;
-        }
-        let value = pg_sys::GetConfigOptionResetString(name.as_ptr());
-        (!value.is_null()).then(|| CStr::from_ptr(value).to_owned())
+/// The settings of the extension that exist, in lower case, and where the values that RESET would restore are from.
+fn sources() -> Vec<(String, pg_sys::GucSource::Type)> {
+    let mut count: c_int = 0;
+    // SAFETY: PostgreSQL's own table of settings, and how many it has.
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    let settings = unsafe {
+        count += pg_sys::GetNumConfigOptions();
+        pg_sys::get_guc_variables()
+    };
+    // SAFETY: a copy of it, and how many settings it has.
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    let settings = unsafe { pg_sys::get_guc_variables(&mut count) };
+    if settings.is_null() {
+        return Vec::new();
     }
-}
-
-/// Whether two texts are the same value. What is no value was not taken.
-fn is_same(kind: Kind, one: &CStr, other: &CStr) -> bool {
-    match kind {
-        Kind::Text => one == other,
-        Kind::Bool => {
-            let parse = |text: &CStr| {
-                let mut value = false;
-                // SAFETY: a C string, and where to write the value to.
-                unsafe { pg_sys::parse_bool(text.as_ptr(), &mut value) }.then_some(value)
-            };
-            parse(one).is_some_and(|value| parse(other) == Some(value))
-        }
-        Kind::Integer(unit) => {
-            let parse = |text: &CStr| {
-                let mut value = 0;
-                // SAFETY: a C string, and where to write the value to; no hint is wanted.
-                unsafe { pg_sys::parse_int(text.as_ptr(), &mut value, unit, std::ptr::null_mut()) }.then_some(value)
-            };
-            parse(one).is_some_and(|value| parse(other) == Some(value))
-        }
-    }
+    // SAFETY: an array of so many pointers to settings, each with a name that is a C string; nobody changes it meanwhile.
+    let settings = unsafe { std::slice::from_raw_parts(settings, count.unsigned_abs() as usize) };
+    let describe = |setting: &*mut pg_sys::config_generic| {
+        // SAFETY: as above.
+        let (name, source) = unsafe { (CStr::from_ptr((**setting).name), (**setting).reset_source) };
+        let name = name.to_string_lossy().to_ascii_lowercase();
+        name.starts_with(PREFIX).then_some((name, source))
+    };
+    settings.iter().filter_map(describe).collect()
 }

@@ -260,13 +260,14 @@ fn options_of_the_connection_do_not_drop_limits_in_parallel_workers() {
     for (setting, limit, options) in [
         ("allowed_keys", "local:dev", "-c envelope_pg.allowed_keys="),
         ("max_kms_calls_per_statement", "1", "-c envelope_pg.max_kms_calls_per_statement=1000"),
+        ("max_kms_calls_per_statement", "1", "-c envelope_pg.max_kms_calls_per_statement=0"),
         ("stale_if_unreachable", "0", "-c envelope_pg.stale_if_unreachable=1h"),
         ("require_named_keys", "on", "-c envelope_pg.require_named_keys=off"),
     ] {
         owner.run(&format!("ALTER ROLE sneaky SET envelope_pg.{setting} = '{limit}'"));
         let mut client = fixture.cluster.try_connect_with("sneaky", "postgres", options).expect("a connection");
         // Loads the library.
-        client.run("SELECT env_is_envelope(NULL)");
+        assert!(!client.one::<bool>("SELECT env_is_envelope('x')", &[]));
         client.run(
             "SET parallel_leader_participation = off; SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0; \
              SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0",
