@@ -67,7 +67,8 @@ impl Refusals {
 
     /// A provider does not take a wrapped key.
     pub fn note_wrapped(&mut self, wrapped: &WrappedKey, context: &EncryptionContext, error: &KmsError, now: Instant) {
-        if error.kind == KmsErrorKind::WrappedKeyRejected {
+        // The key file of the local provider is asked at no cost, and may be another one by now.
+        if error.kind == KmsErrorKind::WrappedKeyRejected && wrapped.provider == Provider::AwsKms {
             self.wrapped_keys.put(name(wrapped, context), (now, error.clone()));
             while self.wrapped_keys.len() > MAX_WRAPPED_KEYS.get() {
                 self.wrapped_keys.pop_lru();
