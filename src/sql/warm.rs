@@ -100,7 +100,7 @@ impl Warm {
     fn keep_up(&mut self) -> Result<(), Error> {
         self.proceed()?;
         while self.waiting_bytes > MAX_WAITING_BYTES && !self.pending.is_empty() {
-            ask::wait_for_any(self.pending.iter().map(|(_, unwrapping)| &unwrapping.pending), NOTICE_INTERVAL);
+            ask::wait_for_any(self.pending.iter().map(|unwrapping| &unwrapping.pending), NOTICE_INTERVAL);
             self.proceed()?;
         }
         Ok(())

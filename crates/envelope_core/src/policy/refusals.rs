@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use lru::LruCache;
-use sha2::{Digest, Sha256};
 
 use crate::context::EncryptionContext;
 use crate::keys::{Provider, WrappedKey};
@@ -102,10 +102,10 @@ fn name(wrapped: &WrappedKey, context: &EncryptionContext) -> Name {
         Provider::AwsKms => 1,
         Provider::Local => 2,
     };
-    let mut hash = Sha256::new();
+    let mut hash = Context::new(&SHA256);
     for part in [&[provider], key_id.as_bytes(), wrapped_dek, context.as_bytes()] {
-        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(&(part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize().into()
+    hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
