@@ -1,5 +1,6 @@
 #!/bin/bash
 # Counts the instructions that a value costs in a PostgreSQL backend, exactly: instructions.sh [BYTES [ROWS]]
+# Compares them with tests/instructions.limits: instructions.sh check (UPDATE_EXPECTED=1 writes that file anew)
 #
 # A single-user backend runs each query over ROWS and over 2 * ROWS rows under callgrind, which dumps its counts after each
 # query. The difference divided by ROWS is what one more row costs: start, planning and first-time work cancel out. The same
@@ -12,6 +13,15 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 need_postgres
 command -v valgrind >/dev/null || die "valgrind is not installed; run 'scripts/setup.sh bench'"
+limits=$root_dir/tests/instructions.limits
+# More than this over the limit, in percent, is a failure. The counts of one binary are the same on each machine; another
+# compiler, libc or minor release of PostgreSQL moves them by less.
+tolerance=4
+check=
+if [ "${1:-}" = check ]; then
+    check=yes
+    shift
+fi
 bytes=${1:-16} rows=${2:-1000} top=${TOP:-40}
 bin_dir=$("$pg_config" --bindir)
 
@@ -90,6 +100,41 @@ for index in "${!cases[@]}"; do
     [ -z "$passthrough" ] || ratio=$(awk "BEGIN { printf \"%.2fx\", ${per_row[$name]} / ${per_row[$passthrough]} }")
     printf '  %-34s %8d  %s\n' "$name" "${per_row[$name]}" "$ratio"
 done
+
+if [ -n "$check" ]; then
+    if [ -n "${UPDATE_EXPECTED:-}" ]; then
+        {
+            sed -n '/^#/p' "$limits"
+            echo "postgresql $pg_major"
+            for case in "${cases[@]}"; do
+                name=${case%%|*}
+                if [[ $name = env_* ]]; then echo "${per_row[$name]} $name"; fi
+            done
+        } >"$limits.new"
+        mv "$limits.new" "$limits"
+    fi
+    echo
+    limits_major=$(sed -n 's/^postgresql //p' "$limits")
+    if [ "$limits_major" != "$pg_major" ]; then
+        echo "the limits are those of PostgreSQL $limits_major, so nothing is compared"
+        exit
+    fi
+    passed=0 failed=0
+    while read -r limit name; do
+        now=${per_row[$name]:-}
+        [ -n "$now" ] || die "tests/instructions.limits names $name, which is not measured"
+        if [ $((now * 100)) -le $((limit * (100 + tolerance))) ]; then
+            passed=$((passed + 1)) verdict=ok
+        else
+            failed=$((failed + 1)) verdict="FAILED: dearer than tests/instructions.limits allows"
+        fi
+        printf '  %-34s %8d  limit %8d  %+6.1f %%  %s\n' "$name" "$now" "$limit" \
+            "$(awk "BEGIN { print ($now - $limit) * 100 / $limit }")" "$verdict"
+    done < <(grep -E '^[0-9]' "$limits")
+    echo "instructions: $passed passed, $failed failed"
+    [ "$failed" = 0 ]
+    exit
+fi
 
 # Inclusive counts of each function, subtracted the same way.
 inclusive() {

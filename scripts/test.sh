@@ -26,6 +26,7 @@ stage lint scripts/lint.sh
 stage test-crates cargo test --release --no-fail-fast -p envelope_core -p envelope_kms -p envelope_broker -p envelope_simulation
 stage regress scripts/regress.sh
 EXTRA_CONF="shared_preload_libraries = 'envelope_pg'" stage regress-preload scripts/regress.sh
+stage instructions scripts/instructions.sh check
 stage test-server scripts/test-server.sh
 stage audit scripts/audit.sh
 
