@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use envelope_core::allowed_keys::AllowedKeys;
 use envelope_core::cache::Limits;
-use envelope_core::policy::budget::StatementId;
+use envelope_core::policy::StatementId;
 use envelope_core::policy::{Epochs, Surroundings};
 
 use crate::ask::shared;

@@ -10,13 +10,15 @@
 //! The driver does the asking, and acts on what [`Policy::take_notes`] has. Data keys are wiped when the last user drops them.
 //!
 //! - [`Surroundings`]: what the session sees of the world
+//! - `surroundings`: what the session is told, and [`PolicyError`]
 //! - [`budget`]: how many calls a statement has made
 //! - [`note`]: what the driver is to log, to count and to start
-//! - [`refresh`]: data keys whose provider is being asked in the background
+//! - [`refresh`], `background`: data keys whose provider is being asked in the background
 //! - [`refusals`]: what was refused lately
 //! - `sealing`, `opening`: the two questions, step by step
 //! - `consent`: what an answer about a cached data key means
 
+mod background;
 pub mod budget;
 mod consent;
 pub mod note;
@@ -24,84 +26,27 @@ mod opening;
 pub mod refresh;
 pub mod refusals;
 mod sealing;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
-
-use thiserror::Error;
+use std::time::Instant;
 
 use crate::allowed_keys::AllowedKeys;
-use crate::cache::{CachedKey, Limits, OpeningKeys, SealingKeys};
+use crate::cache::{CachedKey, OpeningKeys, SealingKeys};
 use crate::cipher::message_keys::MessageKeys;
 use crate::context::EncryptionContext;
-use crate::error::{ArgumentError, ValueError};
 use crate::format::Head;
 use crate::keys::KeyId;
 use crate::keys::stack::wipe_stack;
 use crate::request::{Calls, ConsentAge, KmsError, KmsErrorKind, Reply, Request, Terms};
 use crate::value::DataKey;
-use budget::{Budget, StatementId};
+use budget::Budget;
 use note::Note;
 use refresh::Refreshes;
 use refusals::Refusals;
-
-/// A session that cannot see the flushes of others keeps a data key for so long at most.
-pub const BLIND_TIME: Duration = Duration::from_secs(1);
-
-/// How often all processes of the server were told to drop their data keys, and to replace the current ones. Only goes up.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Epochs {
-    /// Flushes of all data keys.
-    pub flushes: u64,
-    /// Replacements of current data keys.
-    pub rotations: u64,
-}
-
-/// What a session sees of the world, at the moment when it asks.
-pub trait Surroundings {
-    /// The time.
-    fn now(&self) -> Instant;
-    /// The time, some milliseconds late: read for each value.
-    fn coarse_now(&self) -> Instant;
-    /// What all processes were told up to now; `None`: that cannot be seen.
-    fn epochs(&self) -> Option<Epochs>;
-    /// [`Limits::ttl`] alone: read for each value.
-    fn ttl(&self) -> Duration;
-    /// How long and how much a data key may be used.
-    fn limits(&self) -> Limits;
-    /// The time limit of a call to a provider.
-    fn call_timeout(&self) -> Duration;
-    /// Changes whenever [`Self::allowed_keys`] may have.
-    fn allowed_keys_generation(&self) -> u64;
-    /// The keys that may be used.
-    fn allowed_keys(&self) -> AllowedKeys;
-    /// How many calls one statement may make; `None`: any number.
-    fn max_calls(&self) -> Option<u64>;
-    /// The statement and the transaction that run.
-    fn statement(&self) -> StatementId;
-}
-
-/// Why a data key cannot be had.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum PolicyError {
-    /// What is wrong with the value.
-    #[error(transparent)]
-    Value(#[from] ValueError),
-    /// What is wrong with the key id.
-    #[error(transparent)]
-    Argument(#[from] ArgumentError),
-    /// What the provider said.
-    #[error(transparent)]
-    Kms(#[from] KmsError),
-    /// The key is not in the list.
-    #[error("key is not allowed")]
-    KeyNotAllowed(String),
-    /// The limit of calls for a statement.
-    #[error("the statement needs more calls to key providers than it may make")]
-    TooManyCalls(u64),
-}
+pub use surroundings::{Asked, BLIND_TIME, Epochs, PolicyError, StatementId, Surroundings};
 
 /// What comes next for a value.
 pub enum Step<P> {
@@ -111,26 +56,6 @@ pub enum Step<P> {
     Ask(Ask),
     /// As [`Step::Ask`], but the request is under way already: it was started in the background.
     Await(P, Ask),
-}
-
-/// When something was asked for, and what the session had been told by then.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    at: Instant,
-    epochs: Option<Epochs>,
-    refusals: u64,
-}
-
-impl Asked {
-    /// When.
-    #[must_use]
-    pub fn at(&self) -> Instant {
-        self.at
-    }
-
-    fn flushes(&self) -> Option<u64> {
-        self.epochs.map(|epochs| epochs.flushes)
-    }
 }
 
 /// A question that is to be asked, and what its answer is for. Dropping it gives that up.

@@ -13,7 +13,7 @@ use envelope_core::request::{
 use envelope_kms::{GeneratedKey, KeyProvider, UnwrappedKey};
 use tokio::sync::oneshot;
 
-use crate::world::now;
+use crate::clock::now;
 
 /// The keys: single-Region ones, and a multi-Region key with a replica.
 pub const KEYS: [&str; 4] = [

@@ -3,9 +3,11 @@
 //!
 //! - [`run`]: plays a history
 //! - `world`: the steps, and the sessions
+//! - `clock`: the time
 //! - `kms`: the KMS, and the truth about what it has said
 //! - `oracle`: the invariants, checked from outside at each value
 
+mod clock;
 mod kms;
 mod oracle;
 mod world;

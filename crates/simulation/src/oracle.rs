@@ -7,8 +7,6 @@ use envelope_core::context::EncryptionContext;
 use envelope_core::policy::{BLIND_TIME, Epochs};
 use envelope_core::request::KmsError;
 
-use crate::world::Begun;
-
 /// The last time that a session was handed a data key out.
 #[derive(Clone, Copy)]
 pub struct Told {
@@ -36,6 +34,13 @@ pub struct Oracle {
     told: HashMap<u64, Told>,
     refused: Vec<Refused>,
     last_outage: Option<Instant>,
+}
+
+/// When a value was begun, and what everybody had been told then.
+#[derive(Clone, Copy)]
+pub struct Begun {
+    pub at: Instant,
+    pub epochs: Epochs,
 }
 
 /// A use of a data key.

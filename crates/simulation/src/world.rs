@@ -1,6 +1,6 @@
 //! The steps of a history, and the sessions.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -18,7 +18,7 @@ use envelope_core::cache::{CachedKey, Limits};
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::{Envelope, ValueType};
 use envelope_core::keys::KeyId;
-use envelope_core::policy::budget::StatementId;
+use envelope_core::policy::StatementId;
 use envelope_core::policy::note::Note;
 use envelope_core::policy::{Ask, Epochs, Policy, PolicyError, Step, Surroundings};
 use envelope_core::request::{Calls, KmsError, KmsErrorKind, Reply, Request};
@@ -27,8 +27,9 @@ use envelope_kms::Statistics;
 use fastrand::Rng;
 use tokio::task::{JoinHandle, LocalSet};
 
+use crate::clock::{self, now};
 use crate::kms::{KEYS, Kms, Mood, number_of};
-use crate::oracle::{Oracle, Told, Use};
+use crate::oracle::{Begun, Oracle, Told, Use};
 use crate::{Mistake, Report, Violation};
 
 const SESSIONS: usize = 12;
@@ -38,15 +39,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What an outage that was seen may excuse, and a little more: see `envelope_core::cache`.
 const OUTAGE_MEMORY: Duration = Duration::from_secs(75);
 const PLAINTEXT: &[u8] = b"a text";
-
-thread_local! {
-    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// The simulated time.
-pub fn now() -> Instant {
-    NOW.get().expect("a history runs")
-}
 
 /// A request under way.
 struct Pending {
@@ -157,13 +149,6 @@ enum Kind {
     Open(Value),
 }
 
-/// When a value was begun, and what everybody had been told then.
-#[derive(Clone, Copy)]
-pub struct Begun {
-    pub at: Instant,
-    pub epochs: Epochs,
-}
-
 /// A value that waits for an answer.
 struct Waiting {
     kind: Kind,
@@ -221,7 +206,7 @@ impl Wake for Woken {
 impl World {
     pub fn new(seed: u64, mistake: Option<Mistake>) -> Self {
         // The numbers are those of no real time: a history may jump for long.
-        NOW.set(Some(NOW.get().unwrap_or_else(Instant::now)));
+        clock::start();
         let mut random = Rng::with_seed(seed);
         let kms = Kms::default();
         let context = |number| EncryptionContext::from_json(&format!(r#"{{"tenant":"{number}"}}"#)).expect("a context");
@@ -328,7 +313,7 @@ impl World {
     }
 
     fn pass(&mut self, time: Duration) {
-        NOW.set(Some(now() + time));
+        clock::advance(time);
     }
 
     fn end_call(&mut self) {

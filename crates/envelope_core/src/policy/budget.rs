@@ -1,17 +1,8 @@
 //! How many calls to key providers the current statement, transaction and session have made: to see it, and to stop a runaway
 //! statement.
 
-use super::{PolicyError, Surroundings};
+use super::surroundings::{PolicyError, StatementId, Surroundings};
 use crate::request::Calls;
-
-/// A statement and its transaction, each by when it began.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct StatementId {
-    /// The statement.
-    pub statement: i64,
-    /// The transaction.
-    pub transaction: i64,
-}
 
 /// Calls that somebody waited for, and what may become one.
 #[derive(Clone, Copy, Debug, Default)]

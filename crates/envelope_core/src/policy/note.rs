@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::Asked;
+use super::surroundings::Asked;
 use crate::cache::CachedKey;
 use crate::request::{KmsError, Operation, Request};
 
