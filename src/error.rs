@@ -1,6 +1,7 @@
 //! What becomes which PostgreSQL error. Only this file says it; nothing secret reaches it.
 
 mod named_key;
+mod obstacle;
 mod trigger;
 
 use std::borrow::Cow;
@@ -8,13 +9,10 @@ use std::borrow::Cow;
 use envelope_core::error::{ArgumentError, ValueError};
 use envelope_core::request::{KmsError, KmsErrorKind};
 use envelope_core::search::SearchError;
-use pgrx::PgLogLevel;
 use thiserror::Error;
 
-use crate::pg::report::report;
-use crate::pg::table_scan::Obstacle;
-
 pub use named_key::NamedKeyError;
+pub use obstacle::Obstacle;
 pub use trigger::{Fault, TriggerError};
 
 /// Whatever stops a SQL function.
@@ -72,7 +70,7 @@ pub enum Error {
     #[error("donor is not of the data key of the value")]
     OtherDataKey,
     /// 55000: why.
-    #[error("table cannot be examined: {}", obstacle_text(*.0))]
+    #[error("table cannot be examined: {0}")]
     NotScanned(Obstacle),
     /// 25001.
     #[error("a rotation commits each batch, so it cannot run inside a transaction block")]
@@ -278,17 +276,6 @@ impl Error {
     }
 }
 
-/// What keeps a table from being scanned, as `env_inventory` shows it.
-fn obstacle_text(obstacle: Obstacle) -> &'static str {
-    match obstacle {
-        Obstacle::Gone => "it is gone",
-        Obstacle::NotATable => "it is not a table",
-        Obstacle::NoSelect => "no SELECT on the table",
-        Obstacle::RowSecurity => "row-level security hides rows",
-        Obstacle::Column => "a column is gone or of another type",
-    }
-}
-
 fn value_sqlstate(error: &ValueError) -> (&'static str, Option<&'static str>) {
     match error {
         ValueError::NotAnEnvelope | ValueError::Truncated | ValueError::Malformed(_) => {
@@ -475,29 +462,4 @@ fn kms_detail(error: &KmsError) -> String {
     });
     facts.extend(error.elapsed.map(|elapsed| format!("after {} ms", elapsed.as_millis())));
     facts.join("; ") + "."
-}
-
-/// Writes a line to the server's log, and to no client.
-pub fn log(line: &str) {
-    tell(PgLogLevel::LOG_SERVER_ONLY, "00000", line, None, None);
-}
-
-/// Tells the client something.
-pub fn notice(message: &str) {
-    tell(PgLogLevel::NOTICE, "00000", message, None, None);
-}
-
-/// Warns the client and the server's log.
-pub fn warn(message: &str, detail: String, hint: &'static str) {
-    tell(PgLogLevel::WARNING, "01000", message, Some(detail), Some(hint.into()));
-}
-
-fn tell(
-    level: PgLogLevel,
-    sqlstate: &'static str,
-    message: &str,
-    detail: Option<String>,
-    hint: Option<Cow<'static, str>>,
-) {
-    report(level, &Report { sqlstate, message: message.to_owned(), detail, hint });
 }

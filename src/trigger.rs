@@ -11,9 +11,10 @@ use envelope_core::format::edited::{self, Fingerprint};
 use envelope_core::format::{Envelope, ValueType};
 use pgrx::pg_sys::{self, Datum};
 
-use crate::error::{self, Error, Fault};
+use crate::error::{Error, Fault};
 use crate::pg::call::{Call, bytes_of, is_out_of_line, sql_functions, with_head};
 use crate::pg::encoding::to_utf8;
+use crate::pg::report;
 use crate::pg::settings;
 use crate::pg::varlena::VarlenaDatum;
 use crate::sql::functions;
@@ -42,7 +43,7 @@ fn encrypt_trigger(call: &Call) -> Result<Option<Datum>, Error> {
     }
     tokens::fill(&firing, &definition.rules, &mut changes)?;
     if !changes.is_empty() && firing.is_applied_without_key() && !definition.has_warned.replace(true) {
-        error::warn(
+        report::warn(
             &format!("logical replication cannot find rows of table \"{}\" again", firing.table()),
             "It has no primary key and no replica identity index, so whole rows are compared with those of the publisher, and the \
              trigger has encrypted a column of them: an UPDATE or DELETE by the publisher is lost."

@@ -8,7 +8,7 @@ use envelope_kms::{Event, Events};
 use lru::LruCache;
 
 use crate::ask::bridge;
-use crate::error::{log, warn};
+use crate::pg::report::{log, warn};
 use crate::pg::settings;
 
 /// The same line is not written again for so long.

@@ -3,6 +3,7 @@
 //! An ERROR leaves by longjmp, so it is raised in a frame that has nothing to drop: at the border of a SQL function, behind all of
 //! Rust. pgrx's own reports take UTF-8 only.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::null;
 
@@ -76,8 +77,33 @@ impl Prepared {
     }
 }
 
-/// Reports what is no error: a WARNING, a NOTICE, or a line for the server's log.
-pub fn report(level: PgLogLevel, report: &Report) {
+/// Writes a line to the server's log, and to no client.
+pub fn log(line: &str) {
+    tell(PgLogLevel::LOG_SERVER_ONLY, "00000", line, None, None);
+}
+
+/// Tells the client something.
+pub fn notice(message: &str) {
+    tell(PgLogLevel::NOTICE, "00000", message, None, None);
+}
+
+/// Warns the client and the server's log.
+pub fn warn(message: &str, detail: String, hint: &'static str) {
+    tell(PgLogLevel::WARNING, "01000", message, Some(detail), Some(hint.into()));
+}
+
+fn tell(
+    level: PgLogLevel,
+    sqlstate: &'static str,
+    message: &str,
+    detail: Option<String>,
+    hint: Option<Cow<'static, str>>,
+) {
+    report(level, &Report { sqlstate, message: message.to_owned(), detail, hint });
+}
+
+/// Reports what is no error.
+fn report(level: PgLogLevel, report: &Report) {
     assert!((level as c_int) < PgLogLevel::ERROR as c_int, "errors are raised at the border");
     // SAFETY: the level is below ERROR.
     unsafe { Prepared::new(report).report(level) }

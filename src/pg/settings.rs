@@ -17,7 +17,7 @@ use envelope_kms::aws;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::prelude::*;
 
-use crate::error::warn;
+use crate::pg::report::warn;
 
 static KMS_REGION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static KMS_ENDPOINT_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));

@@ -3,27 +3,12 @@
 
 use pgrx::pg_sys::{self, Oid};
 
-use crate::error::Error;
+use crate::error::{Error, Obstacle};
 use crate::pg::varlena::VarlenaDatum;
 
 const ACCESS_SHARE: i32 = pg_sys::AccessShareLock as i32;
 /// How many rows share the memory that their values are detoasted into.
 const ROWS_OF_A_RESET: u32 = 256;
-
-/// Why a table cannot be scanned.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Obstacle {
-    /// It is gone.
-    Gone,
-    /// It is no table or materialized view (any more).
-    NotATable,
-    /// The current user may not read all of it.
-    NoSelect,
-    /// Row-level security hides rows from the current user.
-    RowSecurity,
-    /// A column is gone, of another type than bytea or a domain over it, or not stored.
-    Column,
-}
 
 /// Calls `row` for each row that is visible now, with the number of its block and the values of some bytea columns. Descendants
 /// are not scanned. The table is resolved by its identifier, locked, and then looked at: what somebody renames or replaces while

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use crate::error::warn;
 use crate::pg::extension::version_of_objects;
+use crate::pg::report::warn;
 
 const LIBRARY: &str = env!("CARGO_PKG_VERSION");
 

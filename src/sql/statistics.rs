@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use crate::ask::shared::{self, RoleCalls};
 use crate::ask::{bridge, broker};
-use crate::error::{BROKER_HINT, Error, warn};
+use crate::error::{BROKER_HINT, Error};
 use crate::pg::call::{Call, sql_functions};
+use crate::pg::report::warn;
 use crate::pg::result::{jsonb_datum, row_datum};
 use crate::pg::settings;
 use crate::session;

@@ -10,8 +10,9 @@ use envelope_core::request::Calls;
 use pgrx::pg_sys::Datum;
 
 use crate::ask;
-use crate::error::{Error, notice};
+use crate::error::Error;
 use crate::pg::call::{Call, sql_functions};
+use crate::pg::report::notice;
 use crate::pg::result::row_datum;
 use crate::session::{self, Unwrapping};
 

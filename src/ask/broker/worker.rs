@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use super::{LIFE_LOCK, SOCKET, client};
 use crate::ask::{journal, shared};
-use crate::error::log;
 use crate::pg::backend::{background_worker, reload_settings};
+use crate::pg::report::log;
 use crate::pg::threads::Thread;
 use crate::pg::{settings, waiting};
 
