@@ -7,6 +7,7 @@
 //! - `head`: the head of an encrypted value, without the rest of it
 //! - `heap`: the heap of Rust code, wiped
 //! - `jsonb`: jsonb to and from JSON text
+//! - `firing`: one call of a trigger function
 //! - `comparing`: what compares the values of a column
 //! - `typed`: values of other types, as text or JSON that is the same in every session
 //! - `report`: error reports in the database's encoding
@@ -35,6 +36,7 @@ pub mod comparing;
 pub mod encoding;
 pub mod exit;
 pub mod extension;
+pub mod firing;
 pub mod foreign_servers;
 pub mod head;
 mod heap;

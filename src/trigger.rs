@@ -2,7 +2,6 @@
 //! What is encrypted already is left alone, so that dumps, replication and upserts do not encrypt twice.
 
 mod definition;
-mod firing;
 mod tokens;
 
 use std::ffi::CStr;
@@ -14,13 +13,13 @@ use pgrx::pg_sys::{self, Datum};
 use crate::error::{Error, Fault};
 use crate::pg::call::{Call, bytes_of, is_out_of_line, sql_functions, with_head};
 use crate::pg::encoding::to_utf8;
+use crate::pg::firing::Firing;
 use crate::pg::report;
 use crate::pg::settings;
 use crate::pg::varlena::VarlenaDatum;
 use crate::sql::functions;
 use crate::sql::inspect::is_envelope;
 use definition::{Column, LastInsert, Part, Published, Rule};
-use firing::Firing;
 
 sql_functions! {
     env_encrypt_trigger, pg_finfo_env_encrypt_trigger => encrypt_trigger;

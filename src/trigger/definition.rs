@@ -16,8 +16,8 @@ use pgrx::tupdesc::PgTupleDesc;
 
 use crate::error::{Error, Fault};
 use crate::pg::encoding::{database_text, from_utf8, to_utf8};
+use crate::pg::firing::Firing;
 use crate::pg::typed::Plaintext;
-use crate::trigger::firing::Firing;
 
 /// A trigger's arguments.
 pub struct Definition {

@@ -6,11 +6,11 @@ use pgrx::pg_sys::Datum;
 use zeroize::Zeroizing;
 
 use super::definition::{Rule, Token};
-use super::firing::Firing;
 use super::{Changes, aad_text};
 use crate::error::{Error, Fault};
 use crate::pg::call::{bytes_of, is_same_value};
 use crate::pg::encoding::{from_utf8, to_utf8};
+use crate::pg::firing::Firing;
 use crate::pg::result::bytea_array_datum;
 use crate::pg::scalars;
 use crate::pg::varlena::Varlena;
