@@ -8,8 +8,12 @@
 //! - `heap`: the heap of Rust code, wiped
 //! - `jsonb`: jsonb to and from JSON text
 //! - `firing`: one call of a trigger function
+//! - `row_value`: values of a row, with the types of their columns
+//! - `made`: values that are made here, to be stored in a row
 //! - `comparing`: what compares the values of a column
 //! - `typed`: values of other types, as text or JSON that is the same in every session
+//! - `types`: what the catalog says of types
+//! - `relcache`: notices that a table has changed
 //! - `report`: error reports in the database's encoding
 //! - `result`: results that are more than bytes
 //! - `encoding`: between the database's encoding and UTF-8
@@ -42,8 +46,11 @@ pub mod head;
 mod heap;
 pub mod index_keys;
 pub mod jsonb;
+pub mod made;
+pub mod relcache;
 pub mod report;
 pub mod result;
+pub mod row_value;
 pub mod run_lock;
 pub mod scalars;
 pub mod settings;
@@ -51,5 +58,6 @@ pub mod shared_memory;
 pub mod table_scan;
 pub mod threads;
 pub mod typed;
+pub mod types;
 pub mod varlena;
 pub mod waiting;

@@ -4,19 +4,18 @@
 mod definition;
 mod tokens;
 
-use std::ffi::CStr;
-
 use envelope_core::format::edited::{self, Fingerprint};
 use envelope_core::format::{Envelope, ValueType};
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::Datum;
 
 use crate::error::{Error, Fault};
-use crate::pg::call::{Call, bytes_of, is_out_of_line, sql_functions, with_head};
+use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::to_utf8;
 use crate::pg::firing::Firing;
+use crate::pg::made::Made;
 use crate::pg::report;
+use crate::pg::row_value::{self, RowValue};
 use crate::pg::settings;
-use crate::pg::varlena::VarlenaDatum;
 use crate::sql::functions;
 use crate::sql::inspect::is_envelope;
 use definition::{Column, LastInsert, Part, Published, Rule};
@@ -26,7 +25,7 @@ sql_functions! {
 }
 
 /// Columns of the row, and what is stored in them instead.
-type Changes = Vec<(i32, Option<Datum>)>;
+type Changes = Vec<(i32, Option<Made>)>;
 
 fn encrypt_trigger(call: &Call) -> Result<Option<Datum>, Error> {
     let firing = Firing::of(call)?;
@@ -68,14 +67,13 @@ fn see_published(firing: &Firing<'_>, rule: &Rule) {
 
 /// Whether a publisher that has the source only, in clear, has cleared it. One that has the target, too, leaves that out where it
 /// is large and has not changed.
-fn is_cleared_by_publisher(rule: &Rule, value: Datum) -> bool {
-    rule.published.get().map_or(!is_out_of_line(value), |published| published == Published::Plaintext)
+fn is_cleared_by_publisher(rule: &Rule, value: RowValue<'_>) -> bool {
+    rule.published.get().map_or(!value.varlena().is_out_of_line(), |published| published == Published::Plaintext)
 }
 
 /// See [`is_envelope`].
-fn is_value(value: Datum) -> bool {
-    // SAFETY: callers pass a bytea of the row, which lives as long as the call.
-    is_envelope(unsafe { VarlenaDatum::new(value) })
+fn is_value(value: RowValue<'_>) -> bool {
+    is_envelope(value.varlena())
 }
 
 /// A source is never stored. Where it is not given, the target stays as it is or was set.
@@ -135,12 +133,12 @@ fn encrypt_in_place(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> 
 }
 
 /// Refuses what a target is set to unless it is a value, and one that nobody has edited.
-fn check_set_value(firing: &Firing<'_>, rule: &Rule, value: Datum) -> Result<(), Error> {
+fn check_set_value(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Result<(), Error> {
     // A subscriber takes what the publisher has.
     if is_value(value) && firing.is_replica() {
         return Ok(());
     }
-    let (target, bytes) = (&rule.target, bytes_of(value));
+    let (target, bytes) = (&rule.target, value.varlena().bytes());
     if is_edited(firing, rule, bytes) || edited::contains_value(bytes, 1) {
         return Err(firing.error(Fault::Edited(target.name.clone()), None).into());
     }
@@ -172,13 +170,15 @@ fn check_plaintext(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8]) -> Result
 
 /// Whether bytes are what an edit has left of the row's value, or of EXCLUDED's.
 fn is_edited(firing: &Firing<'_>, rule: &Rule, bytes: &[u8]) -> bool {
-    firing.old_value(rule.target.number).is_some_and(|old| is_value(old) && edited::is_edit_of(bytes, bytes_of(old)))
+    firing
+        .old_value(rule.target.number)
+        .is_some_and(|old| is_value(old) && edited::is_edit_of(bytes, old.varlena().bytes()))
         || (!firing.is_insert()
             && rule.last_insert.borrow().as_ref().is_some_and(|last| last.fingerprint.is_of_edited(bytes)))
 }
 
 /// Refuses what is known not to open in this row. Nothing is opened for it.
-fn check_binding(firing: &Firing<'_>, rule: &Rule, value: Datum) -> Result<(), Error> {
+fn check_binding(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Result<(), Error> {
     let Some(aad) = rule.aad.as_ref().filter(|_| !firing.is_insert()) else {
         return Ok(());
     };
@@ -186,38 +186,37 @@ fn check_binding(firing: &Firing<'_>, rule: &Rule, value: Datum) -> Result<(), E
     let fault = if firing.is_changed(target.number) {
         let is_of_another_row = match &*rule.last_insert.borrow() {
             Some(LastInsert { fingerprint, aad: Some(of_insert) }) => {
-                fingerprint.is_of(bytes_of(value)) && aad_text(firing, aad)? != *of_insert
+                fingerprint.is_of(value.varlena().bytes()) && aad_text(firing, aad)? != *of_insert
             }
             _ => false,
         };
         is_of_another_row.then(|| Fault::OfAnotherRow(target.name.clone()))
     } else {
         // What is no envelope was there before the trigger.
-        let is_bound = with_head(value, |head| Ok(head.flags.aad)).unwrap_or(false);
+        let is_bound = value.varlena().with_head(|head| Ok(head.flags.aad)).unwrap_or(false);
         (is_bound && aad_changes(firing, aad)).then(|| Fault::AadChanged(target.name.clone()))
     };
     fault.map_or(Ok(()), |fault| Err(firing.error(fault, None).into()))
 }
 
 /// Encrypts what the source of a row is set to.
-fn encrypt(firing: &Firing<'_>, rule: &Rule, source: Datum) -> Result<Datum, Error> {
-    // SAFETY: a value of the source's type, of a row that lives as long as the call.
-    let plaintext = unsafe { rule.plaintext.bytes(source) }?;
+fn encrypt(firing: &Firing<'_>, rule: &Rule, source: RowValue<'_>) -> Result<Made, Error> {
+    let plaintext = source.plaintext(rule.plaintext)?;
     check_plaintext(firing, rule, &plaintext)?;
     seal(firing, rule, &plaintext)
 }
 
 /// Encrypts a plaintext of a row, in the database's encoding.
-fn seal(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8]) -> Result<Datum, Error> {
+fn seal(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8]) -> Result<Made, Error> {
     let aad = rule.aad.as_ref().map(|aad| aad_text(firing, aad)).transpose()?;
     let plaintext = match rule.value_type() {
         ValueType::Bytea => plaintext.into(),
         ValueType::Text | ValueType::Jsonb => to_utf8(plaintext)?,
     };
     let value = functions::seal(rule.value_type(), &plaintext, &rule.key_id, &rule.context, aad.as_deref())?;
-    check_domain(&rule.target, Some(value));
+    check_domain(&rule.target, Some(&value));
     if firing.is_insert() {
-        let fingerprint = Fingerprint::of(&Envelope::parse(bytes_of(value))?);
+        let fingerprint = Fingerprint::of(&Envelope::parse(value.varlena().bytes())?);
         rule.last_insert.replace(Some(LastInsert { fingerprint, aad }));
     }
     Ok(value)
@@ -232,7 +231,7 @@ fn aad_text(firing: &Firing<'_>, parts: &[Part]) -> Result<Vec<u8>, Error> {
             Part::Column(column, output) => {
                 let value = firing.new_value(column.number);
                 let value = value.ok_or_else(|| firing.error(Fault::NullAad(column.name.clone()), None))?;
-                aad.extend_from_slice(&to_utf8(output_text(*output, value))?);
+                aad.extend_from_slice(&to_utf8(value.output_text(*output))?);
             }
         }
     }
@@ -244,27 +243,15 @@ fn aad_changes(firing: &Firing<'_>, parts: &[Part]) -> bool {
     parts.iter().any(|part| match part {
         Part::Text(_) => false,
         Part::Column(column, output) => {
-            let text = |value: Option<Datum>| value.map(|value| output_text(*output, value));
-            text(firing.old_value(column.number)) != text(firing.new_value(column.number))
+            let (old, new) = (firing.old_value(column.number), firing.new_value(column.number));
+            old.map(|value| value.output_text(*output)) != new.map(|value| value.output_text(*output))
         }
     })
 }
 
-/// The text of a value, in the database's encoding.
-fn output_text<'a>(output: pg_sys::Oid, value: Datum) -> &'a [u8] {
-    // SAFETY: the output function of the value's type. It returns a C string, in a memory context that PostgreSQL resets
-    // after the trigger's call.
-    unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(output, value)) }.to_bytes()
-}
-
 /// PostgreSQL checks a domain where a value becomes one, which is behind us. Raises its error.
-fn check_domain(column: &Column, value: Option<Datum>) {
+fn check_domain(column: &Column, value: Option<&Made>) {
     if let Some(domain) = column.domain {
-        // SAFETY: a value of the domain's base type, or NULL. What is looked up for the check lives as long as the call.
-        unsafe {
-            let value_or_zero = value.unwrap_or(Datum::null());
-            let no_cache = std::ptr::null_mut();
-            pg_sys::domain_check(value_or_zero, value.is_none(), domain, no_cache, pg_sys::CurrentMemoryContext);
-        }
+        row_value::check_domain(domain, value);
     }
 }

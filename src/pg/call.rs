@@ -3,8 +3,6 @@
 use std::ffi::CStr;
 use std::rc::Rc;
 
-use envelope_core::error::ValueError;
-use envelope_core::format::Head;
 use pgrx::PgMemoryContexts;
 use pgrx::datum::{Array, FromDatum};
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo};
@@ -167,31 +165,4 @@ impl Call {
         unsafe { (*self.fcinfo).isnull = result.is_none() };
         result.unwrap_or(Datum::null())
     }
-}
-
-/// The bytes of a text or bytea.
-pub fn bytes_of<'a>(value: Datum) -> &'a [u8] {
-    // SAFETY: callers pass a datum of a varlena type that is not NULL, in a memory context that lives as long as the call.
-    unsafe { VarlenaDatum::new(value) }.bytes()
-}
-
-/// Whether a value is stored out of line, in the TOAST table.
-pub fn is_out_of_line(value: Datum) -> bool {
-    // SAFETY: callers pass a datum of a variable-length type that is not NULL.
-    unsafe { pgrx::varlena::varatt_is_1b_e(value.cast_mut_ptr()) }
-}
-
-/// Whether two values of a variable-length type are the same, bit for bit.
-pub fn is_same_value(one: Datum, other: Datum) -> bool {
-    // SAFETY: as in `bytes_of`.
-    unsafe { VarlenaDatum::new(one).is_same(VarlenaDatum::new(other)) }
-}
-
-/// See [`VarlenaDatum::with_head`].
-///
-/// # Errors
-/// What is wrong with the value, or what `read` returns.
-pub fn with_head<T>(value: Datum, read: impl FnOnce(&Head<'_>) -> Result<T, ValueError>) -> Result<T, ValueError> {
-    // SAFETY: as in `bytes_of`.
-    unsafe { VarlenaDatum::new(value) }.with_head(read)
 }

@@ -6,9 +6,11 @@ use pgrx::pg_sys::{self, Datum, HeapTuple, TriggerData};
 use pgrx::tupdesc::PgTupleDesc;
 
 use crate::error::{Fault, TriggerError};
-use crate::pg::call::{Call, is_same_value};
+use crate::pg::call::Call;
 use crate::pg::comparing;
 use crate::pg::encoding::database_text;
+use crate::pg::made::Made;
+use crate::pg::row_value::RowValue;
 
 /// One firing of a row trigger BEFORE INSERT or UPDATE.
 pub struct Firing<'a> {
@@ -98,19 +100,19 @@ impl<'a> Firing<'a> {
     }
 
     /// The value of a column in the row as the statement wants it.
-    pub fn new_value(&self, column: i32) -> Option<Datum> {
+    pub fn new_value(&self, column: i32) -> Option<RowValue<'a>> {
         self.value(self.new, column)
     }
 
     /// The value of a column in the row before an UPDATE.
-    pub fn old_value(&self, column: i32) -> Option<Datum> {
+    pub fn old_value(&self, column: i32) -> Option<RowValue<'a>> {
         self.old.and_then(|old| self.value(old, column))
     }
 
-    /// Whether a bytea column gets another value than it had; on INSERT, whether it gets one.
+    /// Whether a column of a type of variable length gets another value than it had; on INSERT, whether it gets one.
     pub fn is_changed(&self, column: i32) -> bool {
         match (self.old_value(column), self.new_value(column)) {
-            (Some(old), Some(new)) => !is_same_value(old, new),
+            (Some(old), Some(new)) => !old.varlena().is_same(new.varlena()),
             (old, new) => old.is_some() != new.is_some(),
         }
     }
@@ -145,14 +147,19 @@ impl<'a> Firing<'a> {
     }
 
     /// The row to store: the new one, with other values in some columns.
-    pub fn row_with(&self, changes: &[(i32, Option<Datum>)]) -> Datum {
+    pub fn row_with(&self, changes: &[(i32, Option<Made>)]) -> Datum {
         if changes.is_empty() {
             return Datum::from(self.new);
         }
         let mut columns: Vec<i32> = changes.iter().map(|(column, _)| *column).collect();
-        let mut values: Vec<Datum> = changes.iter().map(|(_, value)| value.unwrap_or(Datum::null())).collect();
+        let descriptor = self.columns();
+        let datum = |(column, value): &(i32, Option<Made>)| match value {
+            Some(value) => value.datum_of_type(attribute(&descriptor, *column).atttypid),
+            None => Datum::null(),
+        };
+        let mut values: Vec<Datum> = changes.iter().map(datum).collect();
         let mut nulls: Vec<bool> = changes.iter().map(|(_, value)| value.is_none()).collect();
-        // SAFETY: three arrays of the same length, with column numbers of this relation and values of their types.
+        // SAFETY: three arrays of the same length, with values of the columns' types. PostgreSQL checks the numbers.
         let row = unsafe {
             pg_sys::heap_modify_tuple_by_cols(
                 self.new,
@@ -196,12 +203,22 @@ impl<'a> Firing<'a> {
         unsafe { (*self.data.tg_relation).rd_att }
     }
 
-    fn value(&self, row: HeapTuple, column: i32) -> Option<Datum> {
+    fn value(&self, row: HeapTuple, column: i32) -> Option<RowValue<'a>> {
+        let descriptor = self.columns();
+        let attribute = attribute(&descriptor, column);
         let mut is_null = false;
-        // SAFETY: a row of this relation, with its descriptor.
-        let value = unsafe { pg_sys::heap_getattr(row, column, self.descriptor(), &mut is_null) };
-        (!is_null).then_some(value)
+        // SAFETY: a row of this relation, with its descriptor, which has the column. Both live as long as the call.
+        unsafe {
+            let value = pg_sys::heap_getattr(row, column, self.descriptor(), &mut is_null);
+            (!is_null).then(|| RowValue::new(value, attribute))
+        }
     }
+}
+
+/// A column by its number, which is counted from 1.
+fn attribute<'a>(columns: &'a PgTupleDesc<'_>, number: i32) -> &'a pg_sys::FormData_pg_attribute {
+    let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+    index.and_then(|index| columns.get(index)).expect("a column of the table")
 }
 
 /// # Safety

@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Datum};
-use pgrx::prelude::*;
 
-use crate::pg::call::bytes_of;
+use crate::pg::relcache;
+use crate::pg::varlena::VarlenaDatum;
 
 const SCHEMA: &CStr = c"envelope_internal";
 const TABLE: &CStr = c"index_key";
@@ -36,16 +36,13 @@ thread_local! {
 /// How often the table has changed: what was read of it holds as long as this stays the same.
 pub fn changes() -> u64 {
     CHANGES.get().unwrap_or_else(|| {
-        // SAFETY: the callback stays in memory as long as the process.
-        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(note_change), Datum::null()) };
+        relcache::on_change(note_change);
         CHANGES.set(Some(0));
         0
     })
 }
 
-/// PostgreSQL calls this when a table has changed, or its rows if somebody says so; with 0 for all tables.
-#[pg_guard]
-unsafe extern "C-unwind" fn note_change(_argument: Datum, relation: pg_sys::Oid) {
+fn note_change(relation: pg_sys::Oid) {
     if relation == pg_sys::InvalidOid || relation == TABLE_OID.get() {
         CHANGES.set(CHANGES.get().map(|changes| changes + 1));
     }
@@ -103,7 +100,7 @@ pub fn read(name: &[u8]) -> Vec<Row> {
             rows.push(Row {
                 version: values[1].value() as i32,
                 revision: values[2].value() as i32,
-                stub: bytes_of(values[3]).into(),
+                stub: VarlenaDatum::new(values[3]).bytes().into(),
                 is_retired: values[4].value() as u8 != 0,
             });
         }

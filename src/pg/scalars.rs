@@ -8,11 +8,12 @@ use pgrx::fcinfo::direct_function_call_as_datum;
 use pgrx::pg_sys::{self, Datum};
 
 use crate::error::Error;
-use crate::pg::call::bytes_of;
+use crate::pg::varlena::VarlenaDatum;
 
 /// The bytes of a text or bytea, as long as the SQL function's call.
 pub fn bytes(datum: Datum) -> &'static [u8] {
-    bytes_of(datum)
+    // SAFETY: a text or bytea, which lives as long as the SQL function's call.
+    unsafe { VarlenaDatum::new(datum) }.bytes()
 }
 
 /// A smallint.

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::pg::call::Call;
 use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::jsonb::{JsonbDatum, jsonb_from_text};
+use crate::pg::types::output_function;
 use crate::pg::varlena::VarlenaDatum;
 
 /// What a column of some type is encrypted as.
@@ -49,10 +50,7 @@ impl Plaintext {
             return None;
         }
         if category == b'S' || kind == b'e' || base_type == pg_sys::JSONOID {
-            let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
-            // SAFETY: looks a type of the catalog up.
-            unsafe { pg_sys::getTypeOutputInfo(base_type, &mut output, &mut is_varlena) };
-            return Some(Self::AsText(output));
+            return Some(Self::AsText(output_function(base_type)));
         }
         Some(Self::AsJson(base_type))
     }
@@ -150,11 +148,10 @@ unsafe fn json(base_type: Oid, value: Datum) -> Result<CString, Error> {
 /// # Safety
 /// The value is of the type, and not NULL.
 unsafe fn stable_output<'a>(base_type: Oid, value: Datum) -> &'a [u8] {
-    let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
-    // SAFETY: looks a type of the catalog up, and calls its output function with a value of it. If that raises an error, the end
-    // of the subtransaction gives the settings back.
+    let output = output_function(base_type);
+    // SAFETY: calls the output function of the type with a value of it. If that raises an error, the end of the subtransaction
+    // gives the settings back.
     unsafe {
-        pg_sys::getTypeOutputInfo(base_type, &mut output, &mut is_varlena);
         let level = (!is_independent(base_type)).then(fix_settings);
         let text = CStr::from_ptr(pg_sys::OidOutputFunctionCall(output, value));
         if let Some(level) = level {

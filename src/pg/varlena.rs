@@ -51,6 +51,12 @@ impl<'a> VarlenaDatum<'a> {
         })
     }
 
+    /// Whether it is in a TOAST table.
+    pub fn is_out_of_line(self) -> bool {
+        // SAFETY: reads the header of a live value.
+        unsafe { pgrx::varlena::varatt_is_1b_e(self.varlena.cast_const()) }
+    }
+
     /// The first bytes, as many as there are; the rest is not read from a TOAST table.
     pub fn first_bytes(self, bytes: usize) -> &'a [u8] {
         let count = i32::try_from(bytes).unwrap_or(i32::MAX);

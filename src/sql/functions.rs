@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::jsonb::jsonb_from_text;
+use crate::pg::made::Made;
 use crate::pg::settings;
 use crate::pg::typed;
 use crate::pg::varlena::Varlena;
@@ -154,7 +155,8 @@ fn check_not_encrypted(is_value: bool) -> Result<(), Error> {
 
 fn encrypt(value_type: ValueType, plaintext: &[u8], options: &EncryptOptions<'_>) -> Result<Datum, Error> {
     let Target { key_id, context, .. } = &*options.target;
-    seal(value_type, plaintext, key_id, context, options.aad.as_deref()).map_err(|error| match error {
+    let sealed = seal(value_type, plaintext, key_id, context, options.aad.as_deref());
+    sealed.map(|value| value.datum()).map_err(|error| match error {
         Error::Argument(ArgumentError::KeyId(_)) if is_key_id(plaintext) => Error::SwappedArguments,
         error => error,
     })
@@ -174,14 +176,14 @@ pub fn seal(
     key_id: &str,
     context: &EncryptionContext,
     aad: Option<&[u8]>,
-) -> Result<Datum, Error> {
+) -> Result<Made, Error> {
     named_keys::with_key(key_id, context, |key_id, context| {
         let Sealing { cached, random } = session::sealing(key_id, context, plaintext.len())?;
         let data_key = cached.data_key();
         let value_bytes = data_key.value_bytes(plaintext.len());
         let mut value = Varlena::with_room(value_bytes)?;
         data_key.seal(value_type, &random, aad, plaintext, value.as_mut_slice());
-        Ok(value.finish(value_bytes))
+        Ok(Made::bytea(value, value_bytes))
     })
 }
 

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::CStr;
 use std::rc::Rc;
 
 use envelope_core::column_rule::{AadPart, ColumnRule};
@@ -10,14 +9,16 @@ use envelope_core::context::EncryptionContext;
 use envelope_core::format::ValueType;
 use envelope_core::format::edited::Fingerprint;
 use envelope_core::search::{TokenKind, TokenRule};
-use pgrx::pg_sys::{self, Datum};
-use pgrx::prelude::*;
+use pgrx::pg_sys;
 use pgrx::tupdesc::PgTupleDesc;
 
 use crate::error::{Error, Fault};
-use crate::pg::encoding::{database_text, from_utf8, to_utf8};
+use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::firing::Firing;
+use crate::pg::relcache;
+use crate::pg::row_value::{ColumnOutput, ColumnPlaintext};
 use crate::pg::typed::Plaintext;
+use crate::pg::types::{base_type, type_name};
 
 /// A trigger's arguments.
 pub struct Definition {
@@ -35,7 +36,7 @@ pub struct Rule {
     /// What the encrypted value is stored in.
     pub target: Column,
     /// What values of the source's type are encrypted as.
-    pub plaintext: Plaintext,
+    pub plaintext: ColumnPlaintext,
     /// The key.
     pub key_id: String,
     /// The encryption context.
@@ -53,7 +54,7 @@ pub struct Rule {
 impl Rule {
     /// The type that values of the target hold.
     pub fn value_type(&self) -> ValueType {
-        self.plaintext.value_type()
+        self.plaintext.kind().value_type()
     }
 
     /// Whether source and target are one column.
@@ -94,7 +95,7 @@ pub enum Part {
     /// Text in UTF-8.
     Text(String),
     /// The text of a column, from its type's output function.
-    Column(Column, pg_sys::Oid),
+    Column(Column, ColumnOutput),
 }
 
 /// A value that was made for a row, and what it is bound to.
@@ -120,8 +121,7 @@ pub fn of(firing: &Firing<'_>) -> Result<Rc<Definition>, Error> {
         return Ok(definition);
     }
     if DEFINITIONS.with_borrow(Option::is_none) {
-        // SAFETY: the callback stays in memory as long as the process.
-        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), Datum::null()) };
+        relcache::on_change(forget);
         DEFINITIONS.set(Some(HashMap::new()));
     }
     let definition = Rc::new(Definition::resolve(firing)?);
@@ -131,10 +131,8 @@ pub fn of(firing: &Firing<'_>) -> Result<Rc<Definition>, Error> {
     Ok(definition)
 }
 
-/// PostgreSQL calls this when a table, its columns or its triggers have changed; with 0 for all tables. The map is never
-/// borrowed while PostgreSQL runs.
-#[pg_guard]
-unsafe extern "C-unwind" fn forget(_argument: Datum, relation: pg_sys::Oid) {
+/// For [`relcache::on_change`]. The map is never borrowed while PostgreSQL runs.
+fn forget(relation: pg_sys::Oid) {
     DEFINITIONS.with_borrow_mut(|kept| {
         if let Some(kept) = kept {
             kept.retain(|_, definition| relation != pg_sys::InvalidOid && definition.relation != relation);
@@ -167,9 +165,9 @@ impl Rule {
     fn resolve(rule: ColumnRule, firing: &Firing<'_>, columns: &PgTupleDesc<'_>) -> Result<Self, Fault> {
         let is_in_place = rule.source == rule.target;
         let (source, attribute) = Column::find(rule.source, columns)?;
-        let plaintext = match Plaintext::of_type(base_type(attribute)) {
-            Some(plaintext) if plaintext == Plaintext::Bytea || !is_in_place => plaintext,
-            _ => return Err(Fault::SourceType(source.name, type_name(attribute))),
+        let plaintext = match ColumnPlaintext::of_type(attribute.atttypid) {
+            Some(plaintext) if plaintext.kind() == Plaintext::Bytea || !is_in_place => plaintext,
+            _ => return Err(Fault::SourceType(source.name, type_name(attribute.atttypid))),
         };
         if let Some(constraint) = firing.comparing(source.number) {
             return Err(Fault::SourceCompared(source.name, constraint));
@@ -178,13 +176,13 @@ impl Rule {
             return Err(Fault::SourceNotNull(source.name));
         }
         let (target, attribute) = Column::find(rule.target, columns)?;
-        if base_type(attribute) != pg_sys::BYTEAOID {
-            return Err(Fault::TargetType(target.name, type_name(attribute)));
+        if base_type(attribute.atttypid) != pg_sys::BYTEAOID {
+            return Err(Fault::TargetType(target.name, type_name(attribute.atttypid)));
         }
         let tokens = rule
             .tokens
             .into_iter()
-            .map(|token| Token::resolve(token, plaintext.value_type(), columns))
+            .map(|token| Token::resolve(token, plaintext.kind().value_type(), columns))
             .collect::<Result<_, _>>()?;
         let resolve_part = |part: &AadPart| match part {
             AadPart::Text(text) => Ok(Part::Text(text.clone())),
@@ -209,8 +207,8 @@ impl Token {
     fn resolve(rule: TokenRule, value_type: ValueType, columns: &PgTupleDesc<'_>) -> Result<Self, Fault> {
         let (column, attribute) = Column::find(rule.column.clone(), columns)?;
         let wanted = if matches!(rule.kind, TokenKind::Prefix(_)) { pg_sys::BYTEAARRAYOID } else { pg_sys::BYTEAOID };
-        if base_type(attribute) != wanted {
-            return Err(Fault::TokenType(column.name, type_name(attribute)));
+        if base_type(attribute.atttypid) != wanted {
+            return Err(Fault::TokenType(column.name, type_name(attribute.atttypid)));
         }
         let is_text = value_type == ValueType::Text;
         let has_text = is_text || (value_type == ValueType::Jsonb && rule.value_kind.is_some());
@@ -227,7 +225,7 @@ impl Part {
     /// A column whose text is the same in every session.
     fn of_column(name: String, columns: &PgTupleDesc<'_>) -> Result<Self, Fault> {
         let (column, attribute) = Column::find(name, columns)?;
-        match base_type(attribute) {
+        match base_type(attribute.atttypid) {
             pg_sys::INT2OID
             | pg_sys::INT4OID
             | pg_sys::INT8OID
@@ -235,12 +233,9 @@ impl Part {
             | pg_sys::UUIDOID
             | pg_sys::TEXTOID
             | pg_sys::VARCHAROID => {}
-            _ => return Err(Fault::AadType(column.name, type_name(attribute))),
+            _ => return Err(Fault::AadType(column.name, type_name(attribute.atttypid))),
         }
-        let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
-        // SAFETY: looks a type of the catalog up.
-        unsafe { pg_sys::getTypeOutputInfo(attribute.atttypid, &mut output, &mut is_varlena) };
-        Ok(Self::Column(column, output))
+        Ok(Self::Column(column, ColumnOutput::of_type(attribute.atttypid)))
     }
 }
 
@@ -253,9 +248,8 @@ impl Column {
         // A name that the database's encoding does not have is the name of no column.
         let found = from_utf8(name.as_bytes()).ok().and_then(|wanted| {
             columns.iter().find(|attribute| {
-                // SAFETY: a name of the catalog is a C string.
-                let attribute_name = unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) };
-                !attribute.attisdropped && attribute_name.to_bytes() == &*wanted
+                let name = attribute.attname.data.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0);
+                !attribute.attisdropped && name.eq(wanted.iter().copied())
             })
         });
         let Some(attribute) = found else {
@@ -264,7 +258,7 @@ impl Column {
         if attribute.attgenerated != 0 {
             return Err(Fault::Generated(name));
         }
-        let domain = (base_type(attribute) != attribute.atttypid).then_some(attribute.atttypid);
+        let domain = (base_type(attribute.atttypid) != attribute.atttypid).then_some(attribute.atttypid);
         Ok((Self { number: attribute.attnum.into(), name, domain }, attribute))
     }
 }
@@ -291,14 +285,4 @@ fn check_used_once(rules: &[Rule]) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-fn base_type(attribute: &pg_sys::FormData_pg_attribute) -> pg_sys::Oid {
-    // SAFETY: looks a type of the catalog up.
-    unsafe { pg_sys::getBaseType(attribute.atttypid) }
-}
-
-fn type_name(attribute: &pg_sys::FormData_pg_attribute) -> String {
-    // SAFETY: returns a C string for every type.
-    database_text(unsafe { CStr::from_ptr(pg_sys::format_type_be(attribute.atttypid)) }.to_bytes())
 }

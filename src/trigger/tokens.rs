@@ -2,18 +2,16 @@
 
 use envelope_core::format::{Envelope, ValueType};
 use envelope_core::search::{Bucketed, IndexKey, Searchable, TokenKind, ValueKind, normalize};
-use pgrx::pg_sys::Datum;
 use zeroize::Zeroizing;
 
 use super::definition::{Rule, Token};
 use super::{Changes, aad_text};
 use crate::error::{Error, Fault};
-use crate::pg::call::{bytes_of, is_same_value};
 use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::firing::Firing;
-use crate::pg::result::bytea_array_datum;
+use crate::pg::made::Made;
+use crate::pg::row_value::RowValue;
 use crate::pg::scalars;
-use crate::pg::varlena::Varlena;
 use crate::session;
 use crate::session::index_keys;
 use crate::sql::search::{bucket_number, searchable};
@@ -21,14 +19,13 @@ use crate::sql::search::{bucket_number, searchable};
 /// Fills the token columns, after the values are known.
 pub fn fill(firing: &Firing<'_>, rules: &[Rule], changes: &mut Changes) -> Result<(), Error> {
     for rule in rules.iter().filter(|rule| !rule.tokens.is_empty()) {
-        let changed = changes.iter().find(|(column, _)| *column == rule.target.number).map(|(_, value)| *value);
-        let stored = changed.unwrap_or_else(|| firing.new_value(rule.target.number));
-        match (stored, changed) {
-            (None, _) => clear(firing, rule, changes)?,
-            (Some(_), Some(_)) => {
+        let changed =
+            changes.iter().find(|(column, _)| *column == rule.target.number).map(|(_, value)| value.is_some());
+        match (changed, firing.new_value(rule.target.number)) {
+            (Some(false), _) | (None, None) => clear(firing, rule, changes)?,
+            (Some(true), _) => {
                 let plaintext = firing.new_value(rule.source.number).expect("what was sealed");
-                // SAFETY: a value of the source's type, of a row that lives as long as the call.
-                let plaintext = unsafe { rule.plaintext.bytes(plaintext) }?;
+                let plaintext = plaintext.plaintext(rule.plaintext)?;
                 let plaintext = Zeroizing::new(match rule.value_type() {
                     ValueType::Bytea => plaintext.into_owned(),
                     ValueType::Text | ValueType::Jsonb => to_utf8(&plaintext)?.into_owned(),
@@ -36,12 +33,12 @@ pub fn fill(firing: &Firing<'_>, rules: &[Rule], changes: &mut Changes) -> Resul
                 fill_all(firing, rule, &plaintext, changes)?;
             }
             // What comes by replication or a restore is taken as it is: a subscriber need not have the key.
-            (Some(_), None) if firing.is_replica() => {}
-            (Some(value), None) if is_asked(firing, rule) => {
+            (None, Some(_)) if firing.is_replica() => {}
+            (None, Some(value)) if is_asked(firing, rule) => {
                 let plaintext = open(firing, rule, value)?;
                 fill_all(firing, rule, &plaintext, changes)?;
             }
-            (Some(_), None) => {}
+            (None, Some(_)) => {}
         }
     }
     Ok(())
@@ -70,9 +67,9 @@ fn clear(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Result<(), 
     Ok(())
 }
 
-fn open(firing: &Firing<'_>, rule: &Rule, value: Datum) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn open(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Result<Zeroizing<Vec<u8>>, Error> {
     let aad = rule.aad.as_ref().map(|aad| aad_text(firing, aad)).transpose()?;
-    let envelope = Envelope::parse(bytes_of(value))?;
+    let envelope = Envelope::parse(value.varlena().bytes())?;
     let cached = session::opening_key(&envelope.head)?;
     let mut plaintext = Zeroizing::new(vec![0; envelope.ciphertext.len()]);
     let bytes = cached.data_key().open(&envelope, aad.as_deref(), &mut plaintext)?;
@@ -95,8 +92,8 @@ fn fill_all(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8], changes: &mut Ch
                 Some(_) => vec![index.version(token.rule.version)?],
                 None => index.live()?,
             };
-            let tokens = versions.iter().map(|version| make(version.key())).collect::<Result<Vec<Datum>, Error>>()?;
-            if !tokens.into_iter().any(|token| is_same_value(token, given)) {
+            let tokens = versions.iter().map(|version| make(version.key())).collect::<Result<Vec<Made>, Error>>()?;
+            if !tokens.iter().any(|token| token.varlena().is_same(given.varlena())) {
                 return Err(firing.error(Fault::NotAToken(token.column.name.clone()), None).into());
             }
             continue;
@@ -107,7 +104,7 @@ fn fill_all(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8], changes: &mut Ch
 }
 
 /// The token of a plaintext. `None`: it is not of the type of the rule.
-fn make(token: &Token, value_type: ValueType, plaintext: &[u8], key: &IndexKey) -> Result<Option<Datum>, Error> {
+fn make(token: &Token, value_type: ValueType, plaintext: &[u8], key: &IndexKey) -> Result<Option<Made>, Error> {
     let rule = &token.rule;
     if value_type == ValueType::Bytea {
         return token_of(rule.kind.clone(), &Searchable::bytea(plaintext), key).map(Some);
@@ -126,7 +123,7 @@ fn make(token: &Token, value_type: ValueType, plaintext: &[u8], key: &IndexKey) 
         return match &rule.kind {
             TokenKind::Prefix(lengths) => {
                 let tokens: Vec<_> = key.prefix_tokens(&text, lengths).collect();
-                bytea_array_datum(tokens.iter().map(|token| &token[..])).map(Some)
+                Made::bytea_array(tokens.iter().map(|token| &token[..])).map(Some)
             }
             kind => token_of(kind.clone(), &Searchable::text(text.as_bytes()), key).map(Some),
         };
@@ -140,16 +137,16 @@ fn make(token: &Token, value_type: ValueType, plaintext: &[u8], key: &IndexKey) 
                 return Ok(None);
             };
             let bucket = Bucketed::new(kind, bucket_number(kind, value, width, origin)?);
-            Varlena::copy_of(&key.bucket_token(bucket)).map(Some)
+            Made::bytea_of(&key.bucket_token(bucket)).map(Some)
         }
         equality => token_of(equality.clone(), &searchable(kind, value)?, key).map(Some),
     }
 }
 
-fn token_of(kind: TokenKind, value: &Searchable<'_>, key: &IndexKey) -> Result<Datum, Error> {
+fn token_of(kind: TokenKind, value: &Searchable<'_>, key: &IndexKey) -> Result<Made, Error> {
     match kind {
-        TokenKind::Equality(Some(bits)) => Varlena::copy_of(&key.short_token(value, bits)),
-        _ => Varlena::copy_of(&key.equality_token(value)),
+        TokenKind::Equality(Some(bits)) => Made::bytea_of(&key.short_token(value, bits)),
+        _ => Made::bytea_of(&key.equality_token(value)),
     }
 }
 
