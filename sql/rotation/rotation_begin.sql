@@ -34,7 +34,7 @@ BEGIN
             INTO is_distributed USING root;
         IF is_distributed THEN
             RAISE '% is a distributed table', root::regclass USING ERRCODE = 'feature_not_supported',
-                HINT = 'Rotate its shards on the workers, or use UPDATE ... SET c = (SELECT env_rewrap(c, key)).';
+                HINT = 'There is no rotation of distributed tables in this release; see docs/ROTATION.md.';
         END IF;
     END IF;
     IF method IS NULL OR method NOT IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt')
