@@ -10,12 +10,14 @@
 //! - `release`: whether library and SQL objects are of one release
 //! - `rewrap`: data keys that are rewrapped, once each
 //! - `prefetch`: many requests to KMS at a time
+//! - `proof`: whether the key provider opens a wrapped data key
 
 mod asking;
 pub mod index_keys;
 pub mod named_keys;
 mod opening;
 pub mod prefetch;
+pub mod proof;
 mod release;
 pub mod rewrap;
 mod sealing;

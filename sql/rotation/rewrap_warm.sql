@@ -8,6 +8,9 @@ CREATE OR REPLACE FUNCTION envelope_internal.reencrypt_warm(values_or_stubs byte
 CREATE OR REPLACE FUNCTION envelope_internal.rewrap_target(to_key text) RETURNS text
     LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rewrap_target';
 
+CREATE OR REPLACE FUNCTION envelope_internal.prove_deks(values_or_stubs bytea[]) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_prove_deks';
+
 -- These ask nobody.
 CREATE OR REPLACE FUNCTION envelope_internal.rewrapped(stub bytea, to_key text) RETURNS bytea
     LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rewrapped';
@@ -21,6 +24,7 @@ CREATE OR REPLACE FUNCTION envelope_internal.may_rewrap(value_or_stub bytea, to_
 REVOKE ALL ON FUNCTION
     envelope_internal.rewrap_warm(bytea[], text),
     envelope_internal.reencrypt_warm(bytea[], text),
+    envelope_internal.prove_deks(bytea[]),
     envelope_internal.rewrapped(bytea, text),
     envelope_internal.rewrap_check(bytea, text),
     envelope_internal.may_rewrap(bytea, text),
@@ -29,6 +33,7 @@ REVOKE ALL ON FUNCTION
 GRANT EXECUTE ON FUNCTION
     envelope_internal.rewrap_warm(bytea[], text),
     envelope_internal.reencrypt_warm(bytea[], text),
+    envelope_internal.prove_deks(bytea[]),
     envelope_internal.rewrapped(bytea, text),
     envelope_internal.rewrap_check(bytea, text),
     envelope_internal.may_rewrap(bytea, text),
@@ -39,6 +44,8 @@ COMMENT ON FUNCTION envelope_internal.rewrap_warm(bytea[], text) IS
     'have the data keys of these values or stubs rewrapped concurrently, for env_rewrap in this session';
 COMMENT ON FUNCTION envelope_internal.reencrypt_warm(bytea[], text) IS
     'have the data keys of these values or stubs unwrapped concurrently, for env_reencrypt in this session';
+COMMENT ON FUNCTION envelope_internal.prove_deks(bytea[]) IS
+    'an error unless the key provider opens the wrapped data keys of these values or stubs: it is asked, once for each in a session';
 COMMENT ON FUNCTION envelope_internal.rewrapped(bytea, text) IS
     'the stub with the wrapped keys that KMS has made for this session; null if it has not';
 COMMENT ON FUNCTION envelope_internal.rewrap_check(bytea, text) IS

@@ -98,7 +98,7 @@ BEGIN
             BEGIN
                 PERFORM pg_catalog.set_config('lock_timeout', '10ms', true);
                 EXECUTE step.quick_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due, due.donors;
-                PERFORM envelope_internal.rotation_verify(not_verified, method);
+                PERFORM envelope_internal.rotation_verify(not_verified, deks, p);
                 is_done := true;
             EXCEPTION WHEN OTHERS THEN
                 changed := 0;
@@ -111,7 +111,7 @@ BEGIN
         IF NOT is_done THEN
             BEGIN
                 EXECUTE step.update_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due, due.donors;
-                PERFORM envelope_internal.rotation_verify(not_verified, method);
+                PERFORM envelope_internal.rotation_verify(not_verified, deks, p);
             EXCEPTION WHEN OTHERS THEN
                 triage := envelope_internal.rotation_triage(SQLSTATE);
                 IF triage OPERATOR(pg_catalog.=) ANY (ARRAY['stop', 'key']::pg_catalog.text[]) THEN
@@ -133,7 +133,7 @@ BEGIN
                     END IF;
                     EXECUTE step.update_sql INTO row_changed, row_deks, not_verified
                         USING row_tid, envelope_internal.rotation_next_tid(row_tid), due.due, due.donors;
-                    PERFORM envelope_internal.rotation_verify(not_verified, method);
+                    PERFORM envelope_internal.rotation_verify(not_verified, row_deks, p);
                     changed := changed OPERATOR(pg_catalog.+) row_changed;
                     due_rows := due_rows OPERATOR(pg_catalog.+) row_due;
                     deks := pg_catalog.array_cat(deks, row_deks);

@@ -57,7 +57,7 @@ BEGIN
             || ' ELSE envelope_internal.encrypt(' || format(conversion.to_plaintext, 't.' || source) || ', '
             || quote_literal(p ->> 'to_key')
             || ', CAST(' || quote_literal(p ->> 'context') || ' AS pg_catalog.jsonb)' || aad || ') END';
-        result := 'CAST(NULL AS pg_catalog.bytea), envelope_internal.opens_to(t.' || changed || ', '
+        result := CASE WHEN clears THEN 't.' || changed ELSE 'CAST(NULL AS pg_catalog.bytea)' END || ', envelope_internal.opens_to(t.' || changed || ', '
             || format(conversion.to_plaintext, row_name || '.' || source_name) || aad || ')';
     ELSE
         SELECT * INTO conversion FROM envelope_internal.rotation_conversion(leaf, (p ->> 'column')::name);
@@ -95,7 +95,7 @@ BEGIN
             || CASE p ->> 'on_locked' WHEN 'skip' THEN ' SKIP LOCKED' ELSE '' END || ')';
     closing_sql := '
             RETURNING ' || result || ')
-        SELECT pg_catalog.count(*), ' || CASE method WHEN 'reencrypt' THEN '(envelope_internal.count_deks(w.dek)).stubs'
+        SELECT pg_catalog.count(*), ' || CASE WHEN method = 'reencrypt' OR (method = 'encrypt' AND clears) THEN '(envelope_internal.count_deks(w.dek)).stubs'
             ELSE 'CAST(NULL AS pg_catalog.bytea[])' END || ',
                pg_catalog.count(*) FILTER (WHERE w.verified IS NOT TRUE) FROM w';
     update_sql := update_sql || ',

@@ -12,7 +12,7 @@ use crate::pg::encoding::from_utf8;
 use crate::pg::run_lock;
 use crate::pg::varlena::Varlena;
 use crate::session::rewrap::{self, Change};
-use crate::session::{self, Sealing, Unwrapping, prefetch};
+use crate::session::{self, Sealing, Unwrapping, prefetch, proof};
 use crate::sql::functions::{aad_argument, key_id_argument};
 
 /// Values of an array that are worked on at a time.
@@ -27,6 +27,7 @@ sql_functions! {
     env_rewrap_target, pg_finfo_env_rewrap_target => rewrap_target;
     env_reencrypt, pg_finfo_env_reencrypt => reencrypt;
     env_reencrypt_warm, pg_finfo_env_reencrypt_warm => reencrypt_warm;
+    env_prove_deks, pg_finfo_env_prove_deks => prove_deks;
     env_dek_stub, pg_finfo_env_dek_stub => dek_stub;
     env_rotation_lock, pg_finfo_env_rotation_lock => lock;
     env_rotation_unlock, pg_finfo_env_rotation_unlock => unlock;
@@ -89,6 +90,12 @@ fn rewrap_check(call: &Call) -> Result<Option<Datum>, Error> {
 /// Whether [`rewrap_check`] has nothing against it.
 fn may_rewrap(call: &Call) -> Result<Option<Datum>, Error> {
     Ok(Some(Datum::from(rewrap_check(call).is_ok())))
+}
+
+/// Raises an error unless the key provider opens the wrapped data keys of values or stubs.
+fn prove_deks(call: &Call) -> Result<Option<Datum>, Error> {
+    each_batch(call, proof::prove)?;
+    Ok(None)
 }
 
 fn rewrap_target(call: &Call) -> Result<Option<Datum>, Error> {
