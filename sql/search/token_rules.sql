@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION envelope_internal.trigger_rules(relation oid) RETURNS
     SELECT CAST(convert_from(decode(argument, 'hex'), getdatabaseencoding()) AS jsonb)
     FROM pg_trigger AS t
     -- A zero byte is behind each argument: in hex with a space behind each byte.
-    CROSS JOIN unnest(string_to_array(regexp_replace(encode(t.tgargs, 'hex'), '..', '\& ', 'g'), '00 ')) AS argument
+    CROSS JOIN unnest(string_to_array(regexp_replace(encode(t.tgargs, 'hex'), '..', E'\\& ', 'g'), '00 ')) AS argument
     WHERE t.tgrelid = relation AND t.tgfoid = '@extschema@.env_encrypt_trigger()'::regprocedure AND argument <> ''
       -- The trigger of a partition is the one of its table.
       AND NOT t.tgisinternal

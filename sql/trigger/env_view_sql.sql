@@ -2,9 +2,9 @@
 CREATE OR REPLACE FUNCTION envelope_internal.aad_expression(template text, of_row text) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT string_agg(CASE WHEN part[1] IN ('{{', '}}') THEN quote_literal(left(part[1], 1))
-                           WHEN part[1] ~ '^\{' THEN of_row || quote_ident(substr(part[1], 2, length(part[1]) - 2))
+                           WHEN part[1] ~ E'^\\{' THEN of_row || quote_ident(substr(part[1], 2, length(part[1]) - 2))
                            ELSE quote_literal(part[1]) END, ' || ' ORDER BY number)
-    FROM regexp_matches(template, '\{\{|\}\}|\{[^{}]+\}|[^{}]+', 'g') WITH ORDINALITY AS found (part, number)
+    FROM regexp_matches(template, E'\\{\\{|\\}\\}|\\{[^{}]+\\}|[^{}]+', 'g') WITH ORDINALITY AS found (part, number)
 $$;
 
 CREATE OR REPLACE FUNCTION @extschema@.env_view_sql(relation regclass, view_name text) RETURNS text

@@ -10,8 +10,8 @@ const MAX_PENDING: usize = 16;
 /// Has `start` start a request for each job, and has `finish` wait for each of them.
 ///
 /// # Errors
-/// In an outage, and for what is wrong with this session, at once. What is wrong with single jobs is an error when all others
-/// are done: the first one.
+/// In an outage, and for what is wrong with this session, as soon as what was started has ended: an answer that has been paid for
+/// is kept. What is wrong with single jobs is an error when all others are done: the first one.
 pub fn run<J, P>(
     jobs: impl IntoIterator<Item = J>,
     start: impl Fn(&J) -> Result<P, Error>,
@@ -33,7 +33,7 @@ pub fn run<J, P>(
             match started {
                 Ok(request) => pending.push_back((job, request)),
                 Err(error) if concerns_one(&error) => first_error = first_error.or(Some(error)),
-                Err(error) => return Err(error),
+                Err(error) => return Err(give_up(error, pending, finish)),
             }
         }
         let Some((job, request)) = pending.pop_front() else {
@@ -42,9 +42,18 @@ pub fn run<J, P>(
         match finish(job, request) {
             Ok(()) => {}
             Err(error) if concerns_one(&error) => first_error = first_error.or(Some(error)),
-            Err(error) => return Err(error),
+            Err(error) => return Err(give_up(error, pending, finish)),
         }
     }
+}
+
+/// Starts nothing any more, and takes the answers to what was started.
+fn give_up<J, P>(error: Error, pending: VecDeque<(J, P)>, finish: impl Fn(J, P) -> Result<(), Error>) -> Error {
+    for (job, request) in pending {
+        // It may have failed by the same cause.
+        let _ = finish(job, request);
+    }
+    error
 }
 
 /// Whether an error is about one data key or one key, and says nothing about the others.

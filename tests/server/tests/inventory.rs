@@ -86,7 +86,7 @@ fn a_table_that_is_being_rewritten_is_read_as_it_is_then() {
 }
 
 #[test]
-fn parallel_workers_count_the_same() {
+fn settings_of_the_planner_change_nothing() {
     let fixture = Fixture::local();
     let mut client = fixture.connect();
     client.run(
@@ -101,10 +101,4 @@ fn parallel_workers_count_the_same() {
     assert!(serial.contains("30000"), "{serial}");
     client.run("SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0");
     assert_eq!(client.one::<String>(inventory, &[]), serial);
-    // The plans of the function's statements, from the log: one scan of the table, shared by workers.
-    client
-        .run("LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on");
-    let before = fixture.cluster.log_lines("Parallel Seq Scan on large").len();
-    client.one::<String>(inventory, &[]);
-    assert_eq!(fixture.cluster.log_lines("Parallel Seq Scan on large").len(), before + 1);
 }

@@ -32,9 +32,12 @@ fn all_differ(fixture: &Fixture) {
     let nonces: HashSet<_> = made.iter().flat_map(|(nonces, _)| nonces).collect();
     assert_eq!(nonces.len(), BACKENDS * VALUES);
     assert!(nonces.iter().all(|nonce| nonce.len() == 24));
-    // A counter with a random start would differ, too: the first bytes must do so already.
-    let starts: HashSet<_> = nonces.iter().map(|nonce| &nonce[..8]).collect();
+    // A counter with a random start would differ, too: the first bytes of what is a value's own must do so already.
+    let starts: HashSet<_> = nonces.iter().map(|nonce| &nonce[12..20]).collect();
     assert!(starts.len() >= nonces.len() - 1);
+    // The prefix is that of a session and its data key.
+    let prefixes: HashSet<_> = nonces.iter().map(|nonce| &nonce[..12]).collect();
+    assert_eq!(prefixes.len(), BACKENDS);
 }
 
 fn preloaded() -> testkit::ClusterBuilder {

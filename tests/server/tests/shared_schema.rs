@@ -123,6 +123,7 @@ fn the_extension_names_nothing_in_its_schema() {
         [
             "env_decrypt_column",
             "env_encrypt_column",
+            "env_index_column",
             "env_rotate",
             "rotation_check_expression",
             "rotation_loop",
