@@ -44,6 +44,9 @@ const LONGEST_SPELL: Duration = Duration::from_secs(10);
 /// explains errors for longer: until the circuit breaker of the session closes.
 const REFUSALS: [&str; 4] = ["42501", "55000", "42704", "22000"];
 
+/// For so long a session does not ask again about a wrapped key that KMS did not take, as in the core's policy.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+
 /// What the proxy does for a while.
 enum Weather {
     Refuse,
@@ -319,10 +322,12 @@ impl Run<'_> {
         for mishap in self.mishaps() {
             let sqlstate = mishap.sqlstate.as_str();
             // A statement may wait for a call that was begun in the spell, by another session or in the background.
+            // A wrapped key that KMS did not take is not asked about again for some time.
+            let remembered = if sqlstate == "22000" { REMEMBERED_FOR } else { Duration::ZERO };
             let explains = |spell: &Spell| {
                 spell.sqlstate == sqlstate
                     && spell.began <= mishap.ended
-                    && (mishap.began <= spell.ended + KMS_TIMEOUT || !REFUSALS.contains(&sqlstate))
+                    && (mishap.began <= spell.ended + KMS_TIMEOUT + remembered || !REFUSALS.contains(&sqlstate))
             };
             // The machine may be too busy for a call to end in time, and cancels are no fault.
             let explained = ["58000", "57014"].contains(&sqlstate) || self.spells.iter().any(explains);

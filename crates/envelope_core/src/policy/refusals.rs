@@ -17,7 +17,7 @@ use crate::request::{KmsError, KmsErrorKind};
 use crate::value::DataKey;
 
 /// How long a wrapped key that its provider does not take is not asked about again.
-pub const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+pub const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// Wrapped keys that are remembered: 100 bytes each, whatever their size.
 const MAX_WRAPPED_KEYS: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 /// Refusals of keys that are remembered: more than a session has requests under way.
