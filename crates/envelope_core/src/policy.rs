@@ -27,8 +27,6 @@ pub mod refresh;
 pub mod refusals;
 mod sealing;
 mod surroundings;
-#[cfg(test)]
-mod tests;
 
 use std::rc::Rc;
 use std::time::Instant;
