@@ -18,8 +18,8 @@ AS $$
 DECLARE
     target record;
 BEGIN
-    -- What is in a table must not be older than the lock on it: ALTER TABLE can write a table anew, which to a snapshot from
-    -- before then is empty. VOLATILE and READ COMMITTED give each statement below a snapshot that is taken under its locks.
+    -- count_values takes a snapshot of its own under the lock on a table. The list of tables is of the transaction's snapshot, and
+    -- would lack those that were made since.
     IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
         RAISE 'an inventory cannot be taken in a % transaction', current_setting('transaction_isolation')
             USING ERRCODE = 'active_sql_transaction', HINT = 'BEGIN ISOLATION LEVEL READ COMMITTED first.';
