@@ -2,14 +2,14 @@
 //! the broker.
 //!
 //! - `broker`: the background worker that all sessions share, and how they ask it
-//! - `bridge`: this backend's own thread that talks to KMS
-//! - `shared`: counters that all processes of the server see
+//! - `own_thread`: this backend's own thread that talks to KMS
+//! - `shared_counters`: counters that all processes of the server see
 //! - `journal`: what goes to the server's log, and how often
 
-pub mod bridge;
 pub mod broker;
 pub mod journal;
-pub mod shared;
+pub mod own_thread;
+pub mod shared_counters;
 
 use std::time::{Duration, Instant};
 
@@ -34,14 +34,14 @@ enum Way {
         exchange: Exchange,
         until: Instant,
     },
-    Thread(bridge::Pending<Result<Reply, KmsError>>),
+    Thread(own_thread::Pending<Result<Reply, KmsError>>),
 }
 
 impl Pending {
     /// The reply, if there is one yet.
     pub fn try_take(&mut self) -> Option<Result<Reply, Error>> {
         let reply = self.try_take_uncounted()?;
-        shared::count_call(&self.request, &reply);
+        shared_counters::count_call(&self.request, &reply);
         Some(reply)
     }
 
@@ -95,7 +95,7 @@ impl Pending {
 /// Starts a request.
 ///
 /// # Errors
-/// [`Error::Bridge`].
+/// [`Error::OwnThread`].
 pub fn start(request: Request) -> Result<Pending, Error> {
     let way = match broker::ask(&request) {
         Some(exchange) => Way::Broker { exchange, until: Instant::now() + broker::SUCCESSION_TIME },
@@ -107,7 +107,7 @@ pub fn start(request: Request) -> Result<Pending, Error> {
 /// Starts a request that nobody waits for. `None`: the broker is not there yet; try again later.
 ///
 /// # Errors
-/// [`Error::Bridge`].
+/// [`Error::OwnThread`].
 pub fn start_in_background(request: Request) -> Result<Option<Pending>, Error> {
     let way = if broker::is_wanted() {
         broker::ask_without_waiting(&request)
@@ -140,5 +140,6 @@ pub fn wait_for_any<'a>(pending: impl Iterator<Item = &'a Pending>, at_most: Dur
 
 fn ask_thread(request: &Request) -> Result<Way, Error> {
     let request = request.clone();
-    bridge::start(settings::kms(), move |providers| async move { providers.answer(request).await }).map(Way::Thread)
+    own_thread::start(settings::kms_settings(), move |providers| async move { providers.answer(request).await })
+        .map(Way::Thread)
 }

@@ -98,10 +98,10 @@ pub enum Error {
     NullBound,
     /// 58000.
     #[error("thread for KMS calls is not available")]
-    Bridge(String),
+    OwnThread(String),
     /// 58000: why.
     #[error("the other processes of the server cannot be told")]
-    Shared(std::io::Error),
+    SharedCounters(std::io::Error),
     /// 58000: why.
     #[error("envelope_pg broker does not answer")]
     Broker(String),
@@ -266,8 +266,8 @@ impl Error {
                 None,
                 Some("Send CALL as a statement of its own, outside of BEGIN, and with autocommit on."),
             ),
-            Self::Bridge(reason) => report("58000", Some(format!("{reason}.")), Some("Try again.")),
-            Self::Shared(error) => {
+            Self::OwnThread(reason) => report("58000", Some(format!("{reason}.")), Some("Try again.")),
+            Self::SharedCounters(error) => {
                 report("58000", Some(format!("The file for that, in the directory pg_stat_tmp: {error}.")), None)
             }
             Self::Broker(reason) => report("58000", Some(format!("Reason: {reason}.")), Some(BROKER_HINT)),
@@ -409,7 +409,7 @@ fn kms_sqlstate(error: &KmsError) -> (&'static str, Option<&'static str>) {
 }
 
 fn credentials_hint(error: &KmsError, reason: &str) -> &'static str {
-    match error.answer.code {
+    match error.metadata.code {
         _ if reason.contains("clock") => "Set the clock of the PostgreSQL server, and see why it was wrong.",
         Some(_) => {
             "Renew the credentials of the PostgreSQL server at their source; env_kms_reconnect() has all processes read them anew."
@@ -421,7 +421,7 @@ fn credentials_hint(error: &KmsError, reason: &str) -> &'static str {
 }
 
 fn invalid_request_hint(error: &KmsError) -> &'static str {
-    match error.answer.code.as_deref() {
+    match error.metadata.code.as_deref() {
         Some("InvalidKeyUsageException" | "UnsupportedOperationException") => {
             "The key must be a symmetric encryption key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT)."
         }
@@ -447,12 +447,12 @@ fn kms_detail(error: &KmsError) -> String {
         | KmsErrorKind::InvalidRequest(reason)
         | KmsErrorKind::Keyring(reason) => Some(reason.as_str()),
         KmsErrorKind::UnexpectedAnswer(reason) => Some(reason.as_ref()),
-        _ => error.answer.message.as_deref(),
+        _ => error.metadata.message.as_deref(),
     };
     let mut facts = vec![format!("{} with key {}", error.operation, error.key_id)];
     facts.extend(reason.map(|reason| reason.trim_end_matches('.').to_owned()));
-    facts.extend(error.answer.code.as_ref().map(|code| format!("KMS error code {code}")));
-    facts.extend(error.answer.request_id.as_ref().map(|id| format!("request id {id}")));
+    facts.extend(error.metadata.code.as_ref().map(|code| format!("KMS error code {code}")));
+    facts.extend(error.metadata.request_id.as_ref().map(|id| format!("request id {id}")));
     facts.extend(error.endpoint.host.as_ref().map(|host| format!("host {host}")));
     facts.extend(error.endpoint.region.as_ref().map(|region| format!("region {region}")));
     facts.extend(match error.attempts {

@@ -1,6 +1,6 @@
 //! What touches PostgreSQL's memory and the system: all `unsafe` code, and nothing else.
 //!
-//! - `call`: one call of a SQL function: its arguments and its result
+//! - `function_call`: one call of a SQL function: its arguments and its result
 //! - `call_site`: what is kept at a place that calls a SQL function, in `fn_extra`
 //! - `aggregate`: the state of an aggregation
 //! - `varlena`: text and bytea, read and written
@@ -33,7 +33,6 @@
 
 pub mod aggregate;
 pub mod backend;
-pub mod call;
 pub mod call_site;
 pub mod clock;
 pub mod comparing;
@@ -42,6 +41,7 @@ pub mod exit;
 pub mod extension;
 pub mod firing;
 pub mod foreign_servers;
+pub mod function_call;
 pub mod head;
 mod heap;
 pub mod index_keys;

@@ -9,14 +9,14 @@
 //! - `index_keys`: the versions of index keys, and the data keys that they are
 //! - `release`: whether library and SQL objects are of one release
 //! - `rewrap`: data keys that are rewrapped, once each
-//! - `prefetch`: many requests to KMS at a time
+//! - `pipeline`: many requests to KMS at a time
 //! - `proof`: whether the key provider opens a wrapped data key
 
 mod asking;
 pub mod index_keys;
 pub mod named_keys;
 mod opening;
-pub mod prefetch;
+pub mod pipeline;
 pub mod proof;
 mod release;
 pub mod rewrap;
@@ -34,7 +34,7 @@ pub use self::asking::{finish, start};
 pub use self::opening::{Unwrapping, opening_key};
 pub use self::sealing::{Sealing, rotate_dek, sealing};
 use self::surroundings::Here;
-use crate::ask::{Pending, shared};
+use crate::ask::{Pending, shared_counters};
 use crate::error::Error;
 use crate::pg::backend::{process_id, statement_start};
 use crate::pg::exit::at_exit;
@@ -116,11 +116,11 @@ pub fn kms_calls_allowed() -> Calls {
 /// Has all processes of the server forget all data keys, and says how many this session had.
 ///
 /// # Errors
-/// [`Error::Shared`].
+/// [`Error::SharedCounters`].
 pub fn flush_everywhere() -> Result<usize, Error> {
     // Its own at any rate.
     let flushed = flush();
-    shared::flush().map_err(Error::Shared)?;
+    shared_counters::flush().map_err(Error::SharedCounters)?;
     Ok(flushed)
 }
 

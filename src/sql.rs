@@ -6,7 +6,7 @@
 //! - `rotation`: those that rewrap and reencrypt values, and what `env_rotate` is made of
 //! - `splice`: those that give values the wrapped keys of others
 //! - `tolerant`: those that tell a damaged value from others
-//! - `verify`: those that compare a value with a plaintext
+//! - `opens_to`: those that compare a value with a plaintext
 //! - `search`: those that make search tokens
 //! - `admin`: those for the cache and the local key file
 //! - `named_keys`: the one that checks the options of a named key
@@ -18,10 +18,10 @@ pub mod functions;
 pub mod inspect;
 mod inventory;
 mod named_keys;
+mod opens_to;
 mod rotation;
 pub mod search;
 mod splice;
 mod statistics;
 mod tolerant;
-mod verify;
 mod warm;

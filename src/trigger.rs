@@ -9,9 +9,9 @@ use envelope_core::format::{Envelope, ValueType};
 use pgrx::pg_sys::Datum;
 
 use crate::error::{Error, Fault};
-use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::to_utf8;
 use crate::pg::firing::Firing;
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::made::Made;
 use crate::pg::report;
 use crate::pg::row_value::{self, RowValue};
@@ -27,7 +27,7 @@ sql_functions! {
 /// Columns of the row, and what is stored in them instead.
 type Changes = Vec<(i32, Option<Made>)>;
 
-fn encrypt_trigger(call: &Call) -> Result<Option<Datum>, Error> {
+fn encrypt_trigger(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let firing = Firing::of(call)?;
     let definition = definition::of(&firing)?;
     let mut changes = Changes::new();

@@ -2,25 +2,25 @@
 
 #![no_main]
 
-use envelope_broker::framing::{AnswerReader, CallReader};
-use envelope_broker::protocol::{Malformed, encode_answer, encode_call};
+use envelope_broker::framing::{ResponseReader, CommandReader};
+use envelope_broker::protocol::{Malformed, encode_response, encode_command};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let [piece_bytes, stream @ ..] = input else { return };
     let piece_bytes = usize::from(*piece_bytes).max(1);
-    let call = |piece_bytes| {
-        let mut reader = CallReader::new();
-        read(stream, piece_bytes, &mut reader, CallReader::buffer, CallReader::filled)
-            .map(|call| call.map(|call| encode_call(&call)))
+    let command = |piece_bytes| {
+        let mut reader = CommandReader::new();
+        read(stream, piece_bytes, &mut reader, CommandReader::buffer, CommandReader::filled)
+            .map(|command| command.map(|command| encode_command(&command)))
     };
-    assert_eq!(call(piece_bytes), call(usize::MAX));
-    let answer = |piece_bytes| {
-        let mut reader = AnswerReader::new();
-        read(stream, piece_bytes, &mut reader, AnswerReader::buffer, AnswerReader::filled)
-            .map(|answer| answer.map(encode_answer))
+    assert_eq!(command(piece_bytes), command(usize::MAX));
+    let response = |piece_bytes| {
+        let mut reader = ResponseReader::new();
+        read(stream, piece_bytes, &mut reader, ResponseReader::buffer, ResponseReader::filled)
+            .map(|response| response.map(encode_response))
     };
-    assert!(answer(piece_bytes) == answer(usize::MAX));
+    assert!(response(piece_bytes) == response(usize::MAX));
 });
 
 fn read<T, R>(

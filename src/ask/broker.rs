@@ -1,7 +1,7 @@
 //! The server's broker, as PostgreSQL sees it: a background worker that the first session in need starts, and a Unix socket in
 //! the data directory. What it does is in `envelope_broker`.
 //!
-//! - `client`: one call over the socket
+//! - `client`: one command over the socket
 //! - `launch`: starting the worker, once
 //! - `worker`: the worker's main function
 
@@ -11,11 +11,11 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
-use envelope_broker::protocol::{self, Answer, Call, VERSION};
+use envelope_broker::protocol::{self, Command, Response, VERSION};
 use envelope_core::request::{Reply, Request};
 use once_cell::sync::Lazy;
 
-use crate::ask::{journal, shared};
+use crate::ask::{journal, shared_counters};
 use crate::error::Error;
 use crate::pg::{settings, waiting};
 pub use client::{Exchange, Lost};
@@ -37,7 +37,7 @@ const STATUS_TIME: Duration = Duration::from_millis(500);
 
 /// Whether this session asks the broker at this time.
 pub fn is_wanted() -> bool {
-    settings::broker() && !shared::is_broker_avoided()
+    settings::broker() && !shared_counters::is_broker_avoided()
 }
 
 /// Asks the broker, which is started if there is none. `None`: go on without it.
@@ -45,9 +45,9 @@ pub fn ask(request: &Request) -> Option<Exchange> {
     if !is_wanted() {
         return None;
     }
-    let settings = settings::kms();
-    let call = Call::Ask { request: request.clone(), settings: protocol::fingerprint(&settings) };
-    let try_once = || connect().and_then(|socket| Exchange::start(socket, &call, settings.aws.timeout));
+    let settings = settings::kms_settings();
+    let command = Command::Ask { request: request.clone(), settings: protocol::fingerprint(&settings) };
+    let try_once = || connect().and_then(|socket| Exchange::start(socket, &command, settings.aws.timeout));
     // One that has just ended, as an idle one does, is followed by another one.
     let until = Instant::now() + SUCCESSION_TIME;
     let started = loop {
@@ -61,10 +61,10 @@ pub fn ask(request: &Request) -> Option<Exchange> {
 
 /// Asks the broker if there is one, and does not wait for it; else has it started for the next time.
 pub fn ask_without_waiting(request: &Request) -> Option<Exchange> {
-    let settings = settings::kms();
-    let call = Call::Ask { request: request.clone(), settings: protocol::fingerprint(&settings) };
+    let settings = settings::kms_settings();
+    let command = Command::Ask { request: request.clone(), settings: protocol::fingerprint(&settings) };
     let started = match client::connect() {
-        Ok(socket) => Exchange::start(socket, &call, settings.aws.timeout).map(Some),
+        Ok(socket) => Exchange::start(socket, &command, settings.aws.timeout).map(Some),
         Err(_) => launch::begin().map(|()| None),
     };
     started.map_err(|lost| go_on_without(&lost)).ok().flatten()
@@ -74,9 +74,9 @@ pub fn ask_without_waiting(request: &Request) -> Option<Exchange> {
 pub fn go_on_without(lost: &Lost) {
     // One that was stopped is no worse than none: the next request starts another one.
     if matches!(lost, Lost::Unwell(_)) {
-        shared::avoid_broker();
+        shared_counters::avoid_broker();
     }
-    if shared::may_log() {
+    if shared_counters::may_log() {
         journal::broker_lost(&lost.to_string());
     }
 }
@@ -86,12 +86,12 @@ pub fn go_on_without(lost: &Lost) {
 /// # Errors
 /// Why it was not done, and [`Error::Broker`] if it does not answer.
 pub fn ask_running(request: Request) -> Result<Option<Reply>, Error> {
-    let call = Call::Ask { request, settings: protocol::fingerprint(&settings::kms()) };
-    let Call::Ask { request, .. } = &call else { unreachable!("it was just made") };
-    match converse(&call, None)? {
-        Some(Answer::Reply(reply)) => {
+    let command = Command::Ask { request, settings: protocol::fingerprint(&settings::kms_settings()) };
+    let Command::Ask { request, .. } = &command else { unreachable!("it was just made") };
+    match converse(&command, None)? {
+        Some(Response::Reply(reply)) => {
             let reply = reply.map_err(Error::from);
-            shared::count_call(request, &reply);
+            shared_counters::count_call(request, &reply);
             reply.map(Some)
         }
         _ => Ok(None),
@@ -102,21 +102,21 @@ pub fn ask_running(request: Request) -> Result<Option<Reply>, Error> {
 ///
 /// # Errors
 /// [`Error::Broker`] if it does not answer.
-pub fn call_running(call: &Call) -> Result<Option<Answer>, Error> {
-    converse(call, Some(STATUS_TIME))
+pub fn send_to_running(command: &Command) -> Result<Option<Response>, Error> {
+    converse(command, Some(STATUS_TIME))
 }
 
-/// One call to the running broker, which may take as long as KMS, or `at_most` so long.
-fn converse(call: &Call, at_most: Option<Duration>) -> Result<Option<Answer>, Error> {
+/// One command to the running broker, which may take as long as KMS, or `at_most` so long.
+fn converse(command: &Command, at_most: Option<Duration>) -> Result<Option<Response>, Error> {
     let deadline = at_most.map(|time| Instant::now() + time);
     let Ok(socket) = client::connect() else {
         return Ok(None);
     };
-    let exchange = Exchange::start(socket, call, settings::kms().aws.timeout);
-    let answer = exchange.and_then(|mut exchange| {
+    let exchange = Exchange::start(socket, command, settings::kms_settings().aws.timeout);
+    let response = exchange.and_then(|mut exchange| {
         loop {
-            if let Some(answer) = exchange.try_take_answer()? {
-                return Ok(answer);
+            if let Some(response) = exchange.try_take_response()? {
+                return Ok(response);
             }
             let now = Instant::now();
             if deadline.is_some_and(|deadline| now >= deadline) {
@@ -126,8 +126,8 @@ fn converse(call: &Call, at_most: Option<Duration>) -> Result<Option<Answer>, Er
             waiting::wait(until.saturating_duration_since(now));
         }
     });
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
+    match response {
+        Ok(response) => Ok(Some(response)),
         Err(Lost::Ended) => Ok(None),
         Err(lost) => Err(Error::Broker(lost.to_string())),
     }

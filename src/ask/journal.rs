@@ -7,7 +7,7 @@ use envelope_core::request::KmsError;
 use envelope_kms::{Event, Events};
 use lru::LruCache;
 
-use crate::ask::bridge;
+use crate::ask::own_thread;
 use crate::pg::report::{log, warn};
 use crate::pg::settings;
 
@@ -22,7 +22,7 @@ thread_local! {
 
 /// Writes what has happened on this backend's own thread.
 pub fn write_events() {
-    while let Some(event) = bridge::take_event() {
+    while let Some(event) = own_thread::take_event() {
         write_event(event);
     }
 }
@@ -56,7 +56,7 @@ fn write_event(event: Event) {
 
 /// This session cannot see what others flush or replace.
 pub fn shared_problem(problem: &str) {
-    log_once(&format!("envelope_pg cannot see the flushes and rotations of other sessions: {problem}"));
+    log_once(&format!("envelope_pg cannot see the flushes and replacements of other sessions: {problem}"));
 }
 
 /// The broker is of no help. Once a minute for the whole server: the caller has asked for leave.
@@ -66,7 +66,7 @@ pub fn broker_lost(reason: &str) {
 
 /// A provider has refused a data key that was in use.
 pub fn refused(error: &KmsError) {
-    let code = error.answer.code.as_deref().unwrap_or("no error code");
+    let code = error.metadata.code.as_deref().unwrap_or("no error code");
     log_once(&format!(
         "KMS refuses key {} ({code}): {error}; data keys under it were dropped from the cache",
         error.key_id

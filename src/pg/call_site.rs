@@ -71,7 +71,7 @@ impl<T: 'static> CallSite<T> {
         Ok(made)
     }
 
-    /// See [`crate::pg::call::Call::prefetch`].
+    /// See [`crate::pg::function_call::FunctionCall::prefetch`].
     pub fn prefetch(call_site: Option<&Self>, value: &[u8]) {
         let here = value.as_ptr();
         prefetch(here, value.len());

@@ -6,9 +6,9 @@ use pgrx::pg_sys::{self, Datum, HeapTuple, TriggerData};
 use pgrx::tupdesc::PgTupleDesc;
 
 use crate::error::{Fault, TriggerError};
-use crate::pg::call::Call;
 use crate::pg::comparing;
 use crate::pg::encoding::database_text;
+use crate::pg::function_call::FunctionCall;
 use crate::pg::made::Made;
 use crate::pg::row_value::RowValue;
 
@@ -25,7 +25,7 @@ impl<'a> Firing<'a> {
     ///
     /// # Errors
     /// [`Fault::NotATrigger`], [`Fault::WrongKind`].
-    pub fn of(call: &'a Call) -> Result<Self, TriggerError> {
+    pub fn of(call: &'a FunctionCall) -> Result<Self, TriggerError> {
         // SAFETY: `call` has a live fcinfo; a context with the tag T_TriggerData is a TriggerData that lives as long.
         let data = unsafe {
             let context = (*call.fcinfo()).context;

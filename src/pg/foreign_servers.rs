@@ -7,8 +7,8 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::pg::call::Call;
 use crate::pg::encoding::to_utf8;
+use crate::pg::function_call::FunctionCall;
 
 const WRAPPER: &CStr = c"envelope_pg";
 
@@ -90,7 +90,7 @@ pub fn is_superuser(role: Oid) -> bool {
 ///
 /// # Errors
 /// As [`all`].
-pub fn validated_options(call: &Call, index: usize) -> Result<Vec<ServerOption>, Error> {
+pub fn validated_options(call: &FunctionCall, index: usize) -> Result<Vec<ServerOption>, Error> {
     let Some(array) = call.datum(index) else {
         return Ok(Vec::new());
     };

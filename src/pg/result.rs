@@ -4,8 +4,8 @@ use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::pg::call::Call;
 use crate::pg::encoding::from_utf8;
+use crate::pg::function_call::FunctionCall;
 use crate::pg::jsonb::jsonb_from_text;
 use crate::pg::varlena::Varlena;
 
@@ -41,12 +41,12 @@ pub fn text_array_datum<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<
 }
 
 /// A row of the function's declared result type, no column of it NULL.
-pub fn row_datum(call: &Call, columns: &[Datum]) -> Datum {
+pub fn row_datum(call: &FunctionCall, columns: &[Datum]) -> Datum {
     nullable_row_datum(call, &columns.iter().copied().map(Some).collect::<Vec<_>>())
 }
 
 /// A row of the function's declared result type.
-pub fn nullable_row_datum(call: &Call, columns: &[Option<Datum>]) -> Datum {
+pub fn nullable_row_datum(call: &FunctionCall, columns: &[Option<Datum>]) -> Datum {
     let nulls: Vec<_> = columns.iter().map(Option::is_none).collect();
     let columns: Vec<_> = columns.iter().map(|column| column.unwrap_or(Datum::null())).collect();
     // SAFETY: the result type is the record that sql/ declares, with as many columns, of these types in this order.

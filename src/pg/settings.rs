@@ -52,7 +52,7 @@ thread_local! {
 }
 
 /// How the providers are reached: read before each call to one of them.
-pub fn kms() -> envelope_kms::Settings {
+pub fn kms_settings() -> envelope_kms::Settings {
     envelope_kms::Settings {
         aws: aws::Settings {
             region: text(&KMS_REGION),
@@ -110,7 +110,7 @@ pub fn allow_double_encryption() -> bool {
 pub fn broker_config() -> Config {
     let limits = limits();
     Config {
-        kms: kms(),
+        kms: kms_settings(),
         useful_for: limits.ttl.saturating_add(limits.stale_if_unreachable),
         dek_max_age: limits.max_age,
         idle_timeout: Duration::from_secs(unsigned(&BROKER_IDLE_TIMEOUT_S)),

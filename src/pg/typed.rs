@@ -10,8 +10,8 @@ use envelope_core::format::ValueType;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::error::Error;
-use crate::pg::call::Call;
 use crate::pg::encoding::{from_utf8, to_utf8};
+use crate::pg::function_call::FunctionCall;
 use crate::pg::jsonb::{JsonbDatum, jsonb_from_text};
 use crate::pg::types::output_function;
 use crate::pg::varlena::VarlenaDatum;
@@ -98,7 +98,7 @@ impl Plaintext {
 ///
 /// # Errors
 /// [`Error::NoStableText`].
-pub fn argument_as_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
+pub fn argument_as_jsonb(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let Some(value) = call.datum(0) else {
         return Ok(None);
     };

@@ -12,7 +12,7 @@ use envelope_core::request::{KmsError, KmsErrorKind, Reply, Request};
 
 use super::surroundings::Here;
 use super::{Policy, named_keys, release, with_policy};
-use crate::ask::{self, Pending, bridge, journal, shared};
+use crate::ask::{self, Pending, journal, own_thread, shared_counters};
 use crate::error::Error;
 
 /// Asks the policy for a data key, and whoever it wants to be asked.
@@ -48,7 +48,7 @@ pub fn drive(mut step: Step<Pending>) -> Result<Rc<CachedKey>, Error> {
 /// Starts what a step asks for, or the next one for the value that the current user may ask for.
 ///
 /// # Errors
-/// [`Error::Bridge`]; [`Error::NamedKey`](crate::error::Error) if the current user has no right on the key.
+/// [`Error::OwnThread`]; [`Error::NamedKey`](crate::error::Error) if the current user has no right on the key.
 pub fn start_for(mut ask: Ask) -> Result<(Ask, Pending), Error> {
     before_asking();
     while let Err(error) = check_rights(&ask) {
@@ -100,7 +100,7 @@ pub fn tell(ask: Ask, reply: Result<Reply, Error>) -> Result<Step<Pending>, Erro
 /// Starts a request that is not for a data key of this session, and that the statement waits for.
 ///
 /// # Errors
-/// [`Error::TooManyKmsCalls`], [`Error::Bridge`].
+/// [`Error::TooManyKmsCalls`], [`Error::OwnThread`].
 pub fn start(request: Request) -> Result<Pending, Error> {
     with_policy(|policy| policy.begin_call(&request, &Here))?;
     before_asking();
@@ -151,7 +151,7 @@ pub fn act_on_notes() {
     for note in with_policy(|policy| policy.take_notes()) {
         match note {
             Note::ServedStale { decided, key_id } => {
-                if let Some((operation, statistics)) = decided.zip(bridge::statistics()) {
+                if let Some((operation, statistics)) = decided.zip(own_thread::statistics()) {
                     statistics.served_stale(operation, &key_id);
                 }
                 journal::served_stale(&key_id);
@@ -169,7 +169,7 @@ pub fn act_on_notes() {
 /// What is looked at before KMS or the broker is asked.
 fn before_asking() {
     release::compare();
-    if let Some(problem) = shared::problem() {
+    if let Some(problem) = shared_counters::problem() {
         journal::shared_problem(&problem);
     }
 }

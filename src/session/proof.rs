@@ -10,7 +10,7 @@ use envelope_core::format::Head;
 use envelope_core::keys::named::Use;
 use envelope_core::request::{Calls, KmsError, KmsErrorKind, Operation, Reply, Request, Terms};
 
-use super::{asking, check_allowed, named_keys, prefetch};
+use super::{asking, check_allowed, named_keys, pipeline};
 use crate::ask::Pending;
 use crate::error::Error;
 
@@ -29,7 +29,7 @@ thread_local! {
 pub fn prove(heads: &[Head<'_>]) -> Result<(), Error> {
     let is_proven = |head: &&Head<'_>| PROVEN.with_borrow(|proven| proven.contains(head.dek_identity()));
     let unproven: Vec<&Head<'_>> = heads.iter().filter(|head| !is_proven(head)).collect();
-    prefetch::run(unproven, |head| start(head), |head, pending| finish(head, pending))
+    pipeline::run(unproven, |head| start(head), |head, pending| finish(head, pending))
 }
 
 fn start(head: &Head<'_>) -> Result<Pending, Error> {

@@ -14,10 +14,10 @@ use envelope_core::policy::Epochs;
 use envelope_core::request::{KmsError, Operation, Reply, Request};
 
 use crate::ask::Pending;
-use crate::ask::shared;
+use crate::ask::shared_counters;
 use crate::error::Error;
 use crate::pg::settings;
-use crate::session::{self, check_allowed, named_keys, prefetch};
+use crate::session::{self, check_allowed, named_keys, pipeline};
 
 thread_local! {
     static REWRAPPED: RefCell<(RewrappedKeys, Option<Epochs>)> = RefCell::new((RewrappedKeys::new(), None));
@@ -26,7 +26,7 @@ thread_local! {
 /// What has been rewrapped, unless somebody has flushed everywhere since.
 fn with_rewrapped<T>(use_keys: impl FnOnce(&mut RewrappedKeys) -> T) -> T {
     REWRAPPED.with_borrow_mut(|(keys, seen)| {
-        let now = shared::epochs();
+        let now = shared_counters::epochs();
         let flushes = |seen: Option<Epochs>| seen.map(|seen| seen.flushes);
         if flushes(std::mem::replace(seen, now)) != flushes(now) {
             keys.clear();
@@ -117,7 +117,7 @@ pub fn check(head: &Head<'_>, to_key: &str) -> Result<(), Error> {
 /// Has the data keys of these heads rewrapped, many at a time.
 ///
 /// # Errors
-/// As [`prefetch::run`].
+/// As [`pipeline::run`].
 pub fn warm(heads: &[Head<'_>], to_key: &str) -> Result<(), Error> {
     let mut heads = heads.iter();
     // The first answer says what an alias stands for, and with that which values are under it already.
@@ -135,7 +135,7 @@ pub fn warm(heads: &[Head<'_>], to_key: &str) -> Result<(), Error> {
         }
     }
     let asked = Instant::now();
-    prefetch::run(jobs, |job| job.start(0), |job, pending| job.finish(0, pending, asked).map(drop))?;
+    pipeline::run(jobs, |job| job.start(0), |job, pending| job.finish(0, pending, asked).map(drop))?;
     first_error.map_or(Ok(()), Err)
 }
 

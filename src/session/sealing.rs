@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use envelope_broker::protocol::Call as BrokerCall;
+use envelope_broker::protocol::Command;
 use envelope_core::cache::CachedKey;
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::NONCE_BYTES;
@@ -12,7 +12,7 @@ use envelope_core::request::Request;
 
 use super::surroundings::Here;
 use super::{asking, check_allowed, named_keys, quickly, with_policy, with_session};
-use crate::ask::{broker, journal, shared};
+use crate::ask::{broker, journal, shared_counters};
 use crate::error::Error;
 
 /// What seals a value.
@@ -52,22 +52,22 @@ pub fn sealing(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize
 pub fn rotate_dek(key_id: &str, context: Option<&EncryptionContext>) -> Result<Option<Rc<CachedKey>>, Error> {
     check_allowed(key_id)?;
     // Before KMS is asked for anything.
-    shared::check().map_err(Error::Shared)?;
+    shared_counters::check().map_err(Error::SharedCounters)?;
     let key = KeyId::parse(key_id)?;
     // Also if this session does without it: others do not.
     let told = match context {
         Some(context) => replace_in_broker(key, context),
-        None => broker::call_running(&BrokerCall::Retire(key)).map(drop),
+        None => broker::send_to_running(&Command::Retire(key)).map(drop),
     };
     match told {
         // It finds out when it is well again.
         Err(Error::Broker(_)) => {
-            shared::retire().map_err(Error::Shared)?;
-            shared::avoid_broker();
+            shared_counters::retire().map_err(Error::SharedCounters)?;
+            shared_counters::avoid_broker();
         }
         told => told?,
     }
-    shared::rotate().map_err(Error::Shared)?;
+    shared_counters::announce_replacement().map_err(Error::SharedCounters)?;
     // The broker's new one; without a broker, this session's own.
     let renew = |context| asking::drive(with_policy(|policy| policy.renew(key_id, context, &Here))?);
     context.map(renew).transpose()
@@ -75,7 +75,7 @@ pub fn rotate_dek(key_id: &str, context: Option<&EncryptionContext>) -> Result<O
 
 /// Has the broker, if one runs, make a new current data key.
 fn replace_in_broker(key_id: KeyId, context: &EncryptionContext) -> Result<(), Error> {
-    let request = Request::RotateDek { key_id, context: context.clone() };
+    let request = Request::ReplaceDek { key_id, context: context.clone() };
     with_policy(|policy| policy.begin_call(&request, &Here))?;
     let reply = match broker::ask_running(request).transpose() {
         Some(Ok(reply)) => Ok(reply),

@@ -7,7 +7,7 @@ use envelope_core::cache::Limits;
 use envelope_core::policy::StatementId;
 use envelope_core::policy::{Epochs, Surroundings};
 
-use crate::ask::shared;
+use crate::ask::shared_counters;
 use crate::pg::{backend, clock, settings};
 
 /// This backend, now.
@@ -25,7 +25,7 @@ impl Surroundings for Here {
 
     #[inline]
     fn epochs(&self) -> Option<Epochs> {
-        shared::epochs()
+        shared_counters::epochs()
     }
 
     #[inline]

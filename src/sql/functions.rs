@@ -12,8 +12,8 @@ use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
-use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::{from_utf8, to_utf8};
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::jsonb::jsonb_from_text;
 use crate::pg::made::Made;
 use crate::pg::settings;
@@ -34,7 +34,7 @@ sql_functions! {
     env_decrypt_jsonb, pg_finfo_env_decrypt_jsonb => decrypt_jsonb;
 }
 
-fn encrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
+fn encrypt_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
     call.bytes(0)
         .map(|text| {
@@ -44,7 +44,7 @@ fn encrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
         .transpose()
 }
 
-fn encrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
+fn encrypt_bytea(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
     call.bytes(0)
         .map(|bytes| {
@@ -54,7 +54,7 @@ fn encrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
         .transpose()
 }
 
-fn encrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
+fn encrypt_jsonb(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
     call.jsonb_text(0).map(|json| encrypt(ValueType::Jsonb, &to_utf8(json.to_bytes())?, &options)).transpose()
 }
@@ -66,7 +66,7 @@ struct EncryptOptions<'a> {
 }
 
 impl<'a> EncryptOptions<'a> {
-    fn of(call: &'a Call) -> Result<Self, Error> {
+    fn of(call: &'a FunctionCall) -> Result<Self, Error> {
         Ok(Self { target: Target::of(call)?, aad: aad_argument(call, 3)? })
     }
 }
@@ -81,7 +81,7 @@ struct Target {
 }
 
 impl Target {
-    fn of(call: &Call) -> Result<Rc<Self>, Error> {
+    fn of(call: &FunctionCall) -> Result<Rc<Self>, Error> {
         let key_id = call.bytes(1).ok_or(Error::NullArgument("key_id"))?;
         let has_context = call.arguments() > 2;
         let context =
@@ -103,7 +103,7 @@ impl Target {
 }
 
 /// The encryption context, if the overload that was called has one.
-pub fn context_argument(call: &Call, index: usize) -> Result<Option<EncryptionContext>, Error> {
+pub fn context_argument(call: &FunctionCall, index: usize) -> Result<Option<EncryptionContext>, Error> {
     if call.arguments() <= index {
         return Ok(None);
     }
@@ -116,7 +116,7 @@ pub fn context_argument(call: &Call, index: usize) -> Result<Option<EncryptionCo
 ///
 /// # Errors
 /// [`Error::NullArgument`].
-pub fn utf8_argument<'a>(call: &'a Call, index: usize, name: &'static str) -> Result<Cow<'a, str>, Error> {
+pub fn utf8_argument<'a>(call: &'a FunctionCall, index: usize, name: &'static str) -> Result<Cow<'a, str>, Error> {
     let text = call.bytes(index).ok_or(Error::NullArgument(name))?;
     if let Some(beginning) = text.get(..=MAX_NAME_BYTES) {
         // No copy of what may be as large as a value.
@@ -133,7 +133,7 @@ pub fn utf8_argument<'a>(call: &'a Call, index: usize, name: &'static str) -> Re
 ///
 /// # Errors
 /// [`Error::NullArgument`], and those of [`named_keys::key_id`].
-pub fn key_id_argument(call: &Call, index: usize, name: &'static str) -> Result<String, Error> {
+pub fn key_id_argument(call: &FunctionCall, index: usize, name: &'static str) -> Result<String, Error> {
     Ok(named_keys::key_id(&utf8_argument(call, index, name)?)?.into_owned())
 }
 
@@ -141,7 +141,7 @@ pub fn key_id_argument(call: &Call, index: usize, name: &'static str) -> Result<
 ///
 /// # Errors
 /// [`Error::NullArgument`].
-pub fn aad_argument(call: &Call, index: usize) -> Result<Option<Cow<'_, [u8]>>, Error> {
+pub fn aad_argument(call: &FunctionCall, index: usize) -> Result<Option<Cow<'_, [u8]>>, Error> {
     if call.arguments() <= index {
         return Ok(None);
     }
@@ -187,7 +187,7 @@ pub fn seal(
     })
 }
 
-pub fn decrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
+pub fn decrypt_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     decrypt(call, ValueType::Text, |mut plaintext, bytes| {
         let converted = match from_utf8(&plaintext.as_mut_slice()[..bytes])? {
             Cow::Borrowed(_) => None,
@@ -200,18 +200,18 @@ pub fn decrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
     })
 }
 
-pub fn decrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
+pub fn decrypt_bytea(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     decrypt(call, ValueType::Bytea, |plaintext, bytes| Ok(plaintext.finish(bytes)))
 }
 
-pub fn decrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
+pub fn decrypt_jsonb(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     decrypt(call, ValueType::Jsonb, |mut plaintext, bytes| {
         jsonb_from_text(&from_utf8(&plaintext.as_mut_slice()[..bytes])?)
     })
 }
 
 fn decrypt(
-    call: &Call,
+    call: &FunctionCall,
     wanted: ValueType,
     finish: impl FnOnce(Varlena, usize) -> Result<Datum, Error>,
 ) -> Result<Option<Datum>, Error> {

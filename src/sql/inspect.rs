@@ -8,8 +8,8 @@ use envelope_core::keys::{WrappedKey, check_resolved, is_same_key};
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
-use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::to_utf8;
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::result::{jsonb_datum, row_datum, text_array_datum, text_datum};
 use crate::pg::varlena::{Varlena, VarlenaDatum};
 
@@ -24,7 +24,7 @@ sql_functions! {
     env_inspect, pg_finfo_env_inspect => inspect;
 }
 
-fn value(call: &Call) -> VarlenaDatum<'_> {
+fn value(call: &FunctionCall) -> VarlenaDatum<'_> {
     call.varlena(0).expect("sql/ declares the function STRICT")
 }
 
@@ -39,7 +39,7 @@ struct Known<T> {
 /// Reads something from the head of a value, and keeps it: mostly the next value says the same about its data key, byte for byte,
 /// and to compare is much faster than to read. `read` may look at [`Head::dek_identity`] and the argument only.
 fn known<T: 'static>(
-    call: &Call,
+    call: &FunctionCall,
     value: VarlenaDatum<'_>,
     argument: Option<&[u8]>,
     read: impl FnOnce(&Head<'_>) -> Result<T, Error>,
@@ -58,7 +58,7 @@ pub fn is_envelope(value: VarlenaDatum<'_>) -> bool {
     value.with_head(key_id_of_envelope).is_ok()
 }
 
-fn sql_is_envelope(call: &Call) -> Result<Option<Datum>, Error> {
+fn sql_is_envelope(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let known = known(call, value(call), None, |head| Ok(key_id_of_envelope(head)?));
     Ok(Some(Datum::from(known.is_ok())))
 }
@@ -70,7 +70,7 @@ fn key_id_of_envelope(head: &Head<'_>) -> Result<String, ValueError> {
 }
 
 /// Not STRICT: a NULL key would turn a CHECK constraint off.
-fn is_envelope_of_key(call: &Call) -> Result<Option<Datum>, Error> {
+fn is_envelope_of_key(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let argument = call.bytes(1).ok_or(Error::NullArgument("key_id"))?;
     let key_id = || resolved_key_id(call, 1, "key_id");
     let Some(value) = call.varlena(0) else {
@@ -86,12 +86,12 @@ fn is_envelope_of_key(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// Not STRICT: a NULL key must not pass for one that nothing uses.
-fn same_key(call: &Call) -> Result<Option<Datum>, Error> {
+fn same_key(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let (one, other) = (resolved_key_id(call, 0, "key_id")?, resolved_key_id(call, 1, "other_key_id")?);
     Ok(Some(Datum::from(is_same_key(&one, &other))))
 }
 
-fn resolved_key_id(call: &Call, index: usize, name: &'static str) -> Result<String, Error> {
+fn resolved_key_id(call: &FunctionCall, index: usize, name: &'static str) -> Result<String, Error> {
     let key_id = to_utf8(call.bytes(index).ok_or(Error::NullArgument(name))?)?;
     // to_utf8 gives UTF-8: nothing is lost.
     let key_id = String::from_utf8_lossy(&key_id).into_owned();
@@ -99,27 +99,27 @@ fn resolved_key_id(call: &Call, index: usize, name: &'static str) -> Result<Stri
     Ok(key_id)
 }
 
-fn key_id(call: &Call) -> Result<Option<Datum>, Error> {
+fn key_id(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let known = known(call, value(call), None, |head| Ok(head.key_id()?))?;
     text_datum(&known.read).map(Some)
 }
 
-fn key_ids(call: &Call) -> Result<Option<Datum>, Error> {
+fn key_ids(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let wrapped_keys = value(call).with_head(|head| head.wrapped_keys())?;
     text_array_datum(wrapped_keys.iter().map(|key| key.key_id.as_str())).map(Some)
 }
 
-fn dek_id(call: &Call) -> Result<Option<Datum>, Error> {
+fn dek_id(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let commitment = value(call).with_head(|head| Ok(head.commitment()))?;
     Varlena::copy_of(&commitment.0).map(Some)
 }
 
-fn encryption_context(call: &Call) -> Result<Option<Datum>, Error> {
+fn encryption_context(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let json = value(call).with_head(context_json)?;
     jsonb_datum(&json).map(Some)
 }
 
-fn inspect(call: &Call) -> Result<Option<Datum>, Error> {
+fn inspect(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let row = value(call).with_head(|head| {
         Ok(Row {
             type_name: head.value_type.to_string(),

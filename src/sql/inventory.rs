@@ -8,7 +8,7 @@ use envelope_core::format::Head;
 use pgrx::pg_sys::{Datum, Oid};
 
 use crate::error::Error;
-use crate::pg::call::{Call, sql_functions};
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::result::jsonb_datum;
 use crate::pg::table_scan;
 use crate::pg::varlena::VarlenaDatum;
@@ -40,7 +40,7 @@ struct Column {
 }
 
 /// A relation, and the numbers of its columns, as int8: a JSON array of groups, of the columns that hold any value.
-fn count_values(call: &Call) -> Result<Option<Datum>, Error> {
+fn count_values(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let relation = Oid::from(call.datum(0).expect("sql/ declares the function STRICT").value() as u32);
     let numbers = call.smallint_array(1);
     let mut columns: Vec<Column> = numbers.iter().map(|_| Column::default()).collect();

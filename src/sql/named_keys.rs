@@ -4,8 +4,8 @@ use envelope_core::keys::named::NamedKey;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::error::{Error, NamedKeyError};
-use crate::pg::call::{Call, sql_functions};
 use crate::pg::foreign_servers;
+use crate::pg::function_call::{FunctionCall, sql_functions};
 
 sql_functions! {
     env_named_key_validator, pg_finfo_env_named_key_validator => validate;
@@ -15,7 +15,7 @@ sql_functions! {
 const VOID: Option<Datum> = Some(Datum::null());
 
 /// PostgreSQL calls it for whatever is made of the wrapper: options, and the catalog that they are for.
-fn validate(call: &Call) -> Result<Option<Datum>, Error> {
+fn validate(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let catalog = call.datum(1).map(|catalog| Oid::from(catalog.value() as u32));
     let options = foreign_servers::validated_options(call, 0)?;
     let refused = match catalog {

@@ -7,12 +7,12 @@ use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
-use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::from_utf8;
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::run_lock;
 use crate::pg::varlena::Varlena;
 use crate::session::rewrap::{self, Change};
-use crate::session::{self, Sealing, Unwrapping, prefetch, proof};
+use crate::session::{self, Sealing, Unwrapping, pipeline, proof};
 use crate::sql::functions::{aad_argument, key_id_argument};
 
 /// Values of an array that are worked on at a time.
@@ -33,7 +33,7 @@ sql_functions! {
     env_rotation_unlock, pg_finfo_env_rotation_unlock => unlock;
 }
 
-fn rewrap(call: &Call) -> Result<Option<Datum>, Error> {
+fn rewrap(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let to_key = key_id_argument(call, 1, "to_key")?;
     let Some(value) = call.bytes(0) else {
         return Ok(None);
@@ -52,7 +52,7 @@ fn rewrap(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// Has the data keys of values rewrapped, many at a time, so that no row lock is held while KMS is asked.
-fn rewrap_warm(call: &Call) -> Result<Option<Datum>, Error> {
+fn rewrap_warm(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let to_key = key_id_argument(call, 1, "to_key")?;
     each_batch(call, |heads| match heads {
         // Tries all of its wrapped keys, where many at a time try the first one.
@@ -63,7 +63,7 @@ fn rewrap_warm(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// What this session has had rewrapped already; asks nobody.
-fn rewrapped(call: &Call) -> Result<Option<Datum>, Error> {
+fn rewrapped(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let to_key = key_id_argument(call, 1, "to_key")?;
     let Some(stub) = call.bytes(0) else {
         return Ok(None);
@@ -79,7 +79,7 @@ fn rewrapped(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// Raises what is known to keep a value from being rewrapped; asks nobody.
-fn rewrap_check(call: &Call) -> Result<Option<Datum>, Error> {
+fn rewrap_check(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let to_key = key_id_argument(call, 1, "to_key")?;
     if let Some(value) = call.bytes(0) {
         rewrap::check(&Envelope::parse(value)?.head, &to_key)?;
@@ -88,17 +88,17 @@ fn rewrap_check(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// Whether [`rewrap_check`] has nothing against it.
-fn may_rewrap(call: &Call) -> Result<Option<Datum>, Error> {
+fn may_rewrap(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     Ok(Some(Datum::from(rewrap_check(call).is_ok())))
 }
 
 /// Raises an error unless the key provider opens the wrapped data keys of values or stubs.
-fn prove_deks(call: &Call) -> Result<Option<Datum>, Error> {
+fn prove_deks(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     each_batch(call, proof::prove)?;
     Ok(None)
 }
 
-fn rewrap_target(call: &Call) -> Result<Option<Datum>, Error> {
+fn rewrap_target(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let to_key = key_id_argument(call, 0, "to_key")?;
     session::check_allowed(&to_key)?;
     let target = rewrap::target(&to_key)?;
@@ -108,7 +108,7 @@ fn rewrap_target(call: &Call) -> Result<Option<Datum>, Error> {
     target.map(|key_id| Varlena::copy_of(&from_utf8(key_id.as_bytes())?)).transpose()
 }
 
-fn reencrypt(call: &Call) -> Result<Option<Datum>, Error> {
+fn reencrypt(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let to_key = key_id_argument(call, 1, "to_key")?;
     let aad = aad_argument(call, 2)?;
     let Some(value) = call.bytes(0) else {
@@ -126,7 +126,7 @@ fn reencrypt(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// Has the data keys of values unwrapped, many at a time, and those made that will seal them again.
-fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
+fn reencrypt_warm(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     // NULL: they are only opened.
     let to_key = call.datum(1).map(|_| key_id_argument(call, 1, "to_key")).transpose()?;
     each_batch(call, |heads| {
@@ -135,7 +135,7 @@ fn reencrypt_warm(call: &Call) -> Result<Option<Datum>, Error> {
             session::opening_key(head)?;
         }
         let (warm, missing): (Vec<&Head<'_>>, Vec<&Head<'_>>) = heads.iter().partition(|head| session::is_warm(head));
-        prefetch::run(missing, |head| Unwrapping::start(head), |_, unwrapping| unwrapping.wait())?;
+        pipeline::run(missing, |head| Unwrapping::start(head), |_, unwrapping| unwrapping.wait())?;
         for head in warm {
             // It may be refused by now.
             session::opening_key(head)?;
@@ -156,7 +156,7 @@ thread_local! {
 }
 
 /// What stands for a value's data key; NULL for what is not a value.
-fn dek_stub(call: &Call) -> Result<Option<Datum>, Error> {
+fn dek_stub(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let value = call.varlena(0).expect("sql/ declares the function STRICT");
     let stub = value.with_head(|head| {
         LAST_STUB.with_borrow_mut(|last| {
@@ -172,22 +172,22 @@ fn dek_stub(call: &Call) -> Result<Option<Datum>, Error> {
     stub.ok().transpose()
 }
 
-fn lock(call: &Call) -> Result<Option<Datum>, Error> {
+fn lock(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     Ok(Some(Datum::from(run_lock::try_acquire(key_argument(call))?)))
 }
 
-fn unlock(call: &Call) -> Result<Option<Datum>, Error> {
+fn unlock(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     run_lock::release(key_argument(call));
     Ok(None)
 }
 
-fn key_argument(call: &Call) -> i64 {
+fn key_argument(call: &FunctionCall) -> i64 {
     call.datum(0).expect("sql/ declares the function STRICT").value() as i64
 }
 
 /// Calls `work` with the heads of the values of the bytea[] argument, not too many at a time: how many there are is the
 /// statement's choice.
-fn each_batch(call: &Call, mut work: impl FnMut(&[Head<'_>]) -> Result<(), Error>) -> Result<(), Error> {
+fn each_batch(call: &FunctionCall, mut work: impl FnMut(&[Head<'_>]) -> Result<(), Error>) -> Result<(), Error> {
     let Some(values) = call.bytea_elements(0) else { return Ok(()) };
     let mut heads = Vec::with_capacity(values.len().min(BATCH));
     for value in values.iter().flatten() {

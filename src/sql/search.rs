@@ -10,8 +10,8 @@ use envelope_core::search::{
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
-use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::to_utf8;
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::index_keys::tell_of_change;
 use crate::pg::result::{bytea_array_datum, nullable_row_datum, text_datum};
 use crate::pg::scalars;
@@ -156,15 +156,15 @@ fn finite_time(datum: Datum) -> Result<i64, Error> {
 }
 
 /// The index key that an argument names.
-fn index_argument(call: &Call, index: usize) -> Result<std::rc::Rc<Index>, Error> {
+fn index_argument(call: &FunctionCall, index: usize) -> Result<std::rc::Rc<Index>, Error> {
     index_keys::index(call.bytes(index).ok_or(Error::NullArgument("index_name"))?)
 }
 
-fn integer_argument(call: &Call, index: usize) -> Option<i32> {
+fn integer_argument(call: &FunctionCall, index: usize) -> Option<i32> {
     call.datum(index).map(|datum| scalars::integer(datum) as i32)
 }
 
-fn bits_argument(call: &Call, index: usize) -> Result<Option<TokenBits>, Error> {
+fn bits_argument(call: &FunctionCall, index: usize) -> Result<Option<TokenBits>, Error> {
     Ok(integer_argument(call, index).map(|bits| TokenBits::new(bits.into())).transpose()?)
 }
 
@@ -176,7 +176,7 @@ fn token<T>(key: &IndexKey, value: &Searchable<'_>, bits: Option<TokenBits>, use
 }
 
 /// `(value, index_name, bits, version)`.
-fn blind_index<T: Argument>(call: &Call) -> Result<Option<Datum>, Error> {
+fn blind_index<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
     let bits = bits_argument(call, 2)?;
     let version = integer_argument(call, 3);
@@ -188,7 +188,7 @@ fn blind_index<T: Argument>(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `(value, index_name, bits)`.
-fn candidates<T: Argument>(call: &Call) -> Result<Option<Datum>, Error> {
+fn candidates<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
     let bits = bits_argument(call, 2)?;
     let Some(value) = call.datum(0) else {
@@ -199,15 +199,15 @@ fn candidates<T: Argument>(call: &Call) -> Result<Option<Datum>, Error> {
     bytea_array_datum(tokens.iter().map(|token| &token[..])).map(Some)
 }
 
-fn refuse_boolean(_call: &Call) -> Result<Option<Datum>, Error> {
+fn refuse_boolean(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
     Err(Error::NoTokenOfBoolean)
 }
 
-fn refuse_timestamp(_call: &Call) -> Result<Option<Datum>, Error> {
+fn refuse_timestamp(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
     Err(Error::NoTokenOfTimestamp)
 }
 
-fn lengths_argument(call: &Call, index: usize) -> Result<PrefixLengths, Error> {
+fn lengths_argument(call: &FunctionCall, index: usize) -> Result<PrefixLengths, Error> {
     let lengths = call.datum(index).ok_or(Error::NullArgument("lengths"))?;
     Ok(PrefixLengths::new(&scalars::integers(lengths).ok_or(SearchError::PrefixLengths)?)?)
 }
@@ -220,7 +220,7 @@ fn utf8_datum<'a>(text: &'a [u8]) -> Result<Cow<'a, str>, Error> {
 }
 
 /// `(value, index_name, lengths, version)`.
-fn prefix_tokens(call: &Call) -> Result<Option<Datum>, Error> {
+fn prefix_tokens(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
     let lengths = lengths_argument(call, 2)?;
     let version = integer_argument(call, 3);
@@ -233,7 +233,7 @@ fn prefix_tokens(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `(needle, index_name, lengths, version)`.
-fn prefix_token(call: &Call) -> Result<Option<Datum>, Error> {
+fn prefix_token(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
     let lengths = lengths_argument(call, 2)?;
     let version = integer_argument(call, 3);
@@ -245,7 +245,7 @@ fn prefix_token(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `(needle, index_name, lengths)`.
-fn prefix_token_candidates(call: &Call) -> Result<Option<Datum>, Error> {
+fn prefix_token_candidates(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
     let lengths = lengths_argument(call, 2)?;
     let Some(needle) = call.bytes(0) else {
@@ -258,7 +258,7 @@ fn prefix_token_candidates(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `(value, index_name, width, origin, version)`.
-fn bucket_token<T: Argument>(call: &Call) -> Result<Option<Datum>, Error> {
+fn bucket_token<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
     let width = call.datum(2).ok_or(Error::NullArgument("width"))?;
     let origin = call.datum(3).ok_or(Error::NullArgument("origin"))?;
@@ -271,7 +271,7 @@ fn bucket_token<T: Argument>(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `(low, high, index_name, width, origin, max_buckets)`: of all versions that make tokens.
-fn bucket_tokens<T: Argument>(call: &Call) -> Result<Option<Datum>, Error> {
+fn bucket_tokens<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let low = call.datum(0).ok_or(Error::NullBound)?;
     let high = call.datum(1).ok_or(Error::NullBound)?;
     let index = index_argument(call, 2)?;
@@ -288,7 +288,7 @@ fn bucket_tokens<T: Argument>(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `(value, steps)`.
-fn normalize_text(call: &Call) -> Result<Option<Datum>, Error> {
+fn normalize_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let names = scalars::texts(call.datum(1).ok_or(Error::NullArgument("steps"))?).ok_or(SearchError::Step)?;
     let parse = |name: &[u8]| std::str::from_utf8(name).map_err(|_| SearchError::Step)?.parse();
     let steps: Vec<Step> = names.into_iter().map(parse).collect::<Result<_, _>>()?;
@@ -296,7 +296,7 @@ fn normalize_text(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `(distinct_values, rows, bits)`.
-fn index_plan(call: &Call) -> Result<Option<Datum>, Error> {
+fn index_plan(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let count = |index| call.datum(index).map(|datum| u64::try_from(scalars::bigint(datum)).unwrap_or_default());
     let (Some(distinct_values), Some(rows)) = (count(0), count(1)) else {
         return Err(SearchError::PlanOfNothing.into());
@@ -317,7 +317,7 @@ fn index_plan(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `(key_id, encryption_context)`: a value without data under a new data key.
-fn index_key_stub(call: &Call) -> Result<Option<Datum>, Error> {
+fn index_key_stub(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let key_id = utf8_argument(call, 0, "key_id")?;
     let context: EncryptionContext = context_argument(call, 1)?.unwrap_or_default();
     named_keys::with_key(&key_id, &context, |key_id, context| {
@@ -330,7 +330,7 @@ fn index_key_stub(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// A trigger AFTER INSERT on the table of index keys.
-fn index_key_changed(call: &Call) -> Result<Option<Datum>, Error> {
+fn index_key_changed(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     tell_of_change(call.fcinfo());
     Ok(Some(Datum::null()))
 }

@@ -9,7 +9,7 @@ use envelope_core::format::{Envelope, Head, WrappedKeys};
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
-use crate::pg::call::{Call, sql_functions};
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::result::{bigint_array_datum, bytea_array_datum, row_datum};
 use crate::pg::varlena::Varlena;
 
@@ -22,7 +22,7 @@ sql_functions! {
 }
 
 /// `env_splice(value bytea, donor bytea) -> bytea`
-fn splice(call: &Call) -> Result<Option<Datum>, Error> {
+fn splice(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     const STRICT: &str = "sql/ declares the function STRICT";
     let value = Envelope::parse(call.bytes(0).expect(STRICT))?;
     let keys = call
@@ -100,7 +100,7 @@ struct Counts {
 }
 
 /// `envelope_internal.dek_counts_transition(internal, value bytea) -> internal`
-fn count(call: &Call) -> Result<Option<Datum>, Error> {
+fn count(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let state = call.aggregate_state().unwrap_or_else(|| call.new_aggregate_state(Counts::default()));
     if let Some(value) = call.varlena(1) {
         state.with(|counts: &mut Counts| {
@@ -113,7 +113,7 @@ fn count(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `envelope_internal.dek_counts_final(internal) -> (stubs, counts, strange)`
-fn counts(call: &Call) -> Result<Option<Datum>, Error> {
+fn counts(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let columns = |counts: &mut Counts| -> Result<_, Error> {
         let data_keys = &counts.data_keys.entries;
         Ok([
@@ -137,7 +137,7 @@ struct Splices {
 }
 
 impl Splices {
-    fn of(call: &Call) -> Result<Rc<Self>, Error> {
+    fn of(call: &FunctionCall) -> Result<Rc<Self>, Error> {
         let place = |index: usize| match index < call.arguments() {
             true => call.datum(index).map_or(0, Datum::value),
             false => 0,
@@ -174,7 +174,7 @@ fn parse_head(value: &[u8]) -> Result<Head<'_>, ValueError> {
 }
 
 /// `envelope_internal.is_of_any(value bytea, stubs bytea[]) -> boolean`: false for what is no value.
-fn is_of_any(call: &Call) -> Result<Option<Datum>, Error> {
+fn is_of_any(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let splices = Splices::of(call)?;
     let value = call.varlena(0).expect("sql/ declares the function STRICT");
     let is_of_any = value.with_head(|head| Ok(splices.by_data_key.place(head.dek_identity()).is_some()));
@@ -182,7 +182,7 @@ fn is_of_any(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `envelope_internal.splice_any(value bytea, stubs bytea[], donors bytea[]) -> bytea`: NULL for a value of none of the stubs.
-fn splice_any(call: &Call) -> Result<Option<Datum>, Error> {
+fn splice_any(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let splices = Splices::of(call)?;
     let value = Envelope::parse(call.bytes(0).expect("sql/ declares the function STRICT"))?;
     let keys = splices.by_data_key.get(value.head.dek_identity()).and_then(Option::as_ref);

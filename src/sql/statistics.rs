@@ -2,16 +2,16 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use envelope_broker::protocol::{Answer, Call as BrokerCall, Status};
+use envelope_broker::protocol::{Command, Response, Status};
 use envelope_core::cache::{CachedKey, Consent};
 use envelope_kms::statistics::{BUCKETS_MS, CallStatistics, StatisticsSnapshot};
 use pgrx::pg_sys::Datum;
 use serde_json::{Value, json};
 
-use crate::ask::shared::{self, RoleCalls};
-use crate::ask::{bridge, broker};
+use crate::ask::shared_counters::{self, RoleCalls};
+use crate::ask::{broker, own_thread};
 use crate::error::{BROKER_HINT, Error};
-use crate::pg::call::{Call, sql_functions};
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::report::warn;
 use crate::pg::result::{jsonb_datum, row_datum};
 use crate::pg::settings;
@@ -27,15 +27,15 @@ sql_functions! {
 }
 
 /// An array of rows for the view `env_stat_kms`: the broker's counts, and those of this session's own calls.
-fn stat_kms(_call: &Call) -> Result<Option<Datum>, Error> {
+fn stat_kms(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let mut rows = Vec::new();
-    match broker::call_running(&BrokerCall::Statistics) {
-        Ok(Some(Answer::Statistics(snapshot))) => add_rows(&mut rows, "broker", snapshot),
+    match broker::send_to_running(&Command::Statistics) {
+        Ok(Some(Response::Statistics(snapshot))) => add_rows(&mut rows, "broker", snapshot),
         Ok(_) => {}
         // The session's own calls are of interest then above all.
         Err(error) => warn(&error.to_string(), "Its counts are missing.".into(), BROKER_HINT),
     }
-    if let Some(statistics) = bridge::statistics() {
+    if let Some(statistics) = own_thread::statistics() {
         add_rows(&mut rows, "session", statistics.snapshot());
     }
     jsonb_datum(&Value::Array(rows).to_string()).map(Some)
@@ -73,7 +73,7 @@ fn add_rows(rows: &mut Vec<Value>, source: &str, StatisticsSnapshot { since, row
 }
 
 /// An array of rows for the view `env_stat_cache`.
-fn stat_cache(_call: &Call) -> Result<Option<Datum>, Error> {
+fn stat_cache(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let (now, limits) = (Instant::now(), settings::limits());
     let mut rows = Vec::new();
     session::for_each_cached(|named, cached: &CachedKey| {
@@ -98,7 +98,7 @@ fn stat_cache(_call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// An array with one row for the view `env_stat_broker`, or none if no broker runs.
-fn stat_broker(_call: &Call) -> Result<Option<Datum>, Error> {
+fn stat_broker(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let row = |status: Status| {
         json!({
             "pid": status.pid,
@@ -111,8 +111,8 @@ fn stat_broker(_call: &Call) -> Result<Option<Datum>, Error> {
             "unwrapped_ahead": status.unwrapped_ahead,
         })
     };
-    let rows = match broker::call_running(&BrokerCall::Status) {
-        Ok(Some(Answer::Status(status))) => vec![row(status)],
+    let rows = match broker::send_to_running(&Command::Status) {
+        Ok(Some(Response::Status(status))) => vec![row(status)],
         Ok(_) => Vec::new(),
         // Whoever watches the server wants the rest of what he asked for.
         Err(error) => {
@@ -124,7 +124,7 @@ fn stat_broker(_call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// An array of rows for the view `env_stat_role`.
-fn stat_role(_call: &Call) -> Result<Option<Datum>, Error> {
+fn stat_role(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let row = |of: RoleCalls| {
         let [generates, decrypts, rewraps] = of.calls;
         json!({
@@ -138,19 +138,19 @@ fn stat_role(_call: &Call) -> Result<Option<Datum>, Error> {
             "stale_serves": of.stale_serves,
         })
     };
-    let rows = shared::role_calls().map_err(Error::Shared)?;
+    let rows = shared_counters::role_calls().map_err(Error::SharedCounters)?;
     jsonb_datum(&Value::Array(rows.into_iter().map(row).collect()).to_string()).map(Some)
 }
 
-fn stat_reset(_call: &Call) -> Result<Option<Datum>, Error> {
-    if let Some(statistics) = bridge::statistics() {
+fn stat_reset(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
+    if let Some(statistics) = own_thread::statistics() {
         statistics.reset();
     }
-    broker::call_running(&BrokerCall::ResetStatistics)?;
+    broker::send_to_running(&Command::ResetStatistics)?;
     Ok(Some(Datum::null()))
 }
 
-fn kms_calls(call: &Call) -> Result<Option<Datum>, Error> {
+fn kms_calls(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let columns = session::kms_calls().map(|calls| Datum::from(calls as i64));
     Ok(Some(row_datum(call, &columns)))
 }

@@ -5,9 +5,9 @@ use envelope_core::format::Envelope;
 use pgrx::pg_sys::Datum;
 use zeroize::Zeroizing;
 
-use crate::ask::shared;
+use crate::ask::shared_counters;
 use crate::error::Error;
-use crate::pg::call::{Call, sql_functions};
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::result::text_datum;
 use crate::session;
 use crate::sql::functions::{aad_argument, decrypt_bytea, decrypt_jsonb, decrypt_text};
@@ -20,15 +20,15 @@ sql_functions! {
     env_damaged_values, pg_finfo_env_damaged_values => damaged_values;
 }
 
-fn try_decrypt_text(call: &Call) -> Result<Option<Datum>, Error> {
+fn try_decrypt_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     null_if_damaged(decrypt_text(call))
 }
 
-fn try_decrypt_bytea(call: &Call) -> Result<Option<Datum>, Error> {
+fn try_decrypt_bytea(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     null_if_damaged(decrypt_bytea(call))
 }
 
-fn try_decrypt_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
+fn try_decrypt_jsonb(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     null_if_damaged(decrypt_jsonb(call))
 }
 
@@ -37,7 +37,7 @@ fn null_if_damaged(decrypted: Result<Option<Datum>, Error>) -> Result<Option<Dat
     use ValueError::{AuthenticationFailed, Malformed, NotAnEnvelope, Truncated};
     match decrypted {
         Err(Error::Value(NotAnEnvelope | Truncated | Malformed(_) | AuthenticationFailed)) => {
-            shared::count_damaged();
+            shared_counters::count_damaged();
             Ok(None)
         }
         decrypted => decrypted,
@@ -45,7 +45,7 @@ fn null_if_damaged(decrypted: Result<Option<Datum>, Error>) -> Result<Option<Dat
 }
 
 /// Why a value does not open, as text; NULL if it does.
-fn why_not(call: &Call) -> Result<Option<Datum>, Error> {
+fn why_not(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let aad = aad_argument(call, 1)?;
     let Some(value) = call.bytes(0) else {
         return Ok(None);
@@ -61,6 +61,6 @@ fn why_not(call: &Call) -> Result<Option<Datum>, Error> {
     open().err().map(|error| text_datum(&error.summary())).transpose()
 }
 
-fn damaged_values(_call: &Call) -> Result<Option<Datum>, Error> {
-    Ok(Some(Datum::from(shared::damaged() as i64)))
+fn damaged_values(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
+    Ok(Some(Datum::from(shared_counters::damaged() as i64)))
 }

@@ -11,7 +11,7 @@ use pgrx::pg_sys::Datum;
 
 use crate::ask;
 use crate::error::Error;
-use crate::pg::call::{Call, sql_functions};
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::report::notice;
 use crate::pg::result::row_datum;
 use crate::session::{self, Unwrapping};
@@ -164,7 +164,7 @@ impl Warm {
 }
 
 /// `env_warm_transition(internal, value bytea) -> internal`
-fn transition(call: &Call) -> Result<Option<Datum>, Error> {
+fn transition(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let state = call.aggregate_state().unwrap_or_else(|| call.new_aggregate_state(Warm::new()));
     if let Some(value) = call.varlena(1) {
         state.with(|warm: &mut Warm| {
@@ -183,7 +183,7 @@ fn transition(call: &Call) -> Result<Option<Datum>, Error> {
 }
 
 /// `env_warm_final(internal) -> (cold, warm, failed)`
-fn finish(call: &Call) -> Result<Option<Datum>, Error> {
+fn finish(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let counts = call.aggregate_state().map(|state| state.with(Warm::finish)).transpose()?.unwrap_or_default();
     let columns = [counts.cold, counts.warm, counts.failed].map(|count| Datum::from(count as i64));
     Ok(Some(row_datum(call, &columns)))

@@ -121,8 +121,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
             Request::SealingKey { key_id, context, terms, limits } => {
                 self.sealing_key(Place { key_id, context }, &terms, &limits, asked).await.map(Reply::Sealing)
             }
-            Request::RotateDek { key_id, context } => {
-                self.rotate(Place { key_id, context }, asked).await.map(Reply::Sealing)
+            Request::ReplaceDek { key_id, context } => {
+                self.replace_dek(Place { key_id, context }, asked).await.map(Reply::Sealing)
             }
             Request::OpeningKey { wrapped, context, commitment, terms } => {
                 let name = DekName { wrapped, context };
@@ -220,7 +220,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         }
     }
 
-    async fn rotate(self: &Rc<Self>, place: Place, asked: Instant) -> Result<SealingGrant, KmsError> {
+    async fn replace_dek(self: &Rc<Self>, place: Place, asked: Instant) -> Result<SealingGrant, KmsError> {
         // Certainly made after now: a call that is under way is not joined, and what it brings is older than this one.
         let (current, held) = self.generate_anew(place).await?;
         self.generating.forget();

@@ -4,7 +4,8 @@
 use zeroize::Zeroizing;
 
 use crate::protocol::{
-    ALIVE, ANSWER, Answer, Call, LENGTH_BYTES, MAX_ANSWER_BYTES, MAX_CALL_BYTES, Malformed, decode_answer, decode_call,
+    ALIVE, Command, LENGTH_BYTES, MAX_COMMAND_BYTES, MAX_RESPONSE_BYTES, Malformed, RESPONSE, Response, decode_command,
+    decode_response,
 };
 
 /// A length and as many bytes. What was received is wiped when it is dropped.
@@ -45,14 +46,14 @@ impl Frame {
     }
 }
 
-/// The broker's end: a call.
-pub struct CallReader(Frame);
+/// The broker's end: a command.
+pub struct CommandReader(Frame);
 
-impl CallReader {
+impl CommandReader {
     /// Nothing has come yet.
     #[must_use]
     pub fn new() -> Self {
-        Self(Frame::new(MAX_CALL_BYTES))
+        Self(Frame::new(MAX_COMMAND_BYTES))
     }
 
     /// Room for what comes next. Never empty.
@@ -60,32 +61,32 @@ impl CallReader {
         self.0.buffer()
     }
 
-    /// So many bytes were put to the beginning of the buffer. The call, if it is complete: then nothing more is to come.
+    /// So many bytes were put to the beginning of the buffer. The command, if it is complete: then nothing more is to come.
     ///
     /// # Errors
     /// [`Malformed`].
     ///
     /// # Panics
     /// If they are more than the buffer has.
-    pub fn filled(&mut self, bytes: usize) -> Result<Option<Call>, Malformed> {
-        self.0.filled(bytes)?.map(|body| decode_call(body)).transpose()
+    pub fn filled(&mut self, bytes: usize) -> Result<Option<Command>, Malformed> {
+        self.0.filled(bytes)?.map(|body| decode_command(body)).transpose()
     }
 }
 
-impl Default for CallReader {
+impl Default for CommandReader {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// The session's end: signs of life, and then an answer.
-pub struct AnswerReader {
+/// The session's end: signs of life, and then a response.
+pub struct ResponseReader {
     /// `None` while nothing but signs of life has come.
     frame: Option<Frame>,
     kind: [u8; 1],
 }
 
-impl AnswerReader {
+impl ResponseReader {
     /// Nothing has come yet.
     #[must_use]
     pub fn new() -> Self {
@@ -100,21 +101,21 @@ impl AnswerReader {
         }
     }
 
-    /// So many bytes were put to the beginning of the buffer. The answer, if it is complete: then nothing more is to come.
+    /// So many bytes were put to the beginning of the buffer. The response, if it is complete: then nothing more is to come.
     ///
     /// # Errors
     /// [`Malformed`].
     ///
     /// # Panics
     /// If they are more than the buffer has.
-    pub fn filled(&mut self, bytes: usize) -> Result<Option<Answer>, Malformed> {
+    pub fn filled(&mut self, bytes: usize) -> Result<Option<Response>, Malformed> {
         assert!(bytes <= self.buffer().len());
         match &mut self.frame {
-            Some(frame) => return frame.filled(bytes)?.map(decode_answer).transpose(),
+            Some(frame) => return frame.filled(bytes)?.map(decode_response).transpose(),
             None if bytes == 0 => {}
             None => match self.kind {
                 [ALIVE] => {}
-                [ANSWER] => self.frame = Some(Frame::new(MAX_ANSWER_BYTES)),
+                [RESPONSE] => self.frame = Some(Frame::new(MAX_RESPONSE_BYTES)),
                 _ => return Err(Malformed),
             },
         }
@@ -122,7 +123,7 @@ impl AnswerReader {
     }
 }
 
-impl Default for AnswerReader {
+impl Default for ResponseReader {
     fn default() -> Self {
         Self::new()
     }
@@ -134,13 +135,13 @@ mod tests {
     use envelope_core::request::{ConsentAge, OpeningGrant, Reply};
 
     use super::*;
-    use crate::protocol::{encode_answer, encode_call};
+    use crate::protocol::{encode_command, encode_response};
 
     const DEK: [u8; KEY_BYTES] = [0xd5; KEY_BYTES];
 
-    fn answer() -> Answer {
+    fn response() -> Response {
         let dek = Dek::take_from(&mut DEK.clone()).expect("it has the length of a data key");
-        Answer::Reply(Ok(Reply::Opening(OpeningGrant {
+        Response::Reply(Ok(Reply::Opening(OpeningGrant {
             dek,
             key_id: "local:dev".into(),
             consent: ConsentAge::JUST_GIVEN,
@@ -168,53 +169,53 @@ mod tests {
         Ok(None)
     }
 
-    fn read_answer(bytes: &[u8], piece_bytes: usize) -> Result<Option<Answer>, Malformed> {
-        read(bytes, piece_bytes, &mut AnswerReader::new(), AnswerReader::buffer, AnswerReader::filled)
+    fn read_response(bytes: &[u8], piece_bytes: usize) -> Result<Option<Response>, Malformed> {
+        read(bytes, piece_bytes, &mut ResponseReader::new(), ResponseReader::buffer, ResponseReader::filled)
     }
 
-    fn read_call(bytes: &[u8], piece_bytes: usize) -> Result<Option<Call>, Malformed> {
-        read(bytes, piece_bytes, &mut CallReader::new(), CallReader::buffer, CallReader::filled)
+    fn read_command(bytes: &[u8], piece_bytes: usize) -> Result<Option<Command>, Malformed> {
+        read(bytes, piece_bytes, &mut CommandReader::new(), CommandReader::buffer, CommandReader::filled)
     }
 
     #[test]
-    fn an_answer_comes_in_pieces_of_any_size_behind_signs_of_life() {
-        let bytes = [&[ALIVE; 3], &encode_answer(answer())[..]].concat();
+    fn a_response_comes_in_pieces_of_any_size_behind_signs_of_life() {
+        let bytes = [&[ALIVE; 3], &encode_response(response())[..]].concat();
         for piece_bytes in 1..=bytes.len() {
-            let read = read_answer(&bytes, piece_bytes).expect("it is well-formed").expect("it is complete");
-            let Answer::Reply(Ok(Reply::Opening(grant))) = read else { panic!("another answer") };
+            let read = read_response(&bytes, piece_bytes).expect("it is well-formed").expect("it is complete");
+            let Response::Reply(Ok(Reply::Opening(grant))) = read else { panic!("another response") };
             assert!(*grant.dek.as_bytes() == DEK);
-            assert!(matches!(read_answer(&bytes[..bytes.len() - 1], piece_bytes), Ok(None)));
+            assert!(matches!(read_response(&bytes[..bytes.len() - 1], piece_bytes), Ok(None)));
         }
     }
 
     #[test]
     fn a_call_comes_in_pieces_of_any_size() {
-        let bytes = encode_call(&Call::Statistics);
+        let bytes = encode_command(&Command::Statistics);
         for piece_bytes in 1..=bytes.len() {
-            assert_eq!(read_call(&bytes, piece_bytes), Ok(Some(Call::Statistics)));
-            assert_eq!(read_call(&bytes[..bytes.len() - 1], piece_bytes), Ok(None));
+            assert_eq!(read_command(&bytes, piece_bytes), Ok(Some(Command::Statistics)));
+            assert_eq!(read_command(&bytes[..bytes.len() - 1], piece_bytes), Ok(None));
         }
     }
 
     #[test]
     fn what_is_no_message_is_refused_before_there_is_room_for_it() {
-        let answer_of = |length: u32| [&[ANSWER], &length.to_be_bytes()[..]].concat();
-        for bytes in [vec![2], answer_of(0), answer_of(MAX_ANSWER_BYTES as u32 + 1), answer_of(u32::MAX)] {
-            assert!(read_answer(&bytes, 1).is_err(), "{bytes:?}");
+        let response_of = |length: u32| [&[RESPONSE], &length.to_be_bytes()[..]].concat();
+        for bytes in [vec![2], response_of(0), response_of(MAX_RESPONSE_BYTES as u32 + 1), response_of(u32::MAX)] {
+            assert!(read_response(&bytes, 1).is_err(), "{bytes:?}");
         }
-        for length in [0, MAX_CALL_BYTES as u32 + 1, u32::MAX] {
-            assert_eq!(read_call(&length.to_be_bytes(), 4), Err(Malformed));
+        for length in [0, MAX_COMMAND_BYTES as u32 + 1, u32::MAX] {
+            assert_eq!(read_command(&length.to_be_bytes(), 4), Err(Malformed));
         }
-        assert!(read_answer(&answer_of(MAX_ANSWER_BYTES as u32), 8).is_ok());
-        assert_eq!(read_call(&(MAX_CALL_BYTES as u32).to_be_bytes(), 8), Ok(None));
+        assert!(read_response(&response_of(MAX_RESPONSE_BYTES as u32), 8).is_ok());
+        assert_eq!(read_command(&(MAX_COMMAND_BYTES as u32).to_be_bytes(), 8), Ok(None));
     }
 
     #[test]
     fn nothing_received_changes_nothing() {
-        let mut reader = AnswerReader::new();
+        let mut reader = ResponseReader::new();
         reader.buffer()[0] = 7;
         assert!(matches!(reader.filled(0), Ok(None)));
-        reader.buffer()[0] = ANSWER;
+        reader.buffer()[0] = RESPONSE;
         assert!(matches!(reader.filled(1), Ok(None)));
         assert_eq!(reader.buffer().len(), LENGTH_BYTES);
     }

@@ -1,12 +1,12 @@
-//! The bytes on the broker's socket. A connection carries one call and its answer.
+//! The bytes on the broker's socket. A connection carries one command and its response.
 //!
 //! ```text
-//! session -> broker   u32 length, call                          length in big-endian
+//! session -> broker   u32 length, command                       length in big-endian
 //! broker -> session   00 at once, and again every 250 ms        "I am alive"
-//!                     01, u32 length, answer
+//!                     01, u32 length, response
 //!
-//! call                postcard encoding of `Call`
-//! answer              u8 data keys (0 or 1), data key 32 if 1, postcard encoding of the rest
+//! command             postcard encoding of `Command`
+//! response            u8 data keys (0 or 1), data key 32 if 1, postcard encoding of the rest
 //! ```
 //!
 //! A plaintext data key never goes through a serializer: it stands in front of the rest, in buffers that are wiped.
@@ -24,14 +24,14 @@ use zeroize::{Zeroize, Zeroizing};
 /// Changes with every change of these bytes. It is part of the socket's name, since after an upgrade the broker of the
 /// library before goes on until the server ends.
 pub const VERSION: u32 = 2;
-/// Far above the largest call: a wrapped key and an encryption context of 64 KiB each.
-pub const MAX_CALL_BYTES: usize = 256 * 1024;
-/// Far above the largest answer, which are the statistics.
-pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// "I am alive": the first byte of a connection, and then one every [`ALIVE_INTERVAL`] until the answer is there.
+/// Far above the largest command: a wrapped key and an encryption context of 64 KiB each.
+pub const MAX_COMMAND_BYTES: usize = 256 * 1024;
+/// Far above the largest response, which are the statistics.
+pub const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
+/// "I am alive": the first byte of a connection, and then one every [`ALIVE_INTERVAL`] until the response is there.
 pub const ALIVE: u8 = 0;
-/// An answer follows.
-pub const ANSWER: u8 = 1;
+/// A response follows.
+pub const RESPONSE: u8 = 1;
 /// Bytes of a length field.
 pub const LENGTH_BYTES: usize = 4;
 /// Time between two signs of life.
@@ -39,7 +39,7 @@ pub const ALIVE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a session calls for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Call {
+pub enum Command {
     /// Something about data keys.
     Ask {
         /// What.
@@ -59,13 +59,13 @@ pub enum Call {
     Retire(KeyId),
 }
 
-/// The answer to a [`Call`].
-pub enum Answer {
-    /// To [`Call::Ask`].
+/// The response to a [`Command`].
+pub enum Response {
+    /// To [`Command::Ask`].
     Reply(Result<Reply, KmsError>),
-    /// To [`Call::Status`].
+    /// To [`Command::Status`].
     Status(Status),
-    /// To [`Call::Statistics`].
+    /// To [`Command::Statistics`].
     Statistics(StatisticsSnapshot),
     /// To the others.
     Done,
@@ -92,14 +92,14 @@ pub struct Status {
     pub unwrapped_ahead: u64,
 }
 
-/// Bytes that are no call or no answer.
+/// Bytes that are neither a command nor a response.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("malformed message")]
 pub struct Malformed;
 
-/// [`Answer`] without the plaintext data key.
+/// [`Response`] without the plaintext data key.
 #[derive(Deserialize, Serialize)]
-enum Public {
+enum PublicResponse {
     Sealing { wrapped: WrappedKey, age: Duration, lease: Lease, consent: ConsentAge },
     Opening { key_id: String, consent: ConsentAge },
     Rewrapped(WrappedKey),
@@ -118,42 +118,42 @@ pub fn fingerprint(settings: &Settings) -> u64 {
     hasher.finish()
 }
 
-/// The bytes of a call, its length in front.
+/// The bytes of a command, its length in front.
 #[must_use]
-pub fn encode_call(call: &Call) -> Vec<u8> {
-    let body = postcard::to_allocvec(call).expect("all parts of a call can be serialized");
+pub fn encode_command(command: &Command) -> Vec<u8> {
+    let body = postcard::to_allocvec(command).expect("all parts of a command can be serialized");
     [length(&body).as_slice(), &body].concat()
 }
 
-/// Reads a call, without its length.
+/// Reads a command, without its length.
 ///
 /// # Errors
 /// [`Malformed`], also if there are bytes behind it.
-pub fn decode_call(bytes: &[u8]) -> Result<Call, Malformed> {
+pub fn decode_command(bytes: &[u8]) -> Result<Command, Malformed> {
     decode(bytes)
 }
 
-/// The bytes of an answer, with what stands in front of it.
+/// The bytes of a response, with what stands in front of it.
 #[must_use]
-pub fn encode_answer(answer: Answer) -> Zeroizing<Vec<u8>> {
-    let (dek, public) = match answer {
-        Answer::Reply(Ok(Reply::Sealing(SealingGrant { dek, wrapped, age, lease, consent }))) => {
-            (Some(dek), Public::Sealing { wrapped, age, lease, consent })
+pub fn encode_response(response: Response) -> Zeroizing<Vec<u8>> {
+    let (dek, public) = match response {
+        Response::Reply(Ok(Reply::Sealing(SealingGrant { dek, wrapped, age, lease, consent }))) => {
+            (Some(dek), PublicResponse::Sealing { wrapped, age, lease, consent })
         }
-        Answer::Reply(Ok(Reply::Opening(OpeningGrant { dek, key_id, consent }))) => {
-            (Some(dek), Public::Opening { key_id, consent })
+        Response::Reply(Ok(Reply::Opening(OpeningGrant { dek, key_id, consent }))) => {
+            (Some(dek), PublicResponse::Opening { key_id, consent })
         }
-        Answer::Reply(Ok(Reply::Rewrapped(wrapped))) => (None, Public::Rewrapped(wrapped)),
-        Answer::Reply(Err(error)) => (None, Public::Failed(error)),
-        Answer::Status(status) => (None, Public::Status(status)),
-        Answer::Statistics(statistics) => (None, Public::Statistics(statistics)),
-        Answer::Done => (None, Public::Done),
+        Response::Reply(Ok(Reply::Rewrapped(wrapped))) => (None, PublicResponse::Rewrapped(wrapped)),
+        Response::Reply(Err(error)) => (None, PublicResponse::Failed(error)),
+        Response::Status(status) => (None, PublicResponse::Status(status)),
+        Response::Statistics(statistics) => (None, PublicResponse::Statistics(statistics)),
+        Response::Done => (None, PublicResponse::Done),
     };
-    let public = postcard::to_allocvec(&public).expect("all parts of an answer can be serialized");
+    let public = postcard::to_allocvec(&public).expect("all parts of a response can be serialized");
     // Room for all at once: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(1 + LENGTH_BYTES + 1 + KEY_BYTES + public.len()));
     let deks = u8::from(dek.is_some());
-    bytes.push(ANSWER);
+    bytes.push(RESPONSE);
     let body_bytes = 1 + usize::from(deks) * KEY_BYTES + public.len();
     bytes.extend(u32::try_from(body_bytes).expect("far below 4 GB").to_be_bytes());
     bytes.push(deks);
@@ -164,15 +164,15 @@ pub fn encode_answer(answer: Answer) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// Reads an answer, without its length, and wipes its data key.
+/// Reads a response, without its length, and wipes its data key.
 ///
 /// # Errors
 /// [`Malformed`], also if there are bytes behind it. Then all is wiped: nobody knows where a data key may be.
-pub fn decode_answer(bytes: &mut [u8]) -> Result<Answer, Malformed> {
-    read_answer(bytes).inspect_err(|_| bytes.zeroize())
+pub fn decode_response(bytes: &mut [u8]) -> Result<Response, Malformed> {
+    read_response(bytes).inspect_err(|_| bytes.zeroize())
 }
 
-fn read_answer(bytes: &mut [u8]) -> Result<Answer, Malformed> {
+fn read_response(bytes: &mut [u8]) -> Result<Response, Malformed> {
     let (deks, rest) = bytes.split_first_mut().ok_or(Malformed)?;
     let (dek, public) = match deks {
         0 => (None, rest),
@@ -183,17 +183,17 @@ fn read_answer(bytes: &mut [u8]) -> Result<Answer, Malformed> {
         _ => return Err(Malformed),
     };
     match (decode(public)?, dek) {
-        (Public::Sealing { wrapped, age, lease, consent }, Some(dek)) => {
-            Ok(Answer::Reply(Ok(Reply::Sealing(SealingGrant { dek, wrapped, age, lease, consent }))))
+        (PublicResponse::Sealing { wrapped, age, lease, consent }, Some(dek)) => {
+            Ok(Response::Reply(Ok(Reply::Sealing(SealingGrant { dek, wrapped, age, lease, consent }))))
         }
-        (Public::Opening { key_id, consent }, Some(dek)) => {
-            Ok(Answer::Reply(Ok(Reply::Opening(OpeningGrant { dek, key_id, consent }))))
+        (PublicResponse::Opening { key_id, consent }, Some(dek)) => {
+            Ok(Response::Reply(Ok(Reply::Opening(OpeningGrant { dek, key_id, consent }))))
         }
-        (Public::Rewrapped(wrapped), None) => Ok(Answer::Reply(Ok(Reply::Rewrapped(wrapped)))),
-        (Public::Failed(error), None) => Ok(Answer::Reply(Err(error))),
-        (Public::Status(status), None) => Ok(Answer::Status(status)),
-        (Public::Statistics(statistics), None) => Ok(Answer::Statistics(statistics)),
-        (Public::Done, None) => Ok(Answer::Done),
+        (PublicResponse::Rewrapped(wrapped), None) => Ok(Response::Reply(Ok(Reply::Rewrapped(wrapped)))),
+        (PublicResponse::Failed(error), None) => Ok(Response::Reply(Err(error))),
+        (PublicResponse::Status(status), None) => Ok(Response::Status(status)),
+        (PublicResponse::Statistics(statistics), None) => Ok(Response::Statistics(statistics)),
+        (PublicResponse::Done, None) => Ok(Response::Done),
         _ => Err(Malformed),
     }
 }

@@ -1,4 +1,4 @@
-//! Who may connect to the broker, and how a call is served.
+//! Who may connect to the broker, and how a command is served.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,14 +15,14 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{interval, interval_at, timeout};
 
 use crate::broker::Broker;
-use crate::framing::CallReader;
-use crate::protocol::{self, ALIVE, ALIVE_INTERVAL, Answer, Call, Malformed, Status};
+use crate::framing::CommandReader;
+use crate::protocol::{self, ALIVE, ALIVE_INTERVAL, Command, Malformed, Response, Status};
 
-/// Who connects sends its call at once.
+/// Who connects sends its command at once.
 const CALL_TIME: Duration = Duration::from_secs(1);
 /// Who asks reads the answer at once, too.
-const ANSWER_TIME: Duration = Duration::from_secs(2);
-/// How long a call waits for settings that the session knows already: both have been told to read them.
+const RESPONSE_TIME: Duration = Duration::from_secs(2);
+/// How long a command waits for settings that the session knows already: both have been told to read them.
 const RELOAD_TIME: Duration = Duration::from_millis(200);
 /// Time between two rounds of housekeeping.
 const ROUND: Duration = Duration::from_millis(500);
@@ -42,9 +42,9 @@ pub struct Config {
     pub idle_timeout: Duration,
 }
 
-/// What sessions tell the broker without a call: counts that only go up.
+/// What sessions tell the broker without a command: counts that only go up.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Told {
+pub struct Signals {
     /// To drop all data keys.
     pub flushes: u64,
     /// To make all next data keys anew.
@@ -59,8 +59,8 @@ pub struct Host {
     pub uid: u32,
     /// How many connections are served at the same time; the others wait.
     pub max_connections: usize,
-    /// What sessions tell it without a call, since it may hang when they do.
-    pub told: Box<dyn Fn() -> Told>,
+    /// What sessions tell it without a command, since it may hang when they do.
+    pub signals: Box<dyn Fn() -> Signals>,
     /// Where the providers' events go.
     pub events: Events,
 }
@@ -74,7 +74,7 @@ struct Server {
     settings: RefCell<Settings>,
     /// Settings of sessions that the broker has waited for in vain.
     foreign_settings: Cell<Option<u64>>,
-    heeded: Cell<Told>,
+    seen_signals: Cell<Signals>,
     started: SystemTime,
     last_request: Cell<Instant>,
     requests: Cell<u64>,
@@ -101,7 +101,7 @@ pub async fn serve(
     let server = Rc::new(Server {
         broker: Broker::new(providers, statistics.clone()),
         statistics,
-        heeded: Cell::new((host.told)()),
+        seen_signals: Cell::new((host.signals)()),
         host,
         config,
         settings: RefCell::new(settings),
@@ -121,7 +121,7 @@ pub async fn serve(
                     let server = Rc::clone(&server);
                     tokio::task::spawn_local(async move {
                         let (_slot, _connection) = (slot, Connection::open(&server.connections));
-                        // A session that has gone away needs no answer, and one that talks nonsense gets none.
+                        // A session that has gone away needs no response, and one that talks nonsense gets none.
                         let _ = server.converse(stream).await;
                     });
                 }
@@ -168,7 +168,7 @@ impl Server {
                     self.follow_settings();
                 }
                 _ = rounds.tick() => {
-                    self.heed_told();
+                    self.heed_signals();
                     let Config { useful_for, dek_max_age, idle_timeout, .. } = *config.borrow();
                     self.broker.prune(useful_for, dek_max_age);
                     if self.last_request.get().elapsed() >= idle_timeout && self.connections.get() == 0 {
@@ -186,51 +186,51 @@ impl Server {
             return Ok(());
         }
         stream.write_all(&[ALIVE]).await?;
-        let call = timeout(CALL_TIME, read_call(&mut stream)).await??;
-        let is_stop = call == Call::Stop;
+        let command = timeout(CALL_TIME, read_command(&mut stream)).await??;
+        let is_stop = command == Command::Stop;
         let (reader, mut writer) = stream.split();
-        let answer = self.answer(session.pid().unwrap_or_default(), call);
-        tokio::pin!(answer);
+        let response = self.answer(session.pid().unwrap_or_default(), command);
+        tokio::pin!(response);
         // The first sign was given. Not by awaiting a tick that is due: the runtime's clock has ticks of a millisecond, and that
         // would take one.
         let mut signs_of_life = interval_at(tokio::time::Instant::now() + ALIVE_INTERVAL, ALIVE_INTERVAL);
-        let answer = loop {
+        let response = loop {
             tokio::select! {
-                answer = &mut answer => break answer,
-                _ = signs_of_life.tick() => timeout(ANSWER_TIME, writer.write_all(&[ALIVE])).await??,
+                response = &mut response => break response,
+                _ = signs_of_life.tick() => timeout(RESPONSE_TIME, writer.write_all(&[ALIVE])).await??,
                 // It was cancelled, and dropping the request cancels that, too.
                 gone = until_gone(&reader) => return gone,
             }
         };
-        timeout(ANSWER_TIME, writer.write_all(&protocol::encode_answer(answer))).await??;
+        timeout(RESPONSE_TIME, writer.write_all(&protocol::encode_response(response))).await??;
         if is_stop {
             self.stop.notify_one();
         }
         Ok(())
     }
 
-    async fn answer(&self, session: i32, call: Call) -> Answer {
-        match call {
-            Call::Ask { request, settings } => {
+    async fn answer(&self, session: i32, command: Command) -> Response {
+        match command {
+            Command::Ask { request, settings } => {
                 self.last_request.set(Instant::now());
                 self.requests.set(self.requests.get() + 1);
                 self.await_settings(settings).await;
                 self.follow_settings();
-                self.heed_told();
-                Answer::Reply(self.ask(session, request).await)
+                self.heed_signals();
+                Response::Reply(self.ask(session, request).await)
             }
-            Call::Retire(key_id) => {
+            Command::Retire(key_id) => {
                 self.broker.retire(&key_id);
-                Answer::Done
+                Response::Done
             }
-            Call::Status => Answer::Status(self.status()),
-            Call::Statistics => Answer::Statistics(self.statistics.snapshot()),
-            Call::ResetStatistics => {
+            Command::Status => Response::Status(self.status()),
+            Command::Statistics => Response::Statistics(self.statistics.snapshot()),
+            Command::ResetStatistics => {
                 self.statistics.reset();
-                Answer::Done
+                Response::Done
             }
-            // Ends when the answer is out.
-            Call::Stop => Answer::Done,
+            // Ends when the response is out.
+            Command::Stop => Response::Done,
         }
     }
 
@@ -269,16 +269,16 @@ impl Server {
         Providers::new(self.settings.borrow().clone(), self.host.events.clone(), self.statistics.clone())
     }
 
-    fn heed_told(&self) {
-        let told = (self.host.told)();
-        let heeded = self.heeded.replace(told);
-        if heeded.flushes != told.flushes {
+    fn heed_signals(&self) {
+        let signals = (self.host.signals)();
+        let seen = self.seen_signals.replace(signals);
+        if seen.flushes != signals.flushes {
             self.broker.flush();
         }
-        if heeded.retirements != told.retirements {
+        if seen.retirements != signals.retirements {
             self.broker.retire_all();
         }
-        if heeded.reconnects != told.reconnects {
+        if seen.reconnects != signals.reconnects {
             self.broker.set_providers(self.new_providers());
         }
     }
@@ -306,7 +306,7 @@ fn is_same_service(one: &Settings, other: &Settings) -> bool {
     service(one) == service(other)
 }
 
-/// Waits until the session has gone away, or says more than its one call.
+/// Waits until the session has gone away, or says more than its one command.
 async fn until_gone(reader: &ReadHalf<'_>) -> io::Result<()> {
     loop {
         reader.ready(Interest::READABLE).await?;
@@ -318,15 +318,15 @@ async fn until_gone(reader: &ReadHalf<'_>) -> io::Result<()> {
     }
 }
 
-async fn read_call(stream: &mut UnixStream) -> io::Result<Call> {
-    let mut reader = CallReader::new();
+async fn read_command(stream: &mut UnixStream) -> io::Result<Command> {
+    let mut reader = CommandReader::new();
     loop {
         let bytes = stream.read(reader.buffer()).await?;
         if bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if let Some(call) = reader.filled(bytes).map_err(malformed)? {
-            return Ok(call);
+        if let Some(command) = reader.filled(bytes).map_err(malformed)? {
+            return Ok(command);
         }
     }
 }

@@ -101,7 +101,7 @@ pub struct Policy<P> {
     allowed: AllowedKeys,
     allowed_generation: u64,
     /// What all processes were told, as far as this session has acted on it. `None`: it cannot see that.
-    heeded: Option<Epochs>,
+    seen_epochs: Option<Epochs>,
     /// When it last dropped its data keys because of that.
     blind_since: Option<Instant>,
     /// Those of the session, which all of its data keys seal with.
@@ -123,7 +123,7 @@ impl<P> Policy<P> {
             refusals: Refusals::default(),
             allowed: world.allowed_keys(),
             allowed_generation: world.allowed_keys_generation(),
-            heeded: world.epochs(),
+            seen_epochs: world.epochs(),
             blind_since: None,
             message_keys: Rc::default(),
             budget: Budget::default(),
@@ -362,19 +362,19 @@ impl<P> Policy<P> {
     #[inline]
     fn heed(&mut self, world: &impl Surroundings) {
         let epochs = world.epochs();
-        if epochs.is_none() || epochs != self.heeded {
+        if epochs.is_none() || epochs != self.seen_epochs {
             self.heed_change(epochs, world);
         }
     }
 
     #[inline(never)]
     fn heed_change(&mut self, epochs: Option<Epochs>, world: &impl Surroundings) {
-        match (self.heeded, epochs) {
+        match (self.seen_epochs, epochs) {
             (_, None) => self.keep_little(world.now()),
-            (Some(heeded), Some(now)) if heeded.flushes == now.flushes => self.sealing.clear(),
+            (Some(seen_epochs), Some(now)) if seen_epochs.flushes == now.flushes => self.sealing.clear(),
             (_, Some(_)) => drop(self.flush()),
         }
-        self.heeded = epochs;
+        self.seen_epochs = epochs;
     }
 
     /// Others may have flushed, which cannot be seen: no data key is kept for long.
@@ -387,7 +387,7 @@ impl<P> Policy<P> {
 
     fn asked(&mut self, world: &impl Surroundings) -> Asked {
         self.heed(world);
-        Asked { at: world.now(), epochs: self.heeded, refusals: self.refusals.count() }
+        Asked { at: world.now(), epochs: self.seen_epochs, refusals: self.refusals.count() }
     }
 
     /// How old a provider's consent may be that another session has obtained.
@@ -428,7 +428,7 @@ impl<P> Policy<P> {
             return Err(error.clone().into());
         }
         // Who cannot see flushes keeps what it has asked for since it last dropped all.
-        let is_kept = match self.heeded {
+        let is_kept = match self.seen_epochs {
             Some(epochs) => asked.flushes() == Some(epochs.flushes),
             None => asked.epochs.is_none() && self.blind_since.is_some_and(|since| asked.at >= since),
         };

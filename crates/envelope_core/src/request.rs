@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::EncryptionContext;
 use crate::keys::{Commitment, Dek, KeyId, WrappedKey};
-pub use error::{Answer, Endpoint, KmsError, KmsErrorKind, Operation};
+pub use error::{Endpoint, ErrorMetadata, KmsError, KmsErrorKind, Operation};
 
 /// What a session asks.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -27,7 +27,7 @@ pub enum Request {
         limits: SealingLimits,
     },
     /// A new data key in the place of the current one.
-    RotateDek {
+    ReplaceDek {
         /// The key, as the statement names it.
         key_id: KeyId,
         /// The encryption context.
@@ -61,7 +61,7 @@ impl Request {
     pub fn context(&self) -> &EncryptionContext {
         match self {
             Self::SealingKey { context, .. }
-            | Self::RotateDek { context, .. }
+            | Self::ReplaceDek { context, .. }
             | Self::OpeningKey { context, .. }
             | Self::Rewrap { context, .. } => context,
         }
@@ -81,7 +81,7 @@ impl Request {
     pub fn terms(&self) -> Option<&Terms> {
         match self {
             Self::SealingKey { terms, .. } | Self::OpeningKey { terms, .. } => Some(terms),
-            Self::RotateDek { .. } | Self::Rewrap { .. } => None,
+            Self::ReplaceDek { .. } | Self::Rewrap { .. } => None,
         }
     }
 }
@@ -123,7 +123,7 @@ pub struct SealingLimits {
 
 /// The answer to a [`Request`].
 pub enum Reply {
-    /// To [`Request::SealingKey`] and [`Request::RotateDek`].
+    /// To [`Request::SealingKey`] and [`Request::ReplaceDek`].
     Sealing(SealingGrant),
     /// To [`Request::OpeningKey`].
     Opening(OpeningGrant),

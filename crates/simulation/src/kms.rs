@@ -125,7 +125,7 @@ impl Kms {
             Request::OpeningKey { wrapped, .. } if !may_call => {
                 Err(KmsError::no_call_left(Operation::Decrypt, &wrapped.key_id))
             }
-            Request::SealingKey { key_id, context, .. } | Request::RotateDek { key_id, context } => {
+            Request::SealingKey { key_id, context, .. } | Request::ReplaceDek { key_id, context } => {
                 let GeneratedKey { dek, wrapped } = self.generate_data_key(&key_id, &context).await?;
                 let age = std::time::Duration::ZERO;
                 Ok(Reply::Sealing(SealingGrant { dek, wrapped, age, lease: Lease::default(), consent }))

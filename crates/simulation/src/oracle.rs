@@ -9,7 +9,7 @@ use envelope_core::request::KmsError;
 
 /// The last time that a session was handed a data key out.
 #[derive(Clone, Copy)]
-pub struct Told {
+pub struct Granted {
     /// When the provider gave its consent.
     pub given: Instant,
     /// When the session asked.
@@ -31,7 +31,7 @@ struct Refused {
 /// What a session was told.
 #[derive(Default)]
 pub struct Oracle {
-    told: HashMap<u64, Told>,
+    told: HashMap<u64, Granted>,
     refused: Vec<Refused>,
     last_outage: Option<Instant>,
 }
@@ -61,7 +61,7 @@ pub struct Use<'a> {
 }
 
 impl Oracle {
-    pub fn told(&mut self, number: u64, told: Told) {
+    pub fn told(&mut self, number: u64, told: Granted) {
         self.told.insert(number, told);
     }
 
@@ -105,7 +105,7 @@ impl Oracle {
                 if told.epochs.flushes != usage.epochs.flushes {
                     return Err("a flush was not heeded before the next value".into());
                 }
-                if usage.seals && told.epochs.rotations != usage.epochs.rotations {
+                if usage.seals && told.epochs.replacements != usage.epochs.replacements {
                     return Err("a replacement was not heeded before the next value".into());
                 }
             }

@@ -29,7 +29,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use crate::clock::{self, now};
 use crate::kms::{KEYS, Kms, Mood, number_of};
-use crate::oracle::{Begun, Oracle, Told, Use};
+use crate::oracle::{Begun, Granted, Oracle, Use};
 use crate::{Mistake, Report, Violation};
 
 const SESSIONS: usize = 12;
@@ -45,7 +45,7 @@ struct Pending {
     answer: Rc<RefCell<Option<Result<Reply, KmsError>>>>,
     task: JoinHandle<()>,
     request: Request,
-    told: Told,
+    told: Granted,
 }
 
 impl Drop for Pending {
@@ -88,9 +88,9 @@ impl Surroundings for View {
     }
 
     fn epochs(&self) -> Option<Epochs> {
-        let Epochs { flushes, rotations } = self.epochs;
+        let Epochs { flushes, replacements } = self.epochs;
         let flushes = if self.mistake == Some(Mistake::MissFlush) { flushes / 2 } else { flushes };
-        (!self.is_blind).then_some(Epochs { flushes, rotations })
+        (!self.is_blind).then_some(Epochs { flushes, replacements })
     }
 
     fn ttl(&self) -> Duration {
@@ -273,7 +273,7 @@ impl World {
             99_720..99_740 => {
                 let key = self.random.usize(0..KEYS.len());
                 self.broker.retire(&KeyId::parse(KEYS[key]).expect("a key id"));
-                self.epochs.rotations += 1;
+                self.epochs.replacements += 1;
             }
             99_740..99_840 => {
                 let at = self.random.usize(0..SESSIONS);
@@ -501,7 +501,7 @@ impl World {
         if request.terms().is_some_and(|terms| terms.calls == Calls::None) && self.kms.0.borrow().calls != calls {
             self.broken.get_or_insert("a statement without calls left has caused one".into());
         }
-        let told = Told { given: now(), asked: now(), epochs: self.epochs, by_broker };
+        let told = Granted { given: now(), asked: now(), epochs: self.epochs, by_broker };
         Pending { answer, task, request, told }
     }
 
@@ -531,7 +531,7 @@ impl World {
                     if self.kms.0.borrow().consents.get(&number).is_none_or(|truth| given > *truth) {
                         return Err(format!("data key {number}: a consent is said to be younger than it is"));
                     }
-                    session.oracle.told(number, Told { given, ..told });
+                    session.oracle.told(number, Granted { given, ..told });
                 }
             }
             Err(error) => {

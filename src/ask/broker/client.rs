@@ -1,9 +1,9 @@
-//! One call to the broker: a connection of its own, so that nothing of a cancelled call is left for the next.
+//! One command to the broker: a connection of its own, so that nothing of a cancelled command is left for the next.
 
 use std::time::{Duration, Instant};
 
-use envelope_broker::framing::AnswerReader;
-use envelope_broker::protocol::{self, Answer, Call};
+use envelope_broker::framing::ResponseReader;
+use envelope_broker::protocol::{self, Command, Response};
 use envelope_core::request::{KmsError, Reply};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -38,10 +38,10 @@ impl std::fmt::Display for Lost {
     }
 }
 
-/// A call that is under way. Dropping it tells the broker that it was cancelled.
+/// A command that is under way. Dropping it tells the broker that it was cancelled.
 pub struct Exchange {
     socket: OwnedFd,
-    reader: AnswerReader,
+    reader: ResponseReader,
     silent_after: Instant,
     must_end: Instant,
 }
@@ -59,9 +59,9 @@ pub(super) fn connect() -> Result<OwnedFd, Errno> {
 }
 
 impl Exchange {
-    /// Sends a call that may take as long as a KMS call.
-    pub(super) fn start(socket: OwnedFd, call: &Call, kms_timeout: Duration) -> Result<Self, Lost> {
-        let bytes = protocol::encode_call(call);
+    /// Sends a command that may take as long as a KMS call.
+    pub(super) fn start(socket: OwnedFd, command: &Command, kms_timeout: Duration) -> Result<Self, Lost> {
+        let bytes = protocol::encode_command(command);
         waiting::watch(socket.as_fd()).map_err(|error| Lost::Own(format!("its socket cannot be watched: {error}")))?;
         // A socket that was just made has room for all.
         match send(&socket, &bytes, SendFlags::NOSIGNAL) {
@@ -73,7 +73,7 @@ impl Exchange {
         let now = Instant::now();
         Ok(Self {
             socket,
-            reader: AnswerReader::new(),
+            reader: ResponseReader::new(),
             silent_after: now + SILENCE,
             must_end: now + 2 * kms_timeout + GRACE,
         })
@@ -86,15 +86,15 @@ impl Exchange {
 
     /// The reply, if it is there. Reads all that has come.
     pub fn try_take(&mut self) -> Result<Option<Result<Reply, KmsError>>, Lost> {
-        match self.try_take_answer()? {
+        match self.try_take_response()? {
             None => Ok(None),
-            Some(Answer::Reply(reply)) => Ok(Some(reply)),
+            Some(Response::Reply(reply)) => Ok(Some(reply)),
             Some(_) => Err(malformed()),
         }
     }
 
-    /// The answer, if it is there. Reads all that has come.
-    pub(super) fn try_take_answer(&mut self) -> Result<Option<Answer>, Lost> {
+    /// The response, if it is there. Reads all that has come.
+    pub(super) fn try_take_response(&mut self) -> Result<Option<Response>, Lost> {
         loop {
             let count = match recv(&self.socket, self.reader.buffer(), RecvFlags::empty()) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(Lost::Ended),
@@ -104,13 +104,13 @@ impl Exchange {
                 Err(error) => return Err(Lost::Unwell(format!("the answer could not be received: {error}"))),
             };
             self.silent_after = Instant::now() + SILENCE;
-            if let Some(answer) = self.reader.filled(count).map_err(|_| malformed())? {
-                return Ok(Some(answer));
+            if let Some(response) = self.reader.filled(count).map_err(|_| malformed())? {
+                return Ok(Some(response));
             }
         }
     }
 
-    fn nothing_yet(&self) -> Result<Option<Answer>, Lost> {
+    fn nothing_yet(&self) -> Result<Option<Response>, Lost> {
         let now = Instant::now();
         if now >= self.silent_after {
             return Err(Lost::Unwell("it shows no sign of life".into()));

@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{LAUNCH_LOCK, client};
 use crate::ask::broker::client::Lost;
-use crate::ask::shared;
+use crate::ask::shared_counters;
 use crate::pg::waiting;
 
 /// It takes about 2 ms, and longer on a server that is busy.
@@ -51,7 +51,7 @@ pub(super) fn begin() -> Result<(), Lost> {
 
 /// The lock of the session that starts it. It goes when the descriptor is closed, whatever becomes of the session.
 fn try_lock() -> Result<Option<OwnedFd>, Lost> {
-    let file = shared::open_own(&LAUNCH_LOCK)
+    let file = shared_counters::open_own(&LAUNCH_LOCK)
         .map_err(|error| Lost::Own(format!("its lock file cannot be opened: {error}")))?;
     Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file))
 }

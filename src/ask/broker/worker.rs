@@ -13,7 +13,7 @@ use rustix::process::{DumpableBehavior, Resource, geteuid, getrlimit, set_dumpab
 use tokio::sync::watch;
 
 use super::{LIFE_LOCK, SOCKET, client};
-use crate::ask::{journal, shared};
+use crate::ask::{journal, shared_counters};
 use crate::pg::backend::{background_worker, reload_settings};
 use crate::pg::report::log;
 use crate::pg::threads::Thread;
@@ -40,7 +40,7 @@ fn work() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     match start() {
         Ok(Some((lock, listener))) => {
-            shared::trust_broker();
+            shared_counters::trust_broker();
             serve(listener);
             // Under the lock: the socket is still ours.
             let _ = fs::remove_file(SOCKET.as_str());
@@ -55,14 +55,14 @@ fn work() {
 /// The lock and the socket; `None` if there is another broker. Not without the counters: who could not be told to drop all
 /// data keys must have none.
 fn start() -> io::Result<Option<(OwnedFd, UnixListener)>> {
-    shared::check()?;
+    shared_counters::check()?;
     let Some(lock) = take_lock()? else { return Ok(None) };
     Ok(Some((lock, listen()?)))
 }
 
 /// The lock of the one broker; `None` if there is another one. One that is ending is waited for.
 fn take_lock() -> io::Result<Option<OwnedFd>> {
-    let lock = shared::open_own(&LIFE_LOCK)?;
+    let lock = shared_counters::open_own(&LIFE_LOCK)?;
     let deadline = Instant::now() + PREDECESSOR_TIME;
     while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         if client::connect().is_ok() || Instant::now() >= deadline || BackgroundWorker::sigterm_received() {
@@ -115,7 +115,7 @@ fn run(listener: UnixListener, config: watch::Receiver<Config>, events: Events) 
     let host = Host {
         uid: geteuid().as_raw(),
         max_connections: descriptors.saturating_sub(OTHER_DESCRIPTORS).clamp(16, MAX_CONNECTIONS) as usize,
-        told: Box::new(shared::told),
+        signals: Box::new(shared_counters::signals),
         events,
     };
     // An error says that the socket is of no use: the sessions find out.

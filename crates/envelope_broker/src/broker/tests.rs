@@ -253,7 +253,7 @@ impl Broker<Kms> {
 
     async fn replace(self: &Rc<Self>, place: Place) -> Result<SealingGrant, KmsError> {
         let Place { key_id, context } = place;
-        match self.answer(session(), Request::RotateDek { key_id, context }).await? {
+        match self.answer(session(), Request::ReplaceDek { key_id, context }).await? {
             Reply::Sealing(grant) => Ok(grant),
             _ => panic!("the reply is to this request"),
         }

@@ -12,7 +12,7 @@ use super::*;
 
 const KEY: &str = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
 const DEK: [u8; KEY_BYTES] = [0xd5; KEY_BYTES];
-/// What stands in front of an answer.
+/// What stands in front of a response.
 const FRONT_BYTES: usize = 1 + LENGTH_BYTES;
 
 fn dek() -> Dek {
@@ -27,7 +27,7 @@ fn context() -> EncryptionContext {
     EncryptionContext::from_json(r#"{"table": "patients", "tenant": "é"}"#).unwrap()
 }
 
-fn calls() -> Vec<Call> {
+fn commands() -> Vec<Command> {
     let terms = Terms { fresh_for: Duration::from_secs(900), stale_for: Duration::new(4_500, 1), calls: Calls::Ahead };
     let limits = SealingLimits {
         max_age: Duration::from_secs(86_400),
@@ -38,7 +38,7 @@ fn calls() -> Vec<Call> {
     let local = WrappedKey { provider: Provider::Local, key_id: "local:dev".into(), ..wrapped(65) };
     let requests = [
         Request::SealingKey { key_id: KeyId::parse("alias/app").unwrap(), context: context(), terms, limits },
-        Request::RotateDek { key_id: KeyId::parse("local:dev").unwrap(), context: EncryptionContext::default() },
+        Request::ReplaceDek { key_id: KeyId::parse("local:dev").unwrap(), context: EncryptionContext::default() },
         Request::OpeningKey {
             wrapped: wrapped(16),
             context: context(),
@@ -47,12 +47,12 @@ fn calls() -> Vec<Call> {
         },
         Request::Rewrap { wrapped: local, context: context(), to: KeyId::parse(KEY).unwrap() },
     ];
-    let asks = requests.into_iter().map(|request| Call::Ask { request, settings: u64::MAX });
-    let retire = Call::Retire(KeyId::parse("alias/app").unwrap());
-    asks.chain([Call::Status, Call::Statistics, Call::ResetStatistics, Call::Stop, retire]).collect()
+    let asks = requests.into_iter().map(|request| Command::Ask { request, settings: u64::MAX });
+    let retire = Command::Retire(KeyId::parse("alias/app").unwrap());
+    asks.chain([Command::Status, Command::Statistics, Command::ResetStatistics, Command::Stop, retire]).collect()
 }
 
-fn answers() -> Vec<Answer> {
+fn responses() -> Vec<Response> {
     let consent = ConsentAge { age: Duration::from_millis(1_234), is_stale: true, took_call: true };
     let sealing = SealingGrant {
         dek: dek(),
@@ -62,7 +62,7 @@ fn answers() -> Vec<Answer> {
         consent,
     };
     let mut error = KmsError::new(KmsErrorKind::InvalidRequest("no such thing".into()), Operation::ReEncrypt, KEY);
-    error.answer.code = Some("ValidationException".into());
+    error.metadata.code = Some("ValidationException".into());
     error.elapsed = Some(Duration::from_millis(3));
     let status = Status {
         pid: 4711,
@@ -77,13 +77,13 @@ fn answers() -> Vec<Answer> {
     let statistics = Statistics::new();
     statistics.served_stale(Operation::Decrypt, KEY);
     vec![
-        Answer::Reply(Ok(Reply::Sealing(sealing))),
-        Answer::Reply(Ok(Reply::Opening(OpeningGrant { dek: dek(), key_id: KEY.into(), consent }))),
-        Answer::Reply(Ok(Reply::Rewrapped(wrapped(16)))),
-        Answer::Reply(Err(error)),
-        Answer::Status(status),
-        Answer::Statistics(statistics.snapshot()),
-        Answer::Done,
+        Response::Reply(Ok(Reply::Sealing(sealing))),
+        Response::Reply(Ok(Reply::Opening(OpeningGrant { dek: dek(), key_id: KEY.into(), consent }))),
+        Response::Reply(Ok(Reply::Rewrapped(wrapped(16)))),
+        Response::Reply(Err(error)),
+        Response::Status(status),
+        Response::Statistics(statistics.snapshot()),
+        Response::Done,
     ]
 }
 
@@ -95,37 +95,37 @@ fn body(message: &[u8], front_bytes: usize) -> Vec<u8> {
 }
 
 fn call_bodies() -> Vec<Vec<u8>> {
-    calls().iter().map(|call| body(&encode_call(call), LENGTH_BYTES)).collect()
+    commands().iter().map(|command| body(&encode_command(command), LENGTH_BYTES)).collect()
 }
 
 fn answer_bodies() -> Vec<Vec<u8>> {
-    answers().into_iter().map(|answer| body(&encode_answer(answer), FRONT_BYTES)).collect()
+    responses().into_iter().map(|response| body(&encode_response(response), FRONT_BYTES)).collect()
 }
 
 /// A call that was accepted is a sound one: it can be written, and means the same then.
 fn check_call(bytes: &[u8]) {
-    if let Ok(call) = decode_call(bytes) {
-        assert!(decode_call(&body(&encode_call(&call), LENGTH_BYTES)) == Ok(call));
+    if let Ok(command) = decode_command(bytes) {
+        assert!(decode_command(&body(&encode_command(&command), LENGTH_BYTES)) == Ok(command));
     }
 }
 
 fn check_answer(bytes: &[u8]) {
     let mut bytes = bytes.to_vec();
-    match decode_answer(&mut bytes) {
-        Ok(answer) => {
-            let mut body = body(&encode_answer(answer), FRONT_BYTES);
-            assert!(decode_answer(&mut body).is_ok());
+    match decode_response(&mut bytes) {
+        Ok(response) => {
+            let mut body = body(&encode_response(response), FRONT_BYTES);
+            assert!(decode_response(&mut body).is_ok());
         }
         Err(Malformed) => {
-            assert!(bytes.iter().all(|byte| *byte == 0), "a malformed answer may have a data key anywhere")
+            assert!(bytes.iter().all(|byte| *byte == 0), "a malformed response may have a data key anywhere")
         }
     }
 }
 
 #[test]
 fn calls_go_there_and_back() {
-    for (call, body) in calls().into_iter().zip(call_bodies()) {
-        assert_eq!(decode_call(&body), Ok(call));
+    for (command, body) in commands().into_iter().zip(call_bodies()) {
+        assert_eq!(decode_command(&body), Ok(command));
     }
 }
 
@@ -133,14 +133,14 @@ fn calls_go_there_and_back() {
 fn answers_go_there_and_back_and_leave_no_data_key() {
     for body in answer_bodies() {
         let mut read = body.clone();
-        let Ok(answer) = decode_answer(&mut read) else { panic!("an answer") };
+        let Ok(response) = decode_response(&mut read) else { panic!("a response") };
         let has_dek = body[0] == 1;
-        assert_eq!(has_dek, matches!(&answer, Answer::Reply(Ok(Reply::Sealing(_) | Reply::Opening(_)))));
+        assert_eq!(has_dek, matches!(&response, Response::Reply(Ok(Reply::Sealing(_) | Reply::Opening(_)))));
         assert_eq!(body.windows(KEY_BYTES).any(|window| window == DEK), has_dek);
         assert!(!read.windows(KEY_BYTES).any(|window| window == DEK));
-        assert_eq!(encode_answer(answer)[..FRONT_BYTES], [&[ANSWER][..], &length(&body)].concat());
-        let Ok(answer) = decode_answer(&mut body.clone()) else { panic!("an answer") };
-        assert_eq!(encode_answer(answer)[FRONT_BYTES..], body);
+        assert_eq!(encode_response(response)[..FRONT_BYTES], [&[RESPONSE][..], &length(&body)].concat());
+        let Ok(response) = decode_response(&mut body.clone()) else { panic!("a response") };
+        assert_eq!(encode_response(response)[FRONT_BYTES..], body);
     }
 }
 
@@ -148,16 +148,16 @@ fn answers_go_there_and_back_and_leave_no_data_key() {
 fn what_is_cut_off_or_longer_is_refused() {
     for body in call_bodies() {
         for end in 0..body.len() {
-            assert_eq!(decode_call(&body[..end]), Err(Malformed), "{end} of {}", body.len());
+            assert_eq!(decode_command(&body[..end]), Err(Malformed), "{end} of {}", body.len());
         }
-        assert_eq!(decode_call(&[&body[..], &[0]].concat()), Err(Malformed));
+        assert_eq!(decode_command(&[&body[..], &[0]].concat()), Err(Malformed));
     }
     for body in answer_bodies() {
         for end in 0..body.len() {
-            assert!(decode_answer(&mut body[..end].to_vec()).is_err(), "{end} of {}", body.len());
+            assert!(decode_response(&mut body[..end].to_vec()).is_err(), "{end} of {}", body.len());
             check_answer(&body[..end]);
         }
-        assert!(decode_answer(&mut [&body[..], &[0]].concat()).is_err());
+        assert!(decode_response(&mut [&body[..], &[0]].concat()).is_err());
     }
 }
 
@@ -186,8 +186,8 @@ fn an_answer_has_as_many_data_keys_as_its_kind_says() {
             let public = if body[0] == 1 { &body[1 + KEY_BYTES..] } else { &body[1..] };
             let promised = [&[count][..], &vec![0xd5; usize::from(count) * KEY_BYTES], public].concat();
             let bare = [&[count], &body[1..]].concat();
-            assert_eq!(decode_answer(&mut promised.clone()).is_ok(), count == body[0], "{count}");
-            assert_eq!(decode_answer(&mut bare.clone()).is_ok(), count == body[0], "{count}");
+            assert_eq!(decode_response(&mut promised.clone()).is_ok(), count == body[0], "{count}");
+            assert_eq!(decode_response(&mut bare.clone()).is_ok(), count == body[0], "{count}");
         }
     }
 }
@@ -196,9 +196,9 @@ fn an_answer_has_as_many_data_keys_as_its_kind_says() {
 fn a_length_that_lies_takes_no_memory() {
     // Request::OpeningKey of a key id of 2^63 bytes, and of one that ends before.
     for length in [&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f][..], &[0xff, 0xff, 0x7f], &[4]] {
-        assert_eq!(decode_call(&[&[0, 2, 0], length, b"loc"].concat()), Err(Malformed));
+        assert_eq!(decode_command(&[&[0, 2, 0], length, b"loc"].concat()), Err(Malformed));
     }
-    assert_eq!(decode_call(&[0xff; 64]), Err(Malformed));
+    assert_eq!(decode_command(&[0xff; 64]), Err(Malformed));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn keys_and_contexts_are_checked_on_the_way_in() {
     let terms = Terms { fresh_for: Duration::ZERO, stale_for: Duration::ZERO, calls: Calls::Ahead };
     let ask = |wrapped| {
         let request = Request::OpeningKey { wrapped, context: context(), commitment: None, terms };
-        decode_call(&body(&encode_call(&Call::Ask { request, settings: 0 }), LENGTH_BYTES))
+        decode_command(&body(&encode_command(&Command::Ask { request, settings: 0 }), LENGTH_BYTES))
     };
     assert!(ask(wrapped(184)).is_ok());
     for key_id in ["", "local:dev", "nonsense", &"x".repeat(100_000)] {
@@ -231,10 +231,10 @@ fn the_largest_call_fits() {
     let context = EncryptionContext::from_pairs(&BTreeMap::from([("k".into(), value)])).unwrap();
     assert_eq!(context.as_bytes().len(), 65_535);
     let (wrapped, to) = (wrapped(65_535), KeyId::parse(&longest_key_id(0)).unwrap());
-    let call = Call::Ask { request: Request::Rewrap { wrapped, context, to }, settings: u64::MAX };
-    let bytes = encode_call(&call);
-    assert!(bytes.len() - LENGTH_BYTES <= MAX_CALL_BYTES, "{}", bytes.len());
-    assert_eq!(decode_call(&bytes[LENGTH_BYTES..]), Ok(call));
+    let command = Command::Ask { request: Request::Rewrap { wrapped, context, to }, settings: u64::MAX };
+    let bytes = encode_command(&command);
+    assert!(bytes.len() - LENGTH_BYTES <= MAX_COMMAND_BYTES, "{}", bytes.len());
+    assert_eq!(decode_command(&bytes[LENGTH_BYTES..]), Ok(command));
 }
 
 #[test]
@@ -263,10 +263,10 @@ fn the_largest_answer_fits() {
         };
     }
     let expected = snapshot.clone();
-    let bytes = encode_answer(Answer::Statistics(snapshot));
-    assert!(bytes.len() <= MAX_ANSWER_BYTES, "{}", bytes.len());
-    match decode_answer(&mut bytes[FRONT_BYTES..].to_vec()) {
-        Ok(Answer::Statistics(statistics)) => assert_eq!(statistics, expected),
+    let bytes = encode_response(Response::Statistics(snapshot));
+    assert!(bytes.len() <= MAX_RESPONSE_BYTES, "{}", bytes.len());
+    match decode_response(&mut bytes[FRONT_BYTES..].to_vec()) {
+        Ok(Response::Statistics(statistics)) => assert_eq!(statistics, expected),
         _ => panic!("statistics"),
     }
 }

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use envelope_broker::protocol::{self, ALIVE, ANSWER, Answer, Call, LENGTH_BYTES, MAX_ANSWER_BYTES, Status};
-use envelope_broker::server::{self, Config, Host, Told};
+use envelope_broker::protocol::{self, ALIVE, Command, LENGTH_BYTES, MAX_RESPONSE_BYTES, RESPONSE, Response, Status};
+use envelope_broker::server::{self, Config, Host, Signals};
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{KeyId, LocalKeyName, WrappedKey};
 use envelope_core::request::{Calls, KmsError, Reply, Request, SealingLimits, Terms};
@@ -69,12 +69,12 @@ impl Server {
         // The directory is this user's.
         let uid = directory.path().metadata().unwrap().uid() + u32::from(foreign_user);
         let thread = thread::spawn(move || {
-            let told = Box::new(move || Told {
+            let signals = Box::new(move || Signals {
                 flushes: counted.0.load(Ordering::SeqCst),
                 retirements: counted.1.load(Ordering::SeqCst),
                 reconnects: 0,
             });
-            let host = Host { uid, max_connections, told, events: Events::default() };
+            let host = Host { uid, max_connections, signals, events: Events::default() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             tokio::task::LocalSet::new().block_on(&runtime, server::serve(listener, watched, host)).unwrap();
         });
@@ -115,19 +115,19 @@ impl Server {
     }
 
     /// The call of a session that knows the same settings.
-    pub fn ask(&self, request: Request) -> Call {
-        Call::Ask { request, settings: protocol::fingerprint(&self.config().kms) }
+    pub fn ask(&self, request: Request) -> Command {
+        Command::Ask { request, settings: protocol::fingerprint(&self.config().kms) }
     }
 
-    pub fn call(&self, call: &Call) -> Answer {
+    pub fn call(&self, command: &Command) -> Response {
         let mut stream = connect(&self.path);
-        send(&mut stream, call);
+        send(&mut stream, command);
         answer_of(&mut stream)
     }
 
     pub fn reply(&self, request: Request) -> Result<Reply, KmsError> {
         match self.call(&self.ask(request)) {
-            Answer::Reply(reply) => reply,
+            Response::Reply(reply) => reply,
             _ => panic!("the answer is to this call"),
         }
     }
@@ -141,15 +141,15 @@ impl Server {
     }
 
     pub fn status(&self) -> Status {
-        match self.call(&Call::Status) {
-            Answer::Status(status) => status,
+        match self.call(&Command::Status) {
+            Response::Status(status) => status,
             _ => panic!("the answer is to this call"),
         }
     }
 
     pub fn statistics(&self) -> StatisticsSnapshot {
-        match self.call(&Call::Statistics) {
-            Answer::Statistics(statistics) => statistics,
+        match self.call(&Command::Statistics) {
+            Response::Statistics(statistics) => statistics,
             _ => panic!("the answer is to this call"),
         }
     }
@@ -169,26 +169,26 @@ pub fn connect(path: &Path) -> UnixStream {
     stream
 }
 
-pub fn send(stream: &mut UnixStream, call: &Call) {
-    stream.write_all(&protocol::encode_call(call)).unwrap();
+pub fn send(stream: &mut UnixStream, command: &Command) {
+    stream.write_all(&protocol::encode_command(command)).unwrap();
 }
 
-pub fn answer_of(stream: &mut UnixStream) -> Answer {
-    let mut byte = [ANSWER];
+pub fn answer_of(stream: &mut UnixStream) -> Response {
+    let mut byte = [RESPONSE];
     stream.read_exact(&mut byte).unwrap();
     assert_eq!(byte, [ALIVE], "a sign of life comes first");
     while byte == [ALIVE] {
         stream.read_exact(&mut byte).unwrap();
     }
-    assert_eq!(byte, [ANSWER]);
+    assert_eq!(byte, [RESPONSE]);
     let mut length = [0; LENGTH_BYTES];
     stream.read_exact(&mut length).unwrap();
     let length = u32::from_be_bytes(length) as usize;
-    assert!(length <= MAX_ANSWER_BYTES);
+    assert!(length <= MAX_RESPONSE_BYTES);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "a connection carries one call");
-    protocol::decode_answer(&mut body).expect("an answer")
+    protocol::decode_response(&mut body).expect("an answer")
 }
 
 pub fn seal_request(key: &str) -> Request {
@@ -215,7 +215,7 @@ pub fn with_aws_credentials(name: &str, test: impl FnOnce()) {
     if std::env::var("AWS_ACCESS_KEY_ID").as_deref() == Ok(ACCESS_KEY) {
         return test();
     }
-    let mut child = Command::new(std::env::current_exe().unwrap());
+    let mut child = process::Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", name, "--nocapture"]);
     child.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", "not-a-secret");
     let output = child.output().unwrap();

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use envelope_broker::protocol::{self, ALIVE, ALIVE_INTERVAL, Answer, Call, MAX_CALL_BYTES};
+use envelope_broker::protocol::{self, ALIVE, ALIVE_INTERVAL, Command, MAX_COMMAND_BYTES, Response};
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{KeyId, Provider, WrappedKey};
 use envelope_core::request::{KmsErrorKind, Operation, Reply, Request};
@@ -33,11 +33,11 @@ fn rest_of(mut stream: &UnixStream) -> Vec<u8> {
 #[test]
 fn another_user_is_told_nothing() {
     let server = Server::start(Options { foreign_user: true, ..Options::default() });
-    for call in [None, Some(Call::Status), Some(Call::Stop)] {
+    for command in [None, Some(Command::Status), Some(Command::Stop)] {
         let mut stream = connect(&server.path);
-        if let Some(call) = &call {
+        if let Some(command) = &command {
             // It may be closed already.
-            let _ = stream.write_all(&protocol::encode_call(call));
+            let _ = stream.write_all(&protocol::encode_command(command));
         }
         assert_eq!(rest_of(&stream), b"");
     }
@@ -47,41 +47,41 @@ fn another_user_is_told_nothing() {
 #[test]
 fn nonsense_is_not_answered_and_does_no_harm() {
     let server = Server::start(Options::default());
-    let call = protocol::encode_call(&server.ask(seal_request("dev")));
-    let oversized = u32::try_from(MAX_CALL_BYTES + 1).unwrap().to_be_bytes();
+    let command = protocol::encode_command(&server.ask(seal_request("dev")));
+    let oversized = u32::try_from(MAX_COMMAND_BYTES + 1).unwrap().to_be_bytes();
     for (is_too_long, nonsense) in [
         (true, b"GET / HTTP/1.1\r\n\r\n".to_vec()),
         (true, vec![0xff; 4096]),
         (true, oversized.to_vec()),
         (false, vec![0; 4]),
         (false, [&[0, 0, 0, 64][..], &[0xff; 64]].concat()),
-        (false, call[..call.len() - 1].to_vec()),
-        (false, [&call[..3], &[call[3] - 1], &call[4..]].concat()),
+        (false, command[..command.len() - 1].to_vec()),
+        (false, [&command[..3], &[command[3] - 1], &command[4..]].concat()),
     ] {
         let (mut stream, began) = (connect(&server.path), Instant::now());
         stream.write_all(&nonsense).unwrap();
         let said = rest_of(&stream);
         assert!(said.iter().all(|byte| *byte == ALIVE), "{nonsense:02x?}");
         assert!(!is_too_long || began.elapsed() < CALL_TIME, "it is not read");
-        assert!(matches!(server.call(&Call::Status), Answer::Status(_)));
+        assert!(matches!(server.call(&Command::Status), Response::Status(_)));
     }
 }
 
 #[test]
 fn who_does_not_come_to_the_point_is_sent_away() {
     let server = Server::start(Options::default());
-    let call = &protocol::encode_call(&server.ask(seal_request("dev")));
+    let command = &protocol::encode_command(&server.ask(seal_request("dev")));
     let path = &server.path;
     thread::scope(|scope| {
-        for (sent, drips) in [(0, false), (2, false), (4, false), (call.len() / 2, false), (0, true), (4, true)] {
+        for (sent, drips) in [(0, false), (2, false), (4, false), (command.len() / 2, false), (0, true), (4, true)] {
             scope.spawn(move || {
                 let (mut stream, began) = (connect(path), Instant::now());
-                stream.write_all(&call[..sent]).unwrap();
+                stream.write_all(&command[..sent]).unwrap();
                 if drips {
                     // More slowly than a call may come. Until it is closed.
                     let mut writer = stream.try_clone().unwrap();
                     scope.spawn(move || {
-                        call[sent..call.len() - 1].iter().try_for_each(|byte| {
+                        command[sent..command.len() - 1].iter().try_for_each(|byte| {
                             thread::sleep(CALL_TIME / 20);
                             writer.write_all(&[*byte])
                         })
@@ -150,7 +150,7 @@ fn what_it_says_about_itself_is_true() {
     let rows: Vec<_> = rows.iter().map(|row| (row.operation, row.key_id.as_str(), row.counts.calls)).collect();
     let expected = [(Operation::GenerateDataKey, "local:dev", 1), (Operation::GenerateDataKey, "local:missing", 1)];
     assert_eq!(rows, expected);
-    assert!(matches!(server.call(&Call::ResetStatistics), Answer::Done));
+    assert!(matches!(server.call(&Command::ResetStatistics), Response::Done));
     assert_eq!(server.statistics().rows, []);
     assert_eq!(server.status().requests, 4);
 }
@@ -176,9 +176,9 @@ fn current_data_keys_are_replaced_when_they_must_be_and_not_before() {
     let second = server.seal("dev");
     assert_ne!(second, first, "heeded without a call");
     assert_eq!(server.seal("dev"), second);
-    assert!(matches!(server.call(&Call::Retire(KeyId::parse("local:other").unwrap())), Answer::Done));
+    assert!(matches!(server.call(&Command::Retire(KeyId::parse("local:other").unwrap())), Response::Done));
     assert_eq!(server.seal("dev"), second);
-    assert!(matches!(server.call(&Call::Retire(KeyId::parse("local:dev").unwrap())), Answer::Done));
+    assert!(matches!(server.call(&Command::Retire(KeyId::parse("local:dev").unwrap())), Response::Done));
     let third = server.seal("dev");
     assert_ne!(third, second);
     let keyring = server.make_keyring("other.json", "dev");
@@ -207,12 +207,12 @@ fn settings_that_a_session_knows_first_are_waited_for() {
     let file = server.make_keyring("other.json", "new");
     let mut config = server.config();
     config.kms.local_keyring = Some(file);
-    let call = Call::Ask { request: seal_request("new"), settings: protocol::fingerprint(&config.kms) };
+    let command = Command::Ask { request: seal_request("new"), settings: protocol::fingerprint(&config.kms) };
     let mut stream = connect(&server.path);
-    send(&mut stream, &call);
+    send(&mut stream, &command);
     thread::sleep(RELOAD_TIME / 4);
     server.configure(|known| *known = config);
-    assert!(matches!(answer_of(&mut stream), Answer::Reply(Ok(Reply::Sealing(_)))));
+    assert!(matches!(answer_of(&mut stream), Response::Reply(Ok(Reply::Sealing(_)))));
     // And with them the key file of before is out of use.
     let kind = server.reply(seal_request("dev")).err().expect("it is in the other file").kind;
     assert_eq!(kind, KmsErrorKind::NotFound);
@@ -223,8 +223,8 @@ fn settings_that_the_broker_never_sees_are_waited_for_once() {
     let server = Server::start(Options::default());
     let ask = |settings| {
         let (mut stream, began) = (connect(&server.path), Instant::now());
-        send(&mut stream, &Call::Ask { request: seal_request("dev"), settings });
-        assert!(matches!(answer_of(&mut stream), Answer::Reply(Ok(Reply::Sealing(_)))));
+        send(&mut stream, &Command::Ask { request: seal_request("dev"), settings });
+        assert!(matches!(answer_of(&mut stream), Response::Reply(Ok(Reply::Sealing(_)))));
         began.elapsed()
     };
     assert!(ask(7) >= RELOAD_TIME);
@@ -236,7 +236,7 @@ fn settings_that_the_broker_never_sees_are_waited_for_once() {
 #[test]
 fn it_stops_when_it_is_told_to_and_has_said_so() {
     let server = Server::start(Options::default());
-    assert!(matches!(server.call(&Call::Stop), Answer::Done));
+    assert!(matches!(server.call(&Command::Stop), Response::Done));
     wait_until("it has ended", || server.has_ended());
     assert!(UnixStream::connect(&server.path).is_err());
 }
@@ -256,7 +256,7 @@ fn it_ends_when_it_was_idle_for_long() {
         server.has_ended() || {
             // Between the two it may end.
             let asked = UnixStream::connect(&server.path)
-                .and_then(|mut stream| stream.write_all(&protocol::encode_call(&Call::Status)));
+                .and_then(|mut stream| stream.write_all(&protocol::encode_command(&Command::Status)));
             thread::sleep(Duration::from_millis(100));
             asked.is_err() && server.has_ended()
         }
@@ -277,14 +277,14 @@ fn the_largest_call_is_taken_at_once() {
     let context = EncryptionContext::from_json(&format!(r#"{{"k": "{}"}}"#, "x".repeat(65_500))).unwrap();
     let wrapped = WrappedKey { provider: Provider::Local, key_id: "local:dev".into(), wrapped_dek: vec![0xab; 65_535] };
     let to = KeyId::parse("local:dev").unwrap();
-    let call = protocol::encode_call(&server.ask(Request::Rewrap { wrapped, context, to }));
+    let command = protocol::encode_command(&server.ask(Request::Rewrap { wrapped, context, to }));
     let mut stream = connect(&server.path);
     // As a session does: what does not fit into the socket's buffer is not sent.
     stream.set_nonblocking(true).unwrap();
-    assert_eq!(stream.write(&call).unwrap(), call.len());
+    assert_eq!(stream.write(&command).unwrap(), command.len());
     stream.set_nonblocking(false).unwrap();
     match answer_of(&mut stream) {
-        Answer::Reply(Err(error)) => assert_eq!(error.kind, KmsErrorKind::WrappedKeyRejected),
+        Response::Reply(Err(error)) => assert_eq!(error.kind, KmsErrorKind::WrappedKeyRejected),
         _ => panic!("no such wrapped key was made"),
     }
 }

@@ -21,7 +21,7 @@ impl<P> Policy<P> {
 
     /// Puts those back that were not answered. What was asked for before a flush is given up.
     pub fn put_back(&mut self, others: Refreshes<P>) {
-        let flushes = self.heeded.map(|epochs| epochs.flushes);
+        let flushes = self.seen_epochs.map(|epochs| epochs.flushes);
         self.refreshes.0.extend(others.0.into_iter().filter(|(refresh, _)| refresh.asked.flushes() == flushes));
     }
 

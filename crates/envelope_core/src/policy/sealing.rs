@@ -133,7 +133,7 @@ impl<P> Policy<P> {
         self.check_allowed(&place.key_id, world)?;
         let (cached, is_kept) = self.keep(data_key, consent, asked, world)?;
         let made = asked.at.checked_sub(age).unwrap_or(asked.at);
-        if is_kept && self.heeded == asked.epochs {
+        if is_kept && self.seen_epochs == asked.epochs {
             let new = NewCurrent { cached: Rc::clone(&cached), made, lease, plaintext_bytes: place.plaintext_bytes };
             self.sealing.insert(&place.key_id, &place.context, new, world.now(), &world.limits());
         }

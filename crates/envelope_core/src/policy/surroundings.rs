@@ -18,7 +18,7 @@ pub struct Epochs {
     /// Flushes of all data keys.
     pub flushes: u64,
     /// Replacements of current data keys.
-    pub rotations: u64,
+    pub replacements: u64,
 }
 
 /// What a session sees of the world, at the moment when it asks.

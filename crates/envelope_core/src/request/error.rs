@@ -112,7 +112,7 @@ impl KmsErrorKind {
 
 /// What KMS said about an error. Never about the data: KMS errors name keys and principals.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Answer {
+pub struct ErrorMetadata {
     /// The error code, such as `AccessDeniedException`.
     pub code: Option<String>,
     /// The message.
@@ -141,7 +141,7 @@ pub struct KmsError {
     /// The key that was named.
     pub key_id: String,
     /// What KMS said, if it answered.
-    pub answer: Box<Answer>,
+    pub metadata: Box<ErrorMetadata>,
     /// Where the call went.
     pub endpoint: Box<Endpoint>,
     /// How often the call was tried in the key's own region.
@@ -160,7 +160,7 @@ impl KmsError {
             kind,
             operation,
             key_id: key_id.to_owned(),
-            answer: Box::default(),
+            metadata: Box::default(),
             endpoint: Box::default(),
             attempts: None,
             breaker_was_open: false,

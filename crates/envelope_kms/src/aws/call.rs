@@ -136,13 +136,13 @@ impl AwsKms {
                 }
             }
         }
-        let (Failure { kind, answer }, attempts, region) = first_failure.expect("a call has one target at least");
+        let (Failure { kind, metadata }, attempts, region) = first_failure.expect("a call has one target at least");
         let region = region.or_else(|| self.settings.region.clone());
         let error = KmsError {
             kind,
             operation,
             key_id: named.clone(),
-            answer: Box::new(answer),
+            metadata: Box::new(metadata),
             endpoint: Box::new(Endpoint { host: attempts.host(), region }),
             attempts: Some(attempts.made()),
             breaker_was_open: attempts.breaker_was_open(),
@@ -192,7 +192,7 @@ impl AwsKms {
             && let Some(state) = self.state_out_of_use(target, deadline).await
         {
             failure.kind = KmsErrorKind::KeyUnusable;
-            failure.answer.message = Some(format!("DescribeKey says that its state is {state}"));
+            failure.metadata.message = Some(format!("DescribeKey says that its state is {state}"));
         }
         permit.record(result.as_ref().err());
         result
@@ -362,7 +362,7 @@ mod tests {
 
     fn answered(kind: KmsErrorKind) -> Failure {
         let mut failure = Failure::from(kind);
-        failure.answer.code = Some("SomeException".into());
+        failure.metadata.code = Some("SomeException".into());
         failure
     }
 

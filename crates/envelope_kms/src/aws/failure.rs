@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
-use envelope_core::request::{Answer, KmsErrorKind};
+use envelope_core::request::{ErrorMetadata, KmsErrorKind};
 
 use super::codes::{Class, class_of};
 use super::http::TooLarge;
@@ -18,7 +18,7 @@ const UNREADABLE: &str = "the answer could not be read";
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) kind: KmsErrorKind,
-    pub(super) answer: Answer,
+    pub(super) metadata: ErrorMetadata,
 }
 
 impl Failure {
@@ -33,13 +33,13 @@ impl Failure {
         let code = text("__type").map(|code| code.rsplit('#').next().unwrap_or_default().to_owned());
         let message = text("message").or_else(|| text("Message"));
         let kind = classify(code.as_deref().unwrap_or_default(), status, message.as_deref());
-        Some(Self { kind, answer: Answer { code, message, request_id } })
+        Some(Self { kind, metadata: ErrorMetadata { code, message, request_id } })
     }
 
     /// Whether KMS answered about the key, so that other keys in the same region may fare better. Without an error code it is
     /// the service, or something in front of it, that is unwell.
     pub(super) fn is_of_key(&self) -> bool {
-        self.answer.code.is_some()
+        self.metadata.code.is_some()
     }
 
     /// Whether KMS refuses the credentials, so that newer ones may do.
@@ -49,14 +49,14 @@ impl Failure {
 
     /// Whether it is left open if the key is out of use for good.
     pub(super) fn leaves_key_state_open(&self) -> bool {
-        let Answer { code, message, .. } = &self.answer;
+        let ErrorMetadata { code, message, .. } = &self.metadata;
         code.as_deref().and_then(|code| class_of(code, message.as_deref())) == Some(Class::KeyState)
     }
 }
 
 impl From<KmsErrorKind> for Failure {
     fn from(kind: KmsErrorKind) -> Self {
-        Self { kind, answer: Answer::default() }
+        Self { kind, metadata: ErrorMetadata::default() }
     }
 }
 
@@ -65,7 +65,7 @@ where
     E: ProvideErrorMetadata + StdError + 'static,
 {
     fn from(error: SdkError<E>) -> Self {
-        let answer = Answer {
+        let metadata = ErrorMetadata {
             code: error.code().map(str::to_owned),
             message: error.message().map(str::to_owned),
             request_id: error.request_id().map(str::to_owned),
@@ -87,7 +87,7 @@ where
                 None => KmsErrorKind::Unreachable(innermost_cause(&error)),
             },
         };
-        Self { kind, answer }
+        Self { kind, metadata }
     }
 }
 
@@ -154,8 +154,8 @@ mod tests {
         let body = br#"{"__type": "com.amazonaws.kms#ThrottlingException", "message": "slow down"}"#;
         let failure = Failure::of_response(400, Some("id".into()), body).unwrap();
         assert_eq!(failure.kind, KmsErrorKind::Throttled);
-        assert_eq!(failure.answer.code.as_deref(), Some("ThrottlingException"));
-        assert_eq!(failure.answer.message.as_deref(), Some("slow down"));
+        assert_eq!(failure.metadata.code.as_deref(), Some("ThrottlingException"));
+        assert_eq!(failure.metadata.message.as_deref(), Some("slow down"));
         assert!(failure.is_of_key());
         assert!(!Failure::of_response(503, Some("id".into()), b"<html>").unwrap().is_of_key());
         assert!(Failure::of_response(200, None, b"{}").is_none());

@@ -13,7 +13,7 @@ use crate::pg::call_site::CallSite;
 use crate::pg::jsonb::JsonbDatum;
 use crate::pg::varlena::VarlenaDatum;
 
-/// Exports a SQL function: `fn body(&Call) -> Result<Option<Datum>, Error>`, where `None` is NULL.
+/// Exports a SQL function: `fn body(&FunctionCall) -> Result<Option<Datum>, Error>`, where `None` is NULL.
 ///
 /// This is where the two sides meet that no compiler compares: `body` may read its arguments only as the types that sql/
 /// declares for the symbol, and must return the type that it declares.
@@ -31,7 +31,7 @@ macro_rules! sql_functions {
             // in this frame is to be dropped.
             unsafe {
                 let called = pgrx::pg_sys::submodules::panic::pgrx_extern_c_guard(|| {
-                    let call = $crate::pg::call::Call::new(fcinfo);
+                    let call = $crate::pg::function_call::FunctionCall::new(fcinfo);
                     match $body(&call) {
                         Ok(result) => Ok(call.finish(result)),
                         Err(error) => Err($crate::pg::report::Prepared::new(&error.report())),
@@ -48,13 +48,13 @@ macro_rules! sql_functions {
 pub(crate) use sql_functions;
 
 /// One call of a SQL function.
-pub struct Call {
+pub struct FunctionCall {
     fcinfo: FunctionCallInfo,
 }
 
-impl Call {
+impl FunctionCall {
     /// # Safety
-    /// `fcinfo` is the one that PostgreSQL called the function with, and the `Call` does not outlive that call. The arguments
+    /// `fcinfo` is the one that PostgreSQL called the function with, and the `FunctionCall` does not outlive that call. The arguments
     /// are of the types that the function reads them as; an internal one is its aggregate's state.
     pub unsafe fn new(fcinfo: FunctionCallInfo) -> Self {
         Self { fcinfo }

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use envelope_broker::server::Told;
+use envelope_broker::server::Signals;
 use envelope_core::policy::{BLIND_TIME, Epochs};
 use envelope_core::request::{KmsErrorKind, Reply, Request};
 use once_cell::sync::OnceCell;
@@ -31,7 +31,7 @@ struct Counters {
     /// Flushes of all data keys.
     flushes: &'static AtomicU64,
     /// Replacements of current data keys.
-    rotations: &'static AtomicU64,
+    replacements: &'static AtomicU64,
     /// Until when the broker is avoided, in milliseconds since 1970.
     avoided_until: &'static AtomicU64,
     /// When a session last wrote to the log that it goes on without the broker, likewise.
@@ -85,7 +85,7 @@ pub fn problem() -> Option<String> {
 pub fn epochs() -> Option<Epochs> {
     with_counters(|counters| Epochs {
         flushes: counters.flushes.load(Ordering::SeqCst),
-        rotations: counters.rotations.load(Ordering::SeqCst),
+        replacements: counters.replacements.load(Ordering::SeqCst),
     })
     .ok()
 }
@@ -110,8 +110,8 @@ pub fn flush() -> io::Result<()> {
 ///
 /// # Errors
 /// If they cannot be told.
-pub fn rotate() -> io::Result<()> {
-    with_counters(|counters| counters.rotations.fetch_add(1, Ordering::SeqCst)).map(drop)
+pub fn announce_replacement() -> io::Result<()> {
+    with_counters(|counters| counters.replacements.fetch_add(1, Ordering::SeqCst)).map(drop)
 }
 
 /// Has the broker make all next data keys anew, since it could not be told of a replacement.
@@ -148,7 +148,7 @@ pub fn damaged() -> u64 {
 /// Counts what a request of this session came to, if it took a call to KMS.
 pub fn count_call(request: &Request, reply: &Result<Reply, Error>) {
     let operation = match request {
-        Request::SealingKey { .. } | Request::RotateDek { .. } => 0,
+        Request::SealingKey { .. } | Request::ReplaceDek { .. } => 0,
         Request::OpeningKey { .. } => 1,
         Request::Rewrap { .. } => 2,
     };
@@ -205,8 +205,8 @@ pub fn role_calls() -> io::Result<Vec<RoleCalls>> {
 }
 
 /// What the broker is told without a call. It does not listen without the file.
-pub fn told() -> Told {
-    with_counters(|counters| Told {
+pub fn signals() -> Signals {
+    with_counters(|counters| Signals {
         flushes: counters.flushes.load(Ordering::SeqCst),
         retirements: counters.retirements.load(Ordering::SeqCst),
         reconnects: counters.reconnects.load(Ordering::SeqCst),
@@ -293,14 +293,14 @@ fn map() -> Result<Counters, Errno> {
     let file = open_own(PATH)?;
     allocate(&file)?;
     let words = shared_memory::map(&file)?;
-    let [flushes, rotations, avoided_until, logged, retirements, reconnects, damaged, server, ..] = words;
+    let [flushes, replacements, avoided_until, logged, retirements, reconnects, damaged, server, ..] = words;
     let roles = &words[ROLES_AT..];
     // What another run of the server has left there says nothing about this one; counts that processes compare stay.
     let (before, now) = (server.load(Ordering::SeqCst), backend::server_start().cast_unsigned());
     if before != now && server.compare_exchange(before, now, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
         [avoided_until, logged, damaged].into_iter().chain(roles).for_each(|word| word.store(0, Ordering::SeqCst));
     }
-    Ok(Counters { flushes, rotations, avoided_until, logged, retirements, reconnects, damaged, roles })
+    Ok(Counters { flushes, replacements, avoided_until, logged, retirements, reconnects, damaged, roles })
 }
 
 /// Makes sure that the file has its bytes on the disk. Into a hole, which `ftruncate` makes, nothing can be written when the

@@ -7,8 +7,8 @@ use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
-use crate::pg::call::{Call, sql_functions};
 use crate::pg::encoding::to_utf8;
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::session;
 use crate::sql::functions::aad_argument;
 
@@ -18,21 +18,21 @@ sql_functions! {
     env_opens_to_jsonb, pg_finfo_env_opens_to_jsonb => opens_to_jsonb;
 }
 
-fn opens_to_text(call: &Call) -> Result<Option<Datum>, Error> {
+fn opens_to_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     call.bytes(1).map(|text| opens_to(call, ValueType::Text, &to_utf8(text)?)).transpose().map(Option::flatten)
 }
 
-fn opens_to_bytea(call: &Call) -> Result<Option<Datum>, Error> {
+fn opens_to_bytea(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     call.bytes(1).map(|bytes| opens_to(call, ValueType::Bytea, bytes)).transpose().map(Option::flatten)
 }
 
-fn opens_to_jsonb(call: &Call) -> Result<Option<Datum>, Error> {
+fn opens_to_jsonb(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let compare = |json: &CStr| opens_to(call, ValueType::Jsonb, &to_utf8(json.to_bytes())?);
     call.jsonb_text(1).map(compare).transpose().map(Option::flatten)
 }
 
 /// False for whatever is wrong with the value; an error only if its data key cannot be had.
-fn opens_to(call: &Call, wanted: ValueType, plaintext: &[u8]) -> Result<Option<Datum>, Error> {
+fn opens_to(call: &FunctionCall, wanted: ValueType, plaintext: &[u8]) -> Result<Option<Datum>, Error> {
     let aad = aad_argument(call, 2)?;
     let Some(value) = call.bytes(0) else {
         return Ok(None);

@@ -17,7 +17,7 @@ use rustix::fd::OwnedFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use crate::ask::shared;
+use crate::ask::shared_counters;
 use crate::error::Error;
 use crate::pg::exit::at_exit;
 use crate::pg::threads::Thread;
@@ -33,7 +33,7 @@ type Job = Box<dyn FnOnce(Rc<Providers>) -> Pin<Box<dyn Future<Output = ()>>> + 
 /// The settings of the providers that a job is for, and how often all processes were told to make new ones by then.
 type Wanted = (Settings, u64);
 
-struct Bridge {
+struct OwnThread {
     /// `None` once the backend is ending.
     jobs: RefCell<Option<UnboundedSender<(Wanted, Job)>>>,
     /// Written when a request has ended.
@@ -44,7 +44,7 @@ struct Bridge {
 }
 
 thread_local! {
-    static BRIDGE: RefCell<OnceCell<Rc<Bridge>>> = const { RefCell::new(OnceCell::new()) };
+    static OWN_THREAD: RefCell<OnceCell<Rc<OwnThread>>> = const { RefCell::new(OnceCell::new()) };
 }
 
 /// A request that the thread is working on. Dropping it cancels the request.
@@ -63,9 +63,9 @@ impl<T> Pending<T> {
     pub fn try_take(&mut self) -> Option<Result<T, Error>> {
         match self.receiver.try_recv() {
             Ok(result) => Some(Ok(result)),
-            Err(TryRecvError::Closed) => Some(Err(Error::Bridge("It failed".into()))),
+            Err(TryRecvError::Closed) => Some(Err(Error::OwnThread("It failed".into()))),
             Err(TryRecvError::Empty) if Instant::now() >= self.deadline => {
-                Some(Err(Error::Bridge("It does not answer".into())))
+                Some(Err(Error::OwnThread("It does not answer".into())))
             }
             Err(TryRecvError::Empty) => None,
         }
@@ -75,7 +75,7 @@ impl<T> Pending<T> {
 /// Has the thread start a request.
 ///
 /// # Errors
-/// [`Error::Bridge`] if the thread is not there.
+/// [`Error::OwnThread`] if the thread is not there.
 pub fn start<T, F>(
     settings: Settings,
     request: impl FnOnce(Rc<Providers>) -> F + Send + 'static,
@@ -84,15 +84,15 @@ where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
 {
-    let bridge = bridge()?;
+    let own_thread = own_thread()?;
     let (sender, receiver) = oneshot::channel();
-    let answer = Answer { sender, _wake: Wake(Arc::clone(&bridge.ended)) };
+    let answer = Completion { sender, _wake: Wake(Arc::clone(&own_thread.ended)) };
     let deadline = Instant::now() + settings.aws.timeout + GRACE;
-    let wanted = (settings, shared::reconnects());
+    let wanted = (settings, shared_counters::reconnects());
     let job: Job = Box::new(move |providers| Box::pin(answer.with(request(providers))));
-    let sent = bridge.jobs.borrow().as_ref().is_some_and(|jobs| jobs.send((wanted, job)).is_ok());
+    let sent = own_thread.jobs.borrow().as_ref().is_some_and(|jobs| jobs.send((wanted, job)).is_ok());
     if !sent {
-        return Err(Error::Bridge("It has ended".into()));
+        return Err(Error::OwnThread("It has ended".into()));
     }
     Ok(Pending { receiver, deadline })
 }
@@ -100,7 +100,7 @@ where
 /// Runs a request on the thread and waits for it.
 ///
 /// # Errors
-/// [`Error::Bridge`] if the thread is not there or does not answer. An interrupt is raised by PostgreSQL itself: the request
+/// [`Error::OwnThread`] if the thread is not there or does not answer. An interrupt is raised by PostgreSQL itself: the request
 /// is then dropped, and the thread is ready for the next one.
 pub fn call<T, F>(settings: Settings, request: impl FnOnce(Rc<Providers>) -> F + Send + 'static) -> Result<T, Error>
 where
@@ -118,29 +118,29 @@ where
 
 /// What happened on the thread that belongs into the log.
 pub fn take_event() -> Option<Event> {
-    BRIDGE.with_borrow(|bridge| bridge.get()?.events.take())
+    OWN_THREAD.with_borrow(|own_thread| own_thread.get()?.events.take())
 }
 
 /// The counts of the thread's calls; `None` if it was never needed.
 pub fn statistics() -> Option<Statistics> {
-    BRIDGE.with_borrow(|bridge| bridge.get().map(|bridge| bridge.statistics.clone()))
+    OWN_THREAD.with_borrow(|own_thread| own_thread.get().map(|own_thread| own_thread.statistics.clone()))
 }
 
-fn bridge() -> Result<Rc<Bridge>, Error> {
-    BRIDGE.with_borrow(|bridge| bridge.get_or_try_init(Bridge::start).cloned()).map_err(unavailable)
+fn own_thread() -> Result<Rc<OwnThread>, Error> {
+    OWN_THREAD.with_borrow(|own_thread| own_thread.get_or_try_init(OwnThread::start).cloned()).map_err(unavailable)
 }
 
 fn unavailable(error: io::Error) -> Error {
-    Error::Bridge(format!("It could not be started: {error}"))
+    Error::OwnThread(format!("It could not be started: {error}"))
 }
 
 /// The thread's end of a request. Dropped in any way, it wakes the main thread: the sender first, then the eventfd.
-struct Answer<T> {
+struct Completion<T> {
     sender: oneshot::Sender<T>,
     _wake: Wake,
 }
 
-impl<T> Answer<T> {
+impl<T> Completion<T> {
     async fn with(self, request: impl Future<Output = T>) {
         let Self { mut sender, _wake } = self;
         tokio::select! {
@@ -160,7 +160,7 @@ impl Drop for Wake {
     }
 }
 
-impl Bridge {
+impl OwnThread {
     fn start() -> io::Result<Rc<Self>> {
         let ended = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         waiting::watch(&*ended)?;
@@ -199,10 +199,10 @@ fn run(mut jobs: UnboundedReceiver<(Wanted, Job)>, events: &Events, statistics: 
 }
 
 /// Ends the thread before the process runs its exit handlers. A backend that is terminated while it waits for KMS comes here
-/// from within that wait, which still has the bridge.
+/// from within that wait, which still has the own_thread.
 fn stop() {
-    if let Some(bridge) = BRIDGE.take().into_inner() {
-        drop(bridge.jobs.take());
-        bridge.thread.wait_for_end(EXIT_WAIT);
+    if let Some(own_thread) = OWN_THREAD.take().into_inner() {
+        drop(own_thread.jobs.take());
+        own_thread.thread.wait_for_end(EXIT_WAIT);
     }
 }
