@@ -4,8 +4,10 @@
 //! - `broker`: the background worker that all sessions share, and how they ask it
 //! - `own_thread`: this backend's own thread that talks to KMS
 //! - `shared_counters`: counters that all processes of the server see
+//! - `aliases`: what aliases stood for, for a broker that does not know
 //! - `journal`: what goes to the server's log, and how often
 
+mod aliases;
 pub mod broker;
 pub mod journal;
 pub mod own_thread;
@@ -23,6 +25,7 @@ use broker::{Exchange, Lost};
 /// A request that is under way. Dropping it cancels the request.
 pub struct Pending {
     request: Request,
+    started: Instant,
     way: Way,
     /// Nobody waits for it, so it may not wait for the broker's start.
     in_background: bool,
@@ -42,6 +45,9 @@ impl Pending {
     pub fn try_take(&mut self) -> Option<Result<Reply, Error>> {
         let reply = self.try_take_uncounted()?;
         shared_counters::count_call(&self.request, &reply);
+        if let Ok(reply) = &reply {
+            aliases::learn(&self.request, reply, self.started);
+        }
         Some(reply)
     }
 
@@ -97,11 +103,12 @@ impl Pending {
 /// # Errors
 /// [`Error::OwnThread`].
 pub fn start(request: Request) -> Result<Pending, Error> {
+    let started = Instant::now();
     let way = match broker::ask(&request) {
         Some(exchange) => Way::Broker { exchange, until: Instant::now() + broker::SUCCESSION_TIME },
         None => ask_thread(&request)?,
     };
-    Ok(Pending { request, way, in_background: false })
+    Ok(Pending { request, started, way, in_background: false })
 }
 
 /// Starts a request that nobody waits for. `None`: the broker is not there yet; try again later.
@@ -109,13 +116,14 @@ pub fn start(request: Request) -> Result<Pending, Error> {
 /// # Errors
 /// [`Error::OwnThread`].
 pub fn start_in_background(request: Request) -> Result<Option<Pending>, Error> {
+    let started = Instant::now();
     let way = if broker::is_wanted() {
         broker::ask_without_waiting(&request)
             .map(|exchange| Way::Broker { exchange, until: Instant::now() + broker::SUCCESSION_TIME })
     } else {
         Some(ask_thread(&request)?)
     };
-    Ok(way.map(|way| Pending { request, way, in_background: true }))
+    Ok(way.map(|way| Pending { request, started, way, in_background: true }))
 }
 
 /// Waits for a request.
@@ -140,6 +148,7 @@ pub fn wait_for_any<'a>(pending: impl Iterator<Item = &'a Pending>, at_most: Dur
 
 fn ask_thread(request: &Request) -> Result<Way, Error> {
     let request = request.clone();
+    aliases::forget_old();
     own_thread::start(settings::kms_settings(), move |providers| async move { providers.answer(request).await })
         .map(Way::Thread)
 }

@@ -15,7 +15,7 @@ use envelope_broker::protocol::{self, Command, Response, VERSION};
 use envelope_core::request::{Reply, Request};
 use once_cell::sync::Lazy;
 
-use crate::ask::{journal, shared_counters};
+use crate::ask::{aliases, journal, shared_counters};
 use crate::error::Error;
 use crate::pg::{settings, waiting};
 pub use client::{Exchange, Lost};
@@ -46,7 +46,7 @@ pub fn ask(request: &Request) -> Option<Exchange> {
         return None;
     }
     let settings = settings::kms_settings();
-    let command = Command::Ask { request: request.clone(), settings: protocol::fingerprint(&settings) };
+    let command = command(request, &settings);
     let try_once = || connect().and_then(|socket| Exchange::start(socket, &command, settings.aws.timeout));
     // One that has just ended, as an idle one does, is followed by another one.
     let until = Instant::now() + SUCCESSION_TIME;
@@ -62,7 +62,7 @@ pub fn ask(request: &Request) -> Option<Exchange> {
 /// Asks the broker if there is one, and does not wait for it; else has it started for the next time.
 pub fn ask_without_waiting(request: &Request) -> Option<Exchange> {
     let settings = settings::kms_settings();
-    let command = Command::Ask { request: request.clone(), settings: protocol::fingerprint(&settings) };
+    let command = command(request, &settings);
     let started = match client::connect() {
         Ok(socket) => Exchange::start(socket, &command, settings.aws.timeout).map(Some),
         Err(_) => launch::begin().map(|()| None),
@@ -86,12 +86,10 @@ pub fn go_on_without(lost: &Lost) {
 /// # Errors
 /// Why it was not done, and [`Error::Broker`] if it does not answer.
 pub fn ask_running(request: Request) -> Result<Option<Reply>, Error> {
-    let command = Command::Ask { request, settings: protocol::fingerprint(&settings::kms_settings()) };
-    let Command::Ask { request, .. } = &command else { unreachable!("it was just made") };
-    match converse(&command, None)? {
+    match converse(&command(&request, &settings::kms_settings()), None)? {
         Some(Response::Reply(reply)) => {
             let reply = reply.map_err(Error::from);
-            shared_counters::count_call(request, &reply);
+            shared_counters::count_call(&request, &reply);
             reply.map(Some)
         }
         _ => Ok(None),
@@ -131,6 +129,11 @@ fn converse(command: &Command, at_most: Option<Duration>) -> Result<Option<Respo
         Err(Lost::Ended) => Ok(None),
         Err(lost) => Err(Error::Broker(lost.to_string())),
     }
+}
+
+fn command(request: &Request, settings: &envelope_kms::Settings) -> Command {
+    let resolution = aliases::resolution(request, &settings.aws);
+    Command::Ask { request: request.clone(), settings: protocol::fingerprint(settings), resolution }
 }
 
 fn connect() -> Result<rustix::fd::OwnedFd, Lost> {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use envelope_kms::{Event, Events, Providers, Settings, Statistics};
+use envelope_kms::{Aliases, Event, Lasting, Providers, Settings, Statistics};
 use once_cell::unsync::OnceCell;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
@@ -38,13 +38,13 @@ struct OwnThread {
     jobs: RefCell<Option<UnboundedSender<(Wanted, Job)>>>,
     /// Written when a request has ended.
     ended: Arc<OwnedFd>,
-    events: Events,
-    statistics: Statistics,
     thread: Thread,
 }
 
 thread_local! {
     static OWN_THREAD: RefCell<OnceCell<Rc<OwnThread>>> = const { RefCell::new(OnceCell::new()) };
+    /// What this session knows, whether or not it needs the thread.
+    static LASTING: Lasting = Lasting::default();
 }
 
 /// A request that the thread is working on. Dropping it cancels the request.
@@ -118,12 +118,17 @@ where
 
 /// What happened on the thread that belongs into the log.
 pub fn take_event() -> Option<Event> {
-    OWN_THREAD.with_borrow(|own_thread| own_thread.get()?.events.take())
+    LASTING.with(|lasting| lasting.events.take())
 }
 
 /// The counts of the thread's calls; `None` if it was never needed.
 pub fn statistics() -> Option<Statistics> {
-    OWN_THREAD.with_borrow(|own_thread| own_thread.get().map(|own_thread| own_thread.statistics.clone()))
+    OWN_THREAD.with_borrow(|own_thread| own_thread.get().map(|_| LASTING.with(|lasting| lasting.statistics.clone())))
+}
+
+/// What aliases stood for, as this session has heard.
+pub fn aliases() -> Aliases {
+    LASTING.with(|lasting| lasting.aliases.clone())
 }
 
 fn own_thread() -> Result<Rc<OwnThread>, Error> {
@@ -165,16 +170,15 @@ impl OwnThread {
         let ended = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         waiting::watch(&*ended)?;
         let (jobs, receiver) = unbounded_channel();
-        let (events, statistics) = (Events::default(), Statistics::new());
-        let for_thread = (events.clone(), statistics.clone());
-        let thread = Thread::start("envelope_pg kms", move || run(receiver, &for_thread.0, &for_thread.1))?;
+        let lasting = LASTING.with(Lasting::clone);
+        let thread = Thread::start("envelope_pg kms", move || run(receiver, &lasting))?;
         at_exit(stop);
-        Ok(Rc::new(Self { jobs: RefCell::new(Some(jobs)), ended, events, statistics, thread }))
+        Ok(Rc::new(Self { jobs: RefCell::new(Some(jobs)), ended, thread }))
     }
 }
 
 /// The thread: one single-threaded runtime for the backend's life, any number of requests at a time.
-fn run(mut jobs: UnboundedReceiver<(Wanted, Job)>, events: &Events, statistics: &Statistics) {
+fn run(mut jobs: UnboundedReceiver<(Wanted, Job)>, lasting: &Lasting) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         // The main thread finds the channel closed.
         return;
@@ -186,7 +190,7 @@ fn run(mut jobs: UnboundedReceiver<(Wanted, Job)>, events: &Events, statistics: 
             let providers = match &current {
                 Some((known, providers)) if *known == wanted => Rc::clone(providers),
                 _ => {
-                    let providers = Rc::new(Providers::new(wanted.0.clone(), events.clone(), statistics.clone()));
+                    let providers = Rc::new(Providers::new(wanted.0.clone(), lasting));
                     current = Some((wanted, Rc::clone(&providers)));
                     providers
                 }

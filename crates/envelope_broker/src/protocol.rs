@@ -15,15 +15,15 @@ use std::time::{Duration, SystemTime};
 
 use envelope_core::keys::{Dek, KEY_BYTES, KeyId, WrappedKey};
 use envelope_core::request::{ConsentAge, KmsError, Lease, OpeningGrant, Reply, Request, SealingGrant};
-use envelope_kms::Settings;
 use envelope_kms::statistics::StatisticsSnapshot;
+use envelope_kms::{Resolution, Settings};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Changes with every change of these bytes. It is part of the socket's name, since after an upgrade the broker of the
 /// library before goes on until the server ends.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Far above the largest command: a wrapped key and an encryption context of 64 KiB each.
 pub const MAX_COMMAND_BYTES: usize = 256 * 1024;
 /// Far above the largest response, which are the statistics.
@@ -46,6 +46,8 @@ pub enum Command {
         request: Request,
         /// The settings that the session knows: see [`fingerprint`].
         settings: u64,
+        /// What the alias of the request stood for, as far as the session knows: a new broker does not.
+        resolution: Option<Resolution>,
     },
     /// What the broker does.
     Status,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use envelope_core::request::{KmsError, Reply, Request};
-use envelope_kms::{Events, Providers, Settings, Statistics};
+use envelope_kms::{Lasting, Providers, Resolution, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -61,13 +61,12 @@ pub struct Host {
     pub max_connections: usize,
     /// What sessions tell it without a command, since it may hang when they do.
     pub signals: Box<dyn Fn() -> Signals>,
-    /// Where the providers' events go.
-    pub events: Events,
+    /// What the providers share, with those that follow them and with the host.
+    pub lasting: Lasting,
 }
 
 struct Server {
     broker: Rc<Broker<Providers>>,
-    statistics: Statistics,
     host: Host,
     config: watch::Receiver<Config>,
     /// What the providers were made with.
@@ -94,13 +93,11 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    let statistics = Statistics::new();
     let settings = config.borrow().kms.clone();
-    let providers = Providers::new(settings.clone(), host.events.clone(), statistics.clone());
+    let providers = Providers::new(settings.clone(), &host.lasting);
     let slots = Arc::new(Semaphore::new(host.max_connections));
     let server = Rc::new(Server {
-        broker: Broker::new(providers, statistics.clone()),
-        statistics,
+        broker: Broker::new(providers, host.lasting.statistics.clone()),
         seen_signals: Cell::new((host.signals)()),
         host,
         config,
@@ -171,6 +168,7 @@ impl Server {
                     self.heed_signals();
                     let Config { useful_for, dek_max_age, idle_timeout, .. } = *config.borrow();
                     self.broker.prune(useful_for, dek_max_age);
+                    self.host.lasting.aliases.forget_older_than(dek_max_age);
                     if self.last_request.get().elapsed() >= idle_timeout && self.connections.get() == 0 {
                         return;
                     }
@@ -211,12 +209,13 @@ impl Server {
 
     async fn answer(&self, session: i32, command: Command) -> Response {
         match command {
-            Command::Ask { request, settings } => {
+            Command::Ask { request, settings, resolution } => {
                 self.last_request.set(Instant::now());
                 self.requests.set(self.requests.get() + 1);
                 self.await_settings(settings).await;
                 self.follow_settings();
                 self.heed_signals();
+                self.learn(&request, settings, resolution);
                 Response::Reply(self.ask(session, request).await)
             }
             Command::Retire(key_id) => {
@@ -224,13 +223,24 @@ impl Server {
                 Response::Done
             }
             Command::Status => Response::Status(self.status()),
-            Command::Statistics => Response::Statistics(self.statistics.snapshot()),
+            Command::Statistics => Response::Statistics(self.host.lasting.statistics.snapshot()),
             Command::ResetStatistics => {
-                self.statistics.reset();
+                self.host.lasting.statistics.reset();
                 Response::Done
             }
             // Ends when the response is out.
             Command::Stop => Response::Done,
+        }
+    }
+
+    /// Takes from a session what its alias stood for, if it reaches KMS by the same settings.
+    fn learn(&self, request: &Request, settings: u64, resolution: Option<Resolution>) {
+        let known = self.settings.borrow();
+        if let Some((alias, Resolution { key_arn, age })) = request.alias().zip(resolution)
+            && settings == protocol::fingerprint(&known)
+            && let Some(resolved) = Instant::now().checked_sub(age)
+        {
+            self.host.lasting.aliases.learn(&known.aws, alias, &key_arn, resolved);
         }
     }
 
@@ -266,7 +276,7 @@ impl Server {
     }
 
     fn new_providers(&self) -> Providers {
-        Providers::new(self.settings.borrow().clone(), self.host.events.clone(), self.statistics.clone())
+        Providers::new(self.settings.borrow().clone(), &self.host.lasting)
     }
 
     fn heed_signals(&self) {

@@ -67,6 +67,17 @@ impl Request {
         }
     }
 
+    /// The alias that a data key is to be made under, if it is one.
+    #[must_use]
+    pub fn alias(&self) -> Option<&KeyId> {
+        match self {
+            Self::SealingKey { key_id, .. } | Self::ReplaceDek { key_id, .. } => {
+                Some(key_id).filter(|id| id.is_alias())
+            }
+            Self::OpeningKey { .. } | Self::Rewrap { .. } => None,
+        }
+    }
+
     /// The same request, content with something else.
     #[must_use]
     pub fn under(mut self, other: Terms) -> Self {

@@ -18,6 +18,8 @@ mod http;
 mod retries;
 mod settings;
 
+use std::time::Instant;
+
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use envelope_core::context::EncryptionContext;
@@ -36,6 +38,7 @@ const MAX_WRAPPED_DEK_BYTES: usize = 6144;
 impl KeyProvider for AwsKms {
     async fn generate_data_key(&self, key_id: &KeyId, context: &EncryptionContext) -> Result<GeneratedKey, KmsError> {
         self.call(Operation::GenerateDataKey, self.targets(key_id), async |attempt| {
+            let asked = Instant::now();
             let output = attempt
                 .client
                 .generate_data_key()
@@ -43,11 +46,12 @@ impl KeyProvider for AwsKms {
                 .key_spec(DataKeySpec::Aes256)
                 .set_encryption_context(Some(context.for_kms()))
                 .customize()
-                .interceptor(attempt.attempts)
+                .interceptor(attempt.attempts.clone())
                 .send()
                 .await?;
             let dek = take_dek(output.plaintext)?;
             let key_arn = answered_key(output.key_id, &attempt.key_id)?;
+            self.heed_resolution(&attempt, &key_arn, asked)?;
             Ok(GeneratedKey { dek, wrapped: wrapped_key(key_arn, output.ciphertext_blob)? })
         })
         .await
@@ -63,7 +67,7 @@ impl KeyProvider for AwsKms {
                 .ciphertext_blob(Blob::new(wrapped.wrapped_dek.clone()))
                 .set_encryption_context(Some(context.for_kms()))
                 .customize()
-                .interceptor(attempt.attempts)
+                .interceptor(attempt.attempts.clone())
                 .send()
                 .await?;
             let dek = take_dek(output.plaintext)?;
@@ -84,7 +88,7 @@ impl KeyProvider for AwsKms {
             _ => None,
         };
         // Both keys are in one region, so there is nowhere to fail over to.
-        let target = Target { region, key_id: to.clone() };
+        let target = Target { region, key_id: to.clone(), is_own: true };
         self.call(Operation::ReEncrypt, vec![target], async |attempt| {
             let output = attempt
                 .client
@@ -95,7 +99,7 @@ impl KeyProvider for AwsKms {
                 .destination_key_id(attempt.key_id.to_string())
                 .set_destination_encryption_context(Some(context.for_kms()))
                 .customize()
-                .interceptor(attempt.attempts)
+                .interceptor(attempt.attempts.clone())
                 .send()
                 .await?;
             answered_key(output.source_key_id, &source)?;

@@ -7,9 +7,11 @@
 //! - [`breaker`]: when not to call a service
 //! - [`event`]: what is worth a line in the log
 //! - [`statistics`]: counts of the calls
+//! - [`aliases`]: which key an alias stood for
 
 #![forbid(unsafe_code)]
 
+pub mod aliases;
 pub mod aws;
 pub mod breaker;
 pub mod event;
@@ -18,7 +20,8 @@ pub mod provider;
 pub mod providers;
 pub mod statistics;
 
+pub use aliases::{Aliases, Resolution};
 pub use event::{Event, Events};
 pub use provider::{GeneratedKey, KeyProvider, UnwrappedKey};
-pub use providers::{Providers, Settings};
+pub use providers::{Lasting, Providers, Settings};
 pub use statistics::Statistics;

@@ -10,6 +10,7 @@ use envelope_core::request::{
     Calls, ConsentAge, KmsError, KmsErrorKind, Lease, OpeningGrant, Operation, Reply, Request, SealingGrant,
 };
 
+use crate::aliases::Aliases;
 use crate::event::Events;
 use crate::provider::{GeneratedKey, KeyProvider, UnwrappedKey};
 use crate::statistics::Statistics;
@@ -24,6 +25,17 @@ pub struct Settings {
     pub local_keyring: Option<PathBuf>,
 }
 
+/// What outlives the providers of some settings: those that follow them go on with it. A clone shares it.
+#[derive(Clone, Default)]
+pub struct Lasting {
+    /// What an administrator wants to see.
+    pub events: Events,
+    /// Counts of the calls.
+    pub statistics: Statistics,
+    /// Which keys aliases stood for.
+    pub aliases: Aliases,
+}
+
 /// All providers: each call goes to the one that has the key.
 pub struct Providers {
     aws: aws::AwsKms,
@@ -32,14 +44,13 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// The providers under these settings. Makes no connection yet. Adds to `events` what an administrator wants to see, and
-    /// counts its calls in `statistics`.
+    /// The providers under these settings. Makes no connection yet.
     #[must_use]
-    pub fn new(settings: Settings, events: Events, statistics: Statistics) -> Self {
+    pub fn new(settings: Settings, lasting: &Lasting) -> Self {
         Self {
-            aws: aws::AwsKms::new(settings.aws, events, statistics.clone()),
+            aws: aws::AwsKms::new(settings.aws, lasting.clone()),
             local: local::LocalKms::new(settings.local_keyring),
-            statistics,
+            statistics: lasting.statistics.clone(),
         }
     }
 

@@ -8,7 +8,7 @@ use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{KeyId, LocalKeyName, WrappedKey, check_resolved};
 use envelope_core::request::{KmsError, KmsErrorKind, Operation};
 use envelope_kms::local::LocalKms;
-use envelope_kms::{Events, KeyProvider, Providers, Settings, Statistics, aws};
+use envelope_kms::{KeyProvider, Lasting, Providers, Settings, aws};
 
 /// A provider, and keys that it has and has not.
 struct Subject<P> {
@@ -112,6 +112,6 @@ async fn all_providers_behind_one_conform() {
         failover_regions: vec![],
     };
     let settings = Settings { aws, local_keyring: Some(directory.path().join("keys.json")) };
-    let provider = Providers::new(settings, Events::default(), Statistics::new());
+    let provider = Providers::new(settings, &Lasting::default());
     conforms(Subject { provider, keys, missing }).await;
 }

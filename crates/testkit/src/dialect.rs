@@ -17,6 +17,9 @@ pub const ACCOUNT: &str = "123456789012";
 
 static MULTI_REGION_KEYS: Mutex<Vec<MultiRegionKey>> = Mutex::new(Vec::new());
 
+/// Region, alias, and the multi-Region key that it stands for there.
+static ALIASES: Mutex<Vec<(String, String, String)>> = Mutex::new(Vec::new());
+
 struct MultiRegionKey {
     /// The emulator's id.
     uuid: String,
@@ -40,10 +43,18 @@ pub fn add_replica(id: &str, region: &str) {
     key.regions.push(region.to_owned());
 }
 
+/// Makes an alias of a multi-Region key's replica in a region other than [`REGION`].
+pub fn add_alias(region: &str, alias: &str, id: &str) {
+    aliases().push((region.to_owned(), alias.to_owned(), id.to_owned()));
+}
+
 /// Puts what AWS is asked into the emulator's words. Says whether AWS would know the key in the region that is asked.
 pub fn to_emulator(request: &mut Message) -> bool {
     let keys = keys();
-    let body = String::from_utf8_lossy(&request.body).into_owned();
+    let mut body = String::from_utf8_lossy(&request.body).into_owned();
+    for (_, alias, id) in aliases().iter().filter(|(region, ..)| region == request.region()) {
+        body = body.replace(&format!("\"{alias}\""), &format!("\"{}\"", arn(request.region(), id)));
+    }
     let Some(key) = keys.iter().find(|key| body.contains(&key.id)) else {
         return true;
     };
@@ -74,6 +85,10 @@ pub fn from_emulator(body: &[u8], region: &str) -> Vec<u8> {
 
 fn arn(region: &str, id: &str) -> String {
     format!("arn:aws:kms:{region}:{ACCOUNT}:key/{id}")
+}
+
+fn aliases() -> MutexGuard<'static, Vec<(String, String, String)>> {
+    ALIASES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn keys() -> MutexGuard<'static, Vec<MultiRegionKey>> {

@@ -80,6 +80,17 @@ impl Emulator {
         format!("arn:aws:kms:{REGION}:{ACCOUNT}:{alias}")
     }
 
+    /// Makes an alias of a multi-Region key's replica in its region.
+    pub fn create_replica_alias(&self, region: &str, alias: &str, key: &KmsKey) {
+        dialect::add_alias(region, alias, &key.id);
+    }
+
+    /// Makes an alias of a key of a region.
+    pub fn create_alias_in(&self, region: &str, alias: &str, key: &KmsKey) {
+        let input = json!({ "AliasName": alias, "TargetKeyId": key.id });
+        self.call_in(region, "CreateAlias", &input).expect("the emulator makes aliases");
+    }
+
     /// Points an alias to another key.
     pub fn update_alias(&self, alias: &str, key: &KmsKey) {
         self.expect("UpdateAlias", &json!({ "AliasName": alias, "TargetKeyId": key.id }));

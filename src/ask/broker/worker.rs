@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use envelope_broker::server::{self, Config, Host};
-use envelope_kms::Events;
+use envelope_kms::Lasting;
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, chmod, flock};
@@ -86,15 +86,15 @@ fn listen() -> io::Result<UnixListener> {
 
 /// Serves until PostgreSQL wants the worker to end, or it was idle for long.
 fn serve(listener: UnixListener) {
-    let (events, (config, watched)) = (Events::default(), watch::channel(settings::broker_config()));
-    let for_thread = events.clone();
+    let (lasting, (config, watched)) = (Lasting::default(), watch::channel(settings::broker_config()));
+    let for_thread = lasting.clone();
     let thread = match Thread::start("envelope_pg broker", move || run(listener, watched, for_thread)) {
         Ok(thread) => thread,
         Err(error) => return log(&format!("envelope_pg broker has no thread: {error}")),
     };
     while !thread.has_ended() && !BackgroundWorker::sigterm_received() {
         waiting::wait(ROUND);
-        journal::write(&events);
+        journal::write(&lasting.events);
         if BackgroundWorker::sighup_received() {
             reload_settings();
             config.send_replace(settings::broker_config());
@@ -103,11 +103,11 @@ fn serve(listener: UnixListener) {
     // The thread ends when nobody can change its settings any more.
     drop(config);
     thread.wait_for_end(EXIT_WAIT);
-    journal::write(&events);
+    journal::write(&lasting.events);
 }
 
 /// The thread that serves the sessions.
-fn run(listener: UnixListener, config: watch::Receiver<Config>, events: Events) {
+fn run(listener: UnixListener, config: watch::Receiver<Config>, lasting: Lasting) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return;
     };
@@ -116,7 +116,7 @@ fn run(listener: UnixListener, config: watch::Receiver<Config>, events: Events) 
         uid: geteuid().as_raw(),
         max_connections: descriptors.saturating_sub(OTHER_DESCRIPTORS).clamp(16, MAX_CONNECTIONS) as usize,
         signals: Box::new(shared_counters::signals),
-        events,
+        lasting,
     };
     // An error says that the socket is of no use: the sessions find out.
     let _ = tokio::task::LocalSet::new().block_on(&runtime, server::serve(listener, config, host));

@@ -100,14 +100,13 @@ fn what_was_written_in_a_replica_opens_through_the_primary() {
 fn only_a_multi_region_key_that_is_out_of_reach_fails_over() {
     let fixture = fixture();
     let (primary, _) = keys();
-    let alias_arn = Emulator::shared().create_alias("alias/fails/over", &primary);
     let value = fixture.connect().encrypt("a text", &primary.arn);
     assert_eq!(key_id(&mut fixture.connect(), &value), primary.arn);
-    let through_alias = fixture.connect().encrypt("a text", "alias/fails/over");
-    assert_eq!(key_id(&mut fixture.connect(), &through_alias), primary.arn);
     fixture.proxy.set(in_region(Fault::Reset, REGION));
     fixture.proxy.reset_counts();
-    for key_id in [fixture.key_id.as_str(), "alias/fails/over", &alias_arn] {
+    let single = Emulator::shared().create_key();
+    let single_alias = Emulator::shared().create_alias("alias/stays", &single);
+    for key_id in [fixture.key_id.as_str(), "alias/stays", &single_alias] {
         fixture.connect().fail_to_encrypt(key_id).with("58000").says(key_id);
     }
     for (code, sqlstate) in
@@ -118,6 +117,97 @@ fn only_a_multi_region_key_that_is_out_of_reach_fails_over() {
         fixture.connect().fail_to_decrypt(&value).with(sqlstate).says(code);
     }
     assert_eq!(fixture.proxy.calls_in(REPLICA, "GenerateDataKey") + fixture.proxy.calls_in(REPLICA, "Decrypt"), 0);
+}
+
+/// Encrypts in an encryption context that nobody has used yet.
+fn encrypt_in_new_context(client: &mut Client, key_id: &str) -> Vec<u8> {
+    client.one("SELECT env_encrypt('a text', $1, jsonb_build_object('tenant', gen_random_uuid()::text))", &[&key_id])
+}
+
+/// Whoever has a session from before the outage makes values under the alias, in a new broker too.
+fn alias_fails_over(fixture: &Fixture, settings: &str) {
+    let (primary, replica) = keys();
+    let alias = format!("alias/{}", primary.id);
+    let alias_arn = Emulator::shared().create_alias(&alias, &primary);
+    for alias in [&alias, &alias_arn] {
+        fixture.proxy.clear();
+        let mut client = fixture.connect();
+        client.run(settings);
+        let before = client.encrypt("before", alias);
+        assert_eq!(key_id(&mut client, &before), primary.arn);
+        fixture.proxy.set(in_region(Fault::Reset, REGION));
+        let value = encrypt_in_new_context(&mut client, alias);
+        assert_eq!(key_id(&mut client, &value), replica.arn, "{alias} {settings}");
+        client.run("SELECT env_kms_reconnect()");
+        let value = encrypt_in_new_context(&mut client, alias);
+        assert_eq!(key_id(&mut client, &value), replica.arn, "new clients know, too");
+        client.run("SELECT env_broker_stop()");
+        let value = encrypt_in_new_context(&mut client, alias);
+        assert_eq!(key_id(&mut client, &value), replica.arn, "a new broker is told by the session");
+        let mut other = fixture.connect();
+        other.run(settings);
+        if settings.is_empty() {
+            let value = encrypt_in_new_context(&mut other, alias);
+            assert_eq!(key_id(&mut other, &value), replica.arn, "and tells sessions that know nothing");
+        }
+        assert_eq!(other.decrypt(&before), "before");
+    }
+}
+
+#[test]
+fn an_alias_of_a_multi_region_key_fails_over() {
+    let fixture = fixture();
+    alias_fails_over(&fixture, "");
+}
+
+#[test]
+fn an_alias_fails_over_without_the_broker() {
+    let fixture = fixture();
+    alias_fails_over(&fixture, "SET envelope_pg.broker = off");
+}
+
+#[test]
+fn an_alias_that_nobody_has_resolved_fails_over_to_its_namesake() {
+    let fixture = fixture();
+    let (primary, replica) = keys();
+    let alias = format!("alias/{}", primary.id);
+    let alias_arn = Emulator::shared().create_alias(&alias, &primary);
+    fixture.proxy.set(in_region(Fault::Reset, REGION));
+    fixture.connect().fail_to_encrypt(&alias).with("58000").says(&alias);
+    // The region's breaker is open by now.
+    Emulator::shared().create_replica_alias(REPLICA, &alias, &primary);
+    for alias in [&alias, &alias_arn] {
+        let mut client = fixture.connect();
+        let value = client.encrypt("a text", alias);
+        assert_eq!(key_id(&mut client, &value), replica.arn);
+        client.run("SELECT env_broker_stop()");
+    }
+    // A key of that region alone is not the same key, and its values could be read there only.
+    let other = Emulator::shared().create_key_in(REPLICA);
+    let single = Emulator::shared().create_key();
+    for alias in ["alias/two/keys", "alias/two/names"] {
+        Emulator::shared().create_alias(alias, &single);
+        Emulator::shared().create_alias_in(REPLICA, alias, &other);
+        fixture.connect().fail_to_encrypt(alias).with("58000").says(alias);
+    }
+}
+
+#[test]
+fn an_alias_is_not_believed_for_longer_than_its_data_keys() {
+    let fixture = fixture();
+    let (primary, replica) = keys();
+    let alias = format!("alias/{}", primary.id);
+    Emulator::shared().create_alias(&alias, &primary);
+    let _setting = fixture.cluster.set_for_now("envelope_pg.dek_max_age", "3s");
+    let mut client = fixture.connect();
+    client.encrypt("a text", &alias);
+    fixture.proxy.set(in_region(Fault::Reset, REGION));
+    let value = encrypt_in_new_context(&mut client, &alias);
+    assert_eq!(key_id(&mut client, &value), replica.arn);
+    wait_until("what the alias stood for is forgotten", || {
+        let query = "SELECT env_encrypt('a text', $1, jsonb_build_object('tenant', gen_random_uuid()::text))";
+        client.query_one(query, &[&alias]).is_err()
+    });
 }
 
 #[test]

@@ -47,7 +47,13 @@ fn commands() -> Vec<Command> {
         },
         Request::Rewrap { wrapped: local, context: context(), to: KeyId::parse(KEY).unwrap() },
     ];
-    let asks = requests.into_iter().map(|request| Command::Ask { request, settings: u64::MAX });
+    let resolution = Resolution { key_arn: KEY.into(), age: Duration::from_secs(9) };
+    let resolutions = [None, Some(resolution)].into_iter().cycle();
+    let asks = requests.into_iter().zip(resolutions).map(|(request, resolution)| Command::Ask {
+        request,
+        settings: u64::MAX,
+        resolution,
+    });
     let retire = Command::Retire(KeyId::parse("alias/app").unwrap());
     asks.chain([Command::Status, Command::Statistics, Command::ResetStatistics, Command::Stop, retire]).collect()
 }
@@ -206,7 +212,7 @@ fn keys_and_contexts_are_checked_on_the_way_in() {
     let terms = Terms { fresh_for: Duration::ZERO, stale_for: Duration::ZERO, calls: Calls::Ahead };
     let ask = |wrapped| {
         let request = Request::OpeningKey { wrapped, context: context(), commitment: None, terms };
-        decode_command(&body(&encode_command(&Command::Ask { request, settings: 0 }), LENGTH_BYTES))
+        decode_command(&body(&encode_command(&Command::Ask { request, settings: 0, resolution: None }), LENGTH_BYTES))
     };
     assert!(ask(wrapped(184)).is_ok());
     for key_id in ["", "local:dev", "nonsense", &"x".repeat(100_000)] {
@@ -231,7 +237,8 @@ fn the_largest_call_fits() {
     let context = EncryptionContext::from_pairs(&BTreeMap::from([("k".into(), value)])).unwrap();
     assert_eq!(context.as_bytes().len(), 65_535);
     let (wrapped, to) = (wrapped(65_535), KeyId::parse(&longest_key_id(0)).unwrap());
-    let command = Command::Ask { request: Request::Rewrap { wrapped, context, to }, settings: u64::MAX };
+    let command =
+        Command::Ask { request: Request::Rewrap { wrapped, context, to }, settings: u64::MAX, resolution: None };
     let bytes = encode_command(&command);
     assert!(bytes.len() - LENGTH_BYTES <= MAX_COMMAND_BYTES, "{}", bytes.len());
     assert_eq!(decode_command(&bytes[LENGTH_BYTES..]), Ok(command));

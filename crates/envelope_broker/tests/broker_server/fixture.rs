@@ -18,7 +18,7 @@ use envelope_core::keys::{KeyId, LocalKeyName, WrappedKey};
 use envelope_core::request::{Calls, KmsError, Reply, Request, SealingLimits, Terms};
 use envelope_kms::local::LocalKms;
 use envelope_kms::statistics::StatisticsSnapshot;
-use envelope_kms::{Events, Settings, aws};
+use envelope_kms::{Lasting, Settings, aws};
 use tokio::sync::watch;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -74,7 +74,7 @@ impl Server {
                 retirements: counted.1.load(Ordering::SeqCst),
                 reconnects: 0,
             });
-            let host = Host { uid, max_connections, signals, events: Events::default() };
+            let host = Host { uid, max_connections, signals, lasting: Lasting::default() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             tokio::task::LocalSet::new().block_on(&runtime, server::serve(listener, watched, host)).unwrap();
         });
@@ -116,7 +116,7 @@ impl Server {
 
     /// The call of a session that knows the same settings.
     pub fn ask(&self, request: Request) -> Command {
-        Command::Ask { request, settings: protocol::fingerprint(&self.config().kms) }
+        Command::Ask { request, settings: protocol::fingerprint(&self.config().kms), resolution: None }
     }
 
     pub fn call(&self, command: &Command) -> Response {

@@ -207,7 +207,8 @@ fn settings_that_a_session_knows_first_are_waited_for() {
     let file = server.make_keyring("other.json", "new");
     let mut config = server.config();
     config.kms.local_keyring = Some(file);
-    let command = Command::Ask { request: seal_request("new"), settings: protocol::fingerprint(&config.kms) };
+    let settings = protocol::fingerprint(&config.kms);
+    let command = Command::Ask { request: seal_request("new"), settings, resolution: None };
     let mut stream = connect(&server.path);
     send(&mut stream, &command);
     thread::sleep(RELOAD_TIME / 4);
@@ -223,7 +224,7 @@ fn settings_that_the_broker_never_sees_are_waited_for_once() {
     let server = Server::start(Options::default());
     let ask = |settings| {
         let (mut stream, began) = (connect(&server.path), Instant::now());
-        send(&mut stream, &Command::Ask { request: seal_request("dev"), settings });
+        send(&mut stream, &Command::Ask { request: seal_request("dev"), settings, resolution: None });
         assert!(matches!(answer_of(&mut stream), Response::Reply(Ok(Reply::Sealing(_)))));
         began.elapsed()
     };

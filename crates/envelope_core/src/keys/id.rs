@@ -45,6 +45,16 @@ impl KeyId {
         Err(ArgumentError::KeyId(what_is_wrong(text)))
     }
 
+    /// Whether it is an alias, which can point to another key tomorrow.
+    #[must_use]
+    pub fn is_alias(&self) -> bool {
+        match self {
+            Self::AwsName(name) => is_alias(name),
+            Self::AwsArn { arn, .. } => KeyArn::parse(arn).is_some_and(|arn| arn.key().is_none()),
+            Self::Local(_) => false,
+        }
+    }
+
     /// The provider that has the key.
     #[must_use]
     pub fn provider(&self) -> Provider {

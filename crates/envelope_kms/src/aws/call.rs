@@ -19,8 +19,8 @@ use super::attempts::Attempts;
 use super::client::Clients;
 use super::failure::Failure;
 use crate::breaker::{Breaker, Permit};
-use crate::event::{Event, Events};
-use crate::statistics::Statistics;
+use crate::event::Event;
+use crate::providers::Lasting;
 
 /// DescribeKey is asked once, and its answer waited for no longer than this.
 const DESCRIBE_KEY_TIME: Duration = Duration::from_secs(1);
@@ -37,8 +37,7 @@ pub struct AwsKms {
     settings: Settings,
     clients: Clients,
     breakers: Mutex<Breakers>,
-    events: Events,
-    statistics: Statistics,
+    lasting: Lasting,
 }
 
 type Breakers = LruCache<Scope, Breaker<Failure>>;
@@ -58,6 +57,8 @@ pub(super) struct Target {
     pub(super) region: Option<String>,
     /// Names the key in that region.
     pub(super) key_id: KeyId,
+    /// It is where the key was named, not a fail-over region.
+    pub(super) is_own: bool,
 }
 
 /// What a call is made with.
@@ -65,15 +66,17 @@ pub(super) struct Attempt {
     pub(super) client: Client,
     /// Names the key in the client's region.
     pub(super) key_id: KeyId,
+    /// As [`Target::is_own`].
+    pub(super) is_own: bool,
     pub(super) attempts: Attempts,
 }
 
 impl AwsKms {
-    /// Makes no connection yet. Adds to `events` what an administrator wants to see in the log, and counts its calls.
+    /// Makes no connection yet.
     #[must_use]
-    pub fn new(settings: Settings, events: Events, statistics: Statistics) -> Self {
+    pub fn new(settings: Settings, lasting: Lasting) -> Self {
         let breakers = Mutex::new(LruCache::new(MAX_BREAKERS));
-        Self { clients: Clients::new(settings.clone()), breakers, settings, events, statistics }
+        Self { clients: Clients::new(settings.clone()), breakers, settings, lasting }
     }
 
     /// Where to find a key: in its own region, and a multi-Region key in the fail-over regions too.
@@ -82,19 +85,46 @@ impl AwsKms {
             KeyId::AwsArn { region, .. } => Some(region.clone()),
             KeyId::AwsName(_) | KeyId::Local(_) => None,
         };
-        let mut targets = vec![Target { region: own.clone(), key_id: key_id.clone() }];
+        let mut targets = vec![Target { region: own.clone(), key_id: key_id.clone(), is_own: true }];
         let known = own.or_else(|| self.settings.region.clone());
+        let named = self.in_other_regions(key_id);
         for region in self.settings.failover_regions.iter().filter(|region| known.as_ref() != Some(region)) {
-            let replica = match key_id {
-                KeyId::AwsArn { arn, .. } => KeyArn::parse(arn)
-                    .filter(KeyArn::is_multi_region)
-                    .map(|arn| KeyId::AwsArn { region: region.clone(), arn: arn.in_region(region) }),
-                KeyId::AwsName(name) if name.starts_with("mrk-") => Some(key_id.clone()),
-                KeyId::AwsName(_) | KeyId::Local(_) => None,
+            let replica = match &named {
+                Some(KeyId::AwsArn { arn, .. }) => {
+                    KeyArn::parse(arn).map(|arn| KeyId::AwsArn { region: region.clone(), arn: arn.in_region(region) })
+                }
+                named => named.clone(),
             };
-            targets.extend(replica.map(|key_id| Target { region: Some(region.clone()), key_id }));
+            targets.extend(replica.map(|key_id| Target { region: Some(region.clone()), key_id, is_own: false }));
         }
         targets
+    }
+
+    /// What names the same key in other regions; `None`: it is in its own only. An alias that was not resolved lately may have a
+    /// namesake there.
+    fn in_other_regions(&self, key_id: &KeyId) -> Option<KeyId> {
+        let resolution = self.lasting.aliases.resolution(&self.settings, key_id);
+        let resolved = resolution.and_then(|resolution| KeyId::parse(&resolution.key_arn).ok());
+        let named = resolved.as_ref().unwrap_or(key_id);
+        let is_elsewhere = match named {
+            KeyId::AwsArn { arn, .. } => {
+                named.is_alias() || KeyArn::parse(arn).is_some_and(|arn| arn.is_multi_region())
+            }
+            KeyId::AwsName(name) => named.is_alias() || name.starts_with("mrk-"),
+            KeyId::Local(_) => false,
+        };
+        is_elsewhere.then(|| named.clone())
+    }
+
+    /// Heeds the key that answered for the one that was named: what an alias stands for in its own region is remembered. Its
+    /// namesake in another region is good for a multi-Region key only: values under another one could be read there alone.
+    pub(super) fn heed_resolution(&self, attempt: &Attempt, key_arn: &str, asked: Instant) -> Result<(), KmsErrorKind> {
+        if attempt.is_own {
+            self.lasting.aliases.learn(&self.settings, &attempt.key_id, key_arn, asked);
+        } else if attempt.key_id.is_alias() && !KeyArn::parse(key_arn).is_some_and(|arn| arn.is_multi_region()) {
+            return Err(KmsErrorKind::NotFound);
+        }
+        Ok(())
     }
 
     /// Makes a call at the first of the targets that can be reached, all within the time limit.
@@ -107,7 +137,7 @@ impl AwsKms {
         let started = Instant::now();
         let deadline = started + self.settings.timeout;
         let named = targets[0].key_id.to_string();
-        let counted = self.statistics.begin(operation, &named);
+        let counted = self.lasting.statistics.begin(operation, &named);
         let (mut made, mut throttled) = (0, 0);
         let mut first_failure: Option<(Failure, Attempts, Option<String>)> = None;
         let mut targets_left = targets.len() as u32;
@@ -123,7 +153,7 @@ impl AwsKms {
                     counted.end(made, throttled, None);
                     if first_failure.is_some() {
                         let region = target.region.unwrap_or_default();
-                        self.events.add(Event::FailedOver { key_id: named.clone(), region });
+                        self.lasting.events.add(Event::FailedOver { key_id: named.clone(), region });
                     }
                     return Ok(value);
                 }
@@ -151,7 +181,7 @@ impl AwsKms {
         counted.end(made, throttled, Some(&error));
         if let KmsErrorKind::UnexpectedAnswer(reason) = &error.kind {
             let host = error.endpoint.host.clone().unwrap_or_default();
-            self.events.add(Event::Untrusted { key_id: named.clone(), reason: reason.to_string(), host });
+            self.lasting.events.add(Event::Untrusted { key_id: named.clone(), reason: reason.to_string(), host });
         }
         Err(error)
     }
@@ -167,7 +197,8 @@ impl AwsKms {
         let deadline = tokio::time::Instant::now() + time;
         let whole_call = async {
             let (client, generation) = self.clients.client(target.region.as_deref()).await?;
-            let attempt = |client| Attempt { client, key_id: target.key_id.clone(), attempts: attempts.clone() };
+            let (key_id, is_own) = (&target.key_id, target.is_own);
+            let attempt = |client| Attempt { client, key_id: key_id.clone(), is_own, attempts: attempts.clone() };
             let result = call(attempt(client)).await;
             match &result {
                 Err(failure) if failure.is_refusal_of_credentials() && self.clients.renew_credentials(generation) => {
@@ -201,7 +232,7 @@ impl AwsKms {
     /// The state of a key that is out of use until somebody does something about it. `None` also if KMS does not say.
     async fn state_out_of_use(&self, target: &Target, deadline: tokio::time::Instant) -> Option<&'static str> {
         let named = target.key_id.to_string();
-        let counted = self.statistics.begin(Operation::DescribeKey, &named);
+        let counted = self.lasting.statistics.begin(Operation::DescribeKey, &named);
         let describe = async {
             let (client, _) = self.clients.client(target.region.as_deref()).await.ok()?;
             let once = aws_sdk_kms::config::Builder::new().retry_config(RetryConfig::disabled());
@@ -293,14 +324,14 @@ impl CallPermit<'_> {
                     let breaker = breakers.get_or_insert_mut(scope.clone(), Breaker::new);
                     if breaker.failed(failure.clone(), was_probe, now, jitter[0]) {
                         let error = failure.kind.to_string();
-                        self.kms.events.add(Event::OutageBegan { scope: scope.to_string(), error });
+                        self.kms.lasting.events.add(Event::OutageBegan { scope: scope.to_string(), error });
                     }
                 }
                 Outcome::Outage(failure) if !failure.is_of_key() => give_up_probe(&mut breakers, scope, was_probe),
                 Outcome::Unknown => give_up_probe(&mut breakers, scope, was_probe),
                 Outcome::Reached | Outcome::Outage(_) => {
                     if let Some(lasted) = breakers.pop(scope).and_then(|mut breaker| breaker.succeeded(now)) {
-                        self.kms.events.add(Event::OutageEnded { scope: scope.to_string(), lasted });
+                        self.kms.lasting.events.add(Event::OutageEnded { scope: scope.to_string(), lasted });
                     }
                 }
             }
@@ -352,11 +383,11 @@ mod tests {
             max_attempts: 1,
             failover_regions: Vec::new(),
         };
-        AwsKms::new(settings, Events::default(), Statistics::new())
+        AwsKms::new(settings, Lasting::default())
     }
 
     fn ask<'a>(kms: &'a AwsKms, arn: &str) -> Result<CallPermit<'a>, Failure> {
-        let target = Target { region: Some("us-west-2".into()), key_id: KeyId::parse(arn).unwrap() };
+        let target = Target { region: Some("us-west-2".into()), key_id: KeyId::parse(arn).unwrap(), is_own: true };
         kms.permit(&target, &Attempts::default())
     }
 
@@ -431,7 +462,8 @@ mod tests {
         let kms = kms();
         for number in 0..2_000 {
             let arn = ARN.replace("us-west-2", &format!("region-{number}"));
-            let target = Target { region: Some(format!("region-{number}")), key_id: KeyId::parse(&arn).unwrap() };
+            let key_id = KeyId::parse(&arn).unwrap();
+            let target = Target { region: Some(format!("region-{number}")), key_id, is_own: true };
             let permit = kms.permit(&target, &Attempts::default()).unwrap();
             permit.record(Some(&KmsErrorKind::TimedOut.into()));
             assert!(kms.permit(&target, &Attempts::default()).is_err());
