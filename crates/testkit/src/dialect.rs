@@ -53,7 +53,9 @@ pub fn to_emulator(request: &mut Message) -> bool {
     let keys = keys();
     let mut body = String::from_utf8_lossy(&request.body).into_owned();
     for (_, alias, id) in aliases().iter().filter(|(region, ..)| region == request.region()) {
-        body = body.replace(&format!("\"{alias}\""), &format!("\"{}\"", arn(request.region(), id)));
+        let key = format!("\"{}\"", arn(request.region(), id));
+        let alias_arn = format!("\"arn:aws:kms:{}:{ACCOUNT}:{alias}\"", request.region());
+        body = body.replace(&format!("\"{alias}\""), &key).replace(&alias_arn, &key);
     }
     let Some(key) = keys.iter().find(|key| body.contains(&key.id)) else {
         return true;
