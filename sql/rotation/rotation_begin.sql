@@ -10,7 +10,6 @@ DECLARE
     class pg_class;
     attribute pg_attribute;
     member record;
-    is_distributed boolean := false;
     holds_values boolean;
     run envelope_internal.rotation_run;
     lock_key bigint;
@@ -28,14 +27,6 @@ BEGIN
     IF class.relkind NOT IN ('r', 'p') THEN
         RAISE '% is not a table', root::regclass USING ERRCODE = 'wrong_object_type',
             HINT = 'Name the table itself, not a view or a foreign table.';
-    END IF;
-    IF to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL THEN
-        EXECUTE 'SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = $1::regclass)'
-            INTO is_distributed USING root;
-        IF is_distributed THEN
-            RAISE '% is a distributed table', root::regclass USING ERRCODE = 'feature_not_supported',
-                HINT = 'There is no rotation of distributed tables in this release; see docs/ROTATION.md.';
-        END IF;
     END IF;
     IF method IS NULL OR method NOT IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt')
         OR (p ? 'source') <> (method IN ('encrypt', 'decrypt')) THEN
@@ -123,6 +114,7 @@ BEGIN
         -- Before there is a run: whether the key may be used, and the context is one.
         PERFORM envelope_internal.encrypt(''::text, p ->> 'to_key', (p ->> 'context')::jsonb);
     END IF;
+    PERFORM envelope_internal.citus_check(root, p);
     PERFORM envelope_internal.rotation_try(root, p);
     lock_key := envelope_internal.rotation_lock_key(root, attribute.attnum);
     IF NOT envelope_internal.rotation_lock(lock_key) THEN
@@ -169,6 +161,7 @@ BEGIN
     IF method = 'reencrypt' THEN
         -- Data keys that were made before may be the reason for the run. For all sessions: they write to the column, too.
         PERFORM envelope_internal.rotate_dek(p ->> 'to_key');
+        PERFORM envelope_internal.citus_rotate_dek(root, p ->> 'to_key');
     END IF;
     RAISE NOTICE 'run % begins: % of column "%" of %', run.run_id, method, rotated, root::regclass;
     RETURN run.run_id;

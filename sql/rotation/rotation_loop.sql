@@ -35,6 +35,10 @@ DECLARE
     kms_seen bigint := 0;
     noticed pg_catalog.timestamptz := pg_catalog.clock_timestamp();
 BEGIN
+    IF envelope_internal.citus_form(CAST(pg_catalog.jsonb_extract_path_text(p, 'relation') AS pg_catalog.oid)) IS NOT NULL THEN
+        CALL envelope_internal.citus_loop(run, p);
+        RETURN;
+    END IF;
     LOOP
         -- The statements below are right under READ COMMITTED only. That must be said before anything takes a snapshot, as the
         -- evaluation of an expression can.

@@ -9,6 +9,7 @@ CREATE OR REPLACE FUNCTION envelope_internal.rotation_next(
 DECLARE
     r envelope_internal.rotation_run;
     next_leaf oid;
+    place oid;
 BEGIN
     SELECT * INTO r FROM envelope_internal.rotation_run AS s
     WHERE s.run_id = run AND s.relation = (p ->> 'relation')::oid AND s.column_name = p ->> 'column' FOR UPDATE;
@@ -35,6 +36,14 @@ BEGIN
         r.leaf := 4294967295;
         r.leaf_blocks := 0;
     END IF;
+    IF r.pass > 0 AND r.next_block > 0 AND r.next_block >= r.leaf_blocks AND envelope_internal.citus_form(r.leaf) IS NOT NULL THEN
+        -- Of a distributed table this is known at the end only: what has moved meanwhile may have gone past the run.
+        SELECT e.place INTO place FROM envelope_internal.citus_extent(r.leaf) AS e;
+        IF place <> r.leaf_file THEN
+            r.leaf_file := place;
+            r.pass_left := r.pass_left + 1;
+        END IF;
+    END IF;
     WHILE r.leaf = 0 OR r.next_block >= r.leaf_blocks OR r.pass = 0 OR NOT envelope_internal.rotation_hold(r.relation, r.leaf) LOOP
         SELECT min(l) INTO next_leaf FROM unnest(leaves) AS l WHERE l > r.leaf AND r.pass > 0;
         IF next_leaf IS NULL THEN
@@ -44,9 +53,8 @@ BEGIN
         END IF;
         IF next_leaf IS NOT NULL THEN
             r.leaf := next_leaf;
-            r.leaf_file := pg_relation_filenode(next_leaf);
             r.next_block := 0;
-            r.leaf_blocks := pg_relation_size(next_leaf, 'main') / current_setting('block_size')::bigint;
+            SELECT e.blocks, e.place INTO r.leaf_blocks, r.leaf_file FROM envelope_internal.rotation_extent(next_leaf) AS e;
         ELSIF r.pass > 0 AND r.pass_changed = 0 AND r.pass_left = 0 AND (r.failures = 0 OR r.pass >= first_pass) THEN
             finished := true;
             UPDATE envelope_internal.rotation_run AS s
@@ -71,8 +79,7 @@ BEGIN
             r.failures := 0;
             r.blocks_done := 0;
             r.pass_seconds := 0;
-            SELECT coalesce(sum(pg_relation_size(l.leaf, 'main') / current_setting('block_size')::bigint), 0)
-            INTO r.blocks_total FROM unnest(leaves) AS l (leaf);
+            SELECT coalesce(sum((envelope_internal.rotation_extent(l.leaf)).blocks), 0) INTO r.blocks_total FROM unnest(leaves) AS l (leaf);
             DELETE FROM envelope_internal.rotation_failure AS f WHERE f.run_id = run;
             SELECT min(l) INTO next_leaf FROM unnest(leaves) AS l;
             IF next_leaf IS NULL THEN
@@ -84,7 +91,7 @@ BEGIN
             END IF;
         END IF;
     END LOOP;
-    IF r.leaf_file <> pg_relation_filenode(r.leaf) THEN
+    IF r.leaf_file <> pg_relation_filenode(r.leaf) AND envelope_internal.citus_form(r.leaf) IS NULL THEN
         -- Another table, or one whose rows VACUUM FULL, CLUSTER or pg_repack has moved: block numbers mean nothing any more.
         r.blocks_done := r.blocks_done - r.next_block;
         r.next_block := 0;
@@ -111,8 +118,25 @@ BEGIN
 END
 $$;
 
+-- The blocks of a table, and where they are: block numbers mean nothing any more when that changes.
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_extent(leaf oid, OUT blocks bigint, OUT place oid)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF envelope_internal.citus_form(leaf) IS NULL THEN
+        blocks := pg_relation_size(leaf, 'main') / current_setting('block_size')::bigint;
+        place := pg_relation_filenode(leaf);
+    ELSE
+        SELECT e.blocks, e.place INTO blocks, place FROM envelope_internal.citus_extent(leaf) AS e;
+    END IF;
+END
+$$;
+
+REVOKE ALL ON FUNCTION envelope_internal.rotation_extent(oid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION envelope_internal.rotation_extent(oid) TO envelope_rotate;
 REVOKE ALL ON FUNCTION envelope_internal.rotation_next(bigint, jsonb, bigint, integer, oid[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION envelope_internal.rotation_next(bigint, jsonb, bigint, integer, oid[]) TO envelope_rotate;
 
 COMMENT ON FUNCTION envelope_internal.rotation_next(bigint, jsonb, bigint, integer, oid[]) IS
     'part of env_rotate: where the next batch is';
+COMMENT ON FUNCTION envelope_internal.rotation_extent(oid) IS
+    'part of env_rotate: the blocks of a table, and where they are';

@@ -26,8 +26,8 @@ BEGIN
     WHERE s.run_id = run RETURNING * INTO r;
     kms_seen := calls;
     -- Batches of about a tenth of a second: short locks, and little that is done twice after a crash.
-    blocks := coalesce((p ->> 'batch_blocks')::bigint,
-        greatest(1, least(4096, ceil((to_block - from_block) * least(2, greatest(0.1, 0.1 / greatest(elapsed, 0.001)))))));
+    blocks := coalesce((p ->> 'batch_blocks')::bigint, greatest(1, least(4096, ceil((to_block - from_block)
+        * least(2, greatest(0.1, coalesce((p ->> 'batch_seconds')::double precision, 0.1) / greatest(elapsed, 0.001)))))));
     IF (p ->> 'max_rows_per_second') IS NOT NULL AND changed > 0 THEN
         -- And none of more rows than a second allows.
         blocks := greatest(1, least(blocks, floor((to_block - from_block) * (p ->> 'max_rows_per_second')::numeric / changed)::bigint));

@@ -226,16 +226,6 @@ SELECT env_rotation_abandon(-1);
 SELECT env_rotation_abandon(min(run_id)) FROM env_rotation WHERE state = 'done';
 \echo :SQLSTATE
 
--- A distributed table of Citus: what this knows it by.
-SET allow_system_table_mods = on;
-CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass);
-INSERT INTO pg_catalog.pg_dist_partition VALUES ('mother');
-CALL env_rotate('mother', 'value', 'local:rotate_new');
-\echo :SQLSTATE
-CALL env_rotate('daughter', 'value', 'local:rotate_new');
-DROP TABLE pg_catalog.pg_dist_partition;
-RESET allow_system_table_mods;
-
 DROP FUNCTION calls(), refuse(), count_updates();
 DROP TABLE bound, parted, mother, daughter, nothing, computed CASCADE;
 DROP DOMAIN encrypted;
