@@ -173,7 +173,7 @@ pub fn define() {
     define_text(
         c"envelope_pg.local_keyring",
         c"Path of the key file of the local key provider.",
-        c"Empty: the local provider is off. A relative path is relative to the data directory. For trying out and for tests.",
+        c"Empty: the local provider is off. A relative path is relative to the data directory, where base backups have it beside the data. For trying out and for tests.",
         &LOCAL_KEYRING,
         GucFlags::SUPERUSER_ONLY,
     );
@@ -205,7 +205,7 @@ pub fn define() {
     define_integer(
         c"envelope_pg.kms_timeout",
         c"Time limit of one KMS call.",
-        c"Credentials, connection and retries are inside it. A statement that hits it fails with SQLSTATE 58000.",
+        c"Credentials, connection and retries are inside it. A statement that hits it fails with SQLSTATE 58000. Keep it below statement_timeout.",
         &KMS_TIMEOUT_MS,
         1,
         GucContext::Sighup,
@@ -214,7 +214,7 @@ pub fn define() {
     GucRegistry::define_int_guc(
         c"envelope_pg.kms_max_attempts",
         c"How often a KMS call is tried, the first time included.",
-        c"Throttled and failed attempts are repeated with exponential backoff and jitter, within kms_timeout.",
+        c"Throttled and failed attempts are repeated with exponential backoff and jitter, within kms_timeout. One attempt may take kms_timeout divided by this.",
         &KMS_MAX_ATTEMPTS,
         1,
         MAX_ATTEMPTS,
@@ -233,7 +233,7 @@ pub fn define() {
     define_integer(
         c"envelope_pg.stale_if_unreachable",
         c"How much longer than cache_ttl a session uses a data key while KMS is unreachable or throttles.",
-        c"0: not at all. Never after KMS has answered that access is denied or the key is out of use.",
+        c"0: not at all; then an outage longer than cache_ttl stops reading and writing. Never after KMS has answered that access is denied or the key is out of use.",
         &STALE_IF_UNREACHABLE_S,
         0,
         GucContext::Suset,
@@ -242,7 +242,7 @@ pub fn define() {
     define_integer(
         c"envelope_pg.dek_max_age",
         c"How long a data key encrypts new values.",
-        c"Lower: more data keys and KMS calls, fewer values under each.",
+        c"Lower: more data keys and KMS calls, fewer values under each. The broker follows the configuration file; a role can have a lower one.",
         &DEK_MAX_AGE_S,
         1,
         GucContext::Suset,
@@ -251,7 +251,7 @@ pub fn define() {
     define_integer(
         c"envelope_pg.dek_max_uses",
         c"How many values one data key encrypts.",
-        c"0: any number. The cipher itself is safe for 2^80.",
+        c"0: any number; the cipher itself is safe for 2^80. Of all sessions together. Each takes a sixteenth of it at a time, and what it does not use is lost.",
         &DEK_MAX_USES,
         0,
         GucContext::Suset,
@@ -260,7 +260,7 @@ pub fn define() {
     define_integer(
         c"envelope_pg.dek_max_bytes",
         c"How much plaintext one data key encrypts.",
-        c"0: any amount.",
+        c"0: any amount. Of all sessions together, as dek_max_uses.",
         &DEK_MAX_KB,
         0,
         GucContext::Suset,
@@ -269,7 +269,7 @@ pub fn define() {
     define_integer(
         c"envelope_pg.cache_entries",
         c"How many data keys a session keeps.",
-        c"More distinct data keys than this in one scan cost a KMS call for each that was dropped.",
+        c"A scan that meets more distinct data keys asks the broker again for each that was dropped, or KMS without a broker.",
         &CACHE_ENTRIES,
         1,
         GucContext::Suset,
@@ -278,7 +278,7 @@ pub fn define() {
     define_integer(
         c"envelope_pg.cache_ttl",
         c"How long a session uses a data key before it asks KMS again.",
-        c"A key that was disabled or a permission that was revoked is in effect after this time at the latest.",
+        c"It asks ahead of time, in the background. A key that was disabled or a permission that was revoked is in effect after this time at the latest.",
         &CACHE_TTL_S,
         1,
         GucContext::Suset,
