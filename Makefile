@@ -62,6 +62,10 @@ test-server: install ## tests in Rust against a PostgreSQL server and a KMS emul
 	@scripts/setup.sh test
 	@scripts/test-server.sh $(TESTS)
 
+test-docs: install ## run the SQL of README and docs/guide, and look for names that are not there (PAGES="docs/guide/types.md")
+	@scripts/setup.sh kms
+	@scripts/test-docs.sh $(PAGES)
+
 soak: install ## sessions under every KMS fault for 3 minutes (SOAK_SECONDS=180)
 	@scripts/setup.sh test
 	SOAK_SECONDS=$${SOAK_SECONDS:-180} cargo test -p server_tests --test soak -- --nocapture
