@@ -3,7 +3,6 @@ CREATE OR REPLACE FUNCTION envelope_internal.citus_check(root oid, p jsonb) RETU
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
     member oid;
-    is_coordinator boolean;
     s record;
 BEGIN
     IF envelope_internal.citus_is_shard(root) THEN
@@ -17,8 +16,7 @@ BEGIN
                 HINT = 'Make it a heap table for the run: alter_table_set_access_method(..., ''heap'').';
         END IF;
         CONTINUE WHEN envelope_internal.citus_form(member) IS NULL;
-        EXECUTE 'SELECT pg_catalog.citus_is_coordinator()' INTO is_coordinator;
-        IF NOT is_coordinator THEN
+        IF NOT envelope_internal.citus_is_coordinator() THEN
             RAISE '% is a distributed table', member::regclass USING ERRCODE = 'feature_not_supported',
                 HINT = 'CALL on the coordinator: it keeps the runs.';
         END IF;
@@ -33,8 +31,14 @@ $$;
 
 -- On no rows. Not with a fixed search_path: as in the batches, the names in an aad_expression are the caller's.
 CREATE OR REPLACE FUNCTION envelope_internal.citus_try(update_sql text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    message text;
 BEGIN
     EXECUTE update_sql USING '{"(0,0)"}'::pg_catalog.text[], '{"(0,0)"}'::pg_catalog.text[], '{}'::pg_catalog.bytea[], '{}'::pg_catalog.bytea[];
+EXCEPTION WHEN feature_not_supported THEN
+    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+    RAISE 'Citus does not send this to its workers: %', message USING ERRCODE = 'feature_not_supported',
+        HINT = 'An aad_expression must be IMMUTABLE: cast its parts, as in ''patient:'' || id::text.';
 END
 $$;
 

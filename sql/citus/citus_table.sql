@@ -31,6 +31,19 @@ BEGIN
 END
 $$;
 
+-- Whether this node is the coordinator, which is also true without Citus.
+CREATE OR REPLACE FUNCTION envelope_internal.citus_is_coordinator() RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    is_coordinator boolean := true;
+BEGIN
+    IF to_regproc('pg_catalog.citus_is_coordinator') IS NOT NULL THEN
+        EXECUTE 'SELECT pg_catalog.citus_is_coordinator()' INTO is_coordinator;
+    END IF;
+    RETURN is_coordinator;
+END
+$$;
+
 -- The size of a distributed table: the blocks of its largest shard, and the bytes of all; for form 'keys' its rows take the place of
 -- blocks. And a number for where its rows are, which another one takes when a shard is moved, split, copied or rewritten.
 -- A statement for each node, whatever the number of shards.
@@ -86,15 +99,19 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    envelope_internal.citus_form(oid), envelope_internal.citus_is_shard(oid), envelope_internal.citus_extent(oid)
+    envelope_internal.citus_form(oid), envelope_internal.citus_is_shard(oid), envelope_internal.citus_is_coordinator(),
+    envelope_internal.citus_extent(oid)
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    envelope_internal.citus_form(oid), envelope_internal.citus_is_shard(oid), envelope_internal.citus_extent(oid)
+    envelope_internal.citus_form(oid), envelope_internal.citus_is_shard(oid), envelope_internal.citus_is_coordinator(),
+    envelope_internal.citus_extent(oid)
     TO envelope_rotate, envelope_admin;
 
 COMMENT ON FUNCTION envelope_internal.citus_form(oid) IS
     'part of env_rotate on Citus: how the rows of a table are placed';
 COMMENT ON FUNCTION envelope_internal.citus_is_shard(oid) IS
     'part of env_rotate on Citus: whether a table is a shard';
+COMMENT ON FUNCTION envelope_internal.citus_is_coordinator() IS
+    'part of env_rotate on Citus: whether this node is the coordinator';
 COMMENT ON FUNCTION envelope_internal.citus_extent(oid) IS
     'part of env_rotate on Citus: the blocks, bytes and places of a table';

@@ -39,7 +39,7 @@ BEGIN
                END,
                wanted_key_id, coalesce(sum(f.rows) FILTER (WHERE f.state = 'in use'), 0)::bigint, NULL::bigint,
                format('database %s: %s of %s bytea columns in %s relations examined', current_database(),
-                      total.columns - count(*) FILTER (WHERE f.state = 'not examined'), total.columns, total.relations)
+                      total.columns - count(*) FILTER (WHERE f.state = 'not examined' AND f.relation IS NOT NULL), total.columns, total.relations)
         FROM total LEFT JOIN finding AS f ON true
         GROUP BY total.columns, total.relations
         UNION ALL

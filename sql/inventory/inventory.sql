@@ -36,7 +36,9 @@ BEGIN
             BEGIN
                 RETURN QUERY
                     SELECT target.relation, a.attname, g.content, g.key_id, g.rows, g.deks, g.first_block, g.last_block, NULL::text
-                    FROM jsonb_to_recordset(envelope_internal.count_values(target.relation, target.numbers)) AS g (
+                    FROM jsonb_to_recordset(CASE WHEN envelope_internal.citus_form(target.relation) IS NULL
+                        THEN envelope_internal.count_values(target.relation, target.numbers)
+                        ELSE envelope_internal.citus_count_values(target.relation, target.numbers) END) AS g (
                         number smallint, content text, key_id text, rows bigint, deks bigint, first_block bigint, last_block bigint)
                     JOIN pg_attribute AS a ON a.attrelid = target.relation AND a.attnum = g.number
                     ORDER BY a.attnum, g.content, g.key_id;
@@ -51,6 +53,7 @@ BEGIN
             FROM unnest(target.columns, target.obstacles) AS o (column_name, obstacle)
             WHERE o.obstacle IS NOT NULL;
     END LOOP;
+    RETURN QUERY SELECT * FROM envelope_internal.citus_other_nodes(schema);
 END
 $$;
 

@@ -30,6 +30,8 @@ BEGIN
         SELECT c.oid::regclass, a.attname,
                CASE
                    WHEN c.relkind = 'f' THEN 'foreign table'
+                   WHEN envelope_internal.citus_form(c.oid) IS NOT NULL AND NOT envelope_internal.citus_is_coordinator()
+                       THEN 'distributed table: the coordinator examines it'
                    WHEN NOT h.is_bytea THEN 'type ' || format_type(a.atttypid, a.atttypmod)
                    WHEN pg_is_other_temp_schema(n.oid) THEN 'temporary table of another session'
                    WHEN c.relpersistence = 'u' AND pg_is_in_recovery() THEN 'unlogged table on a standby'
@@ -43,6 +45,7 @@ BEGIN
         JOIN holder AS h ON h.type = a.atttypid
         WHERE (c.relkind IN ('r', 'f') OR (c.relkind = 'm' AND c.relispopulated))
           AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+          AND NOT envelope_internal.citus_is_shard(c.oid)
           -- The extension's own tables hold ids of data keys and no values.
           AND c.oid <> ALL (ARRAY(
               SELECT d.objid

@@ -41,7 +41,7 @@ BEGIN
     IF envelope_internal.rotation_type(relation, column_name) IS DISTINCT FROM 'bytea' THEN
         RAISE 'relation % has no bytea column "%"', relation, column_name USING ERRCODE = 'undefined_column';
     END IF;
-    SELECT coalesce(sum(pg_relation_size(l.leaf, 'main')), 0) / block_bytes INTO blocks
+    SELECT coalesce(sum((envelope_internal.rotation_extent(l.leaf)).bytes), 0) / block_bytes INTO blocks
     FROM envelope_internal.rotation_leaves(relation) AS l WHERE l.kind = 'r';
     sampled_percent := coalesce(sample_percent, CASE WHEN blocks > all_blocks THEN 50.0 * all_blocks / blocks ELSE 100 END);
     SELECT string_agg(format('SELECT v.%I AS value FROM ONLY %s AS v %s', column_name, l.leaf::regclass,

@@ -119,14 +119,15 @@ END
 $$;
 
 -- The blocks of a table, and where they are: block numbers mean nothing any more when that changes.
-CREATE OR REPLACE FUNCTION envelope_internal.rotation_extent(leaf oid, OUT blocks bigint, OUT place oid)
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_extent(leaf oid, OUT blocks bigint, OUT bytes bigint, OUT place oid)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF envelope_internal.citus_form(leaf) IS NULL THEN
-        blocks := pg_relation_size(leaf, 'main') / current_setting('block_size')::bigint;
+        bytes := pg_relation_size(leaf, 'main');
+        blocks := bytes / current_setting('block_size')::bigint;
         place := pg_relation_filenode(leaf);
     ELSE
-        SELECT e.blocks, e.place INTO blocks, place FROM envelope_internal.citus_extent(leaf) AS e;
+        SELECT e.* INTO blocks, bytes, place FROM envelope_internal.citus_extent(leaf) AS e;
     END IF;
 END
 $$;

@@ -11,7 +11,7 @@ CREATE TABLE pg_catalog.pg_dist_placement (placementid bigint, shardid bigint, g
 CREATE TABLE pg_catalog.pg_dist_node (nodeid integer, groupid integer, nodename text, nodeport integer, noderole text);
 INSERT INTO pg_catalog.pg_dist_node VALUES (1, 0, 'here', 5432, 'primary');
 CREATE FUNCTION pg_catalog.shard_name(relation regclass, shardid bigint) RETURNS text LANGUAGE sql AS 'SELECT relation::text';
-CREATE FUNCTION pg_catalog.citus_is_coordinator() RETURNS boolean LANGUAGE sql AS 'SELECT current_setting(''test.is_worker'', true) IS NULL';
+CREATE FUNCTION pg_catalog.citus_is_coordinator() RETURNS boolean LANGUAGE sql AS $$ SELECT coalesce(current_setting('test.is_worker', true), '') = '' $$;
 CREATE FUNCTION pg_catalog.relation_is_a_known_shard(relation regclass) RETURNS boolean LANGUAGE sql AS 'SELECT relation::text LIKE ''%\_102008''';
 CREATE FUNCTION pg_catalog.column_to_column_name(relation regclass, partkey text) RETURNS text LANGUAGE sql AS 'SELECT partkey';
 CREATE FUNCTION pg_catalog.run_command_on_all_nodes(command text, OUT nodeid integer, OUT success boolean, OUT result text) RETURNS SETOF record
@@ -29,7 +29,22 @@ BEGIN
 END
 $$;
 CREATE FUNCTION pg_catalog.run_command_on_workers(command text, OUT nodename text, OUT nodeport integer, OUT success boolean, OUT result text)
-RETURNS SETOF record LANGUAGE sql AS 'SELECT ''here'', 5432, success, result FROM pg_catalog.run_command_on_all_nodes(command)';
+RETURNS SETOF record LANGUAGE plpgsql AS $$
+BEGIN
+    nodename := 'there';
+    nodeport := 5433;
+    PERFORM set_config('test.is_worker', 'on', true);
+    BEGIN
+        EXECUTE command INTO result;
+        success := true;
+    EXCEPTION WHEN OTHERS THEN
+        result := SQLERRM;
+        success := false;
+    END;
+    PERFORM set_config('test.is_worker', '', true);
+    RETURN NEXT;
+END
+$$;
 RESET allow_system_table_mods;
 CREATE FUNCTION distribute(relation regclass, repmodel "char", partkey text) RETURNS void LANGUAGE sql AS $$
     INSERT INTO pg_catalog.pg_dist_partition VALUES (relation, 'h', partkey, repmodel);
@@ -143,6 +158,32 @@ SELECT count(name) AS names, count(*) FILTER (WHERE env_decrypt(v) = 'text ' || 
 ALTER TABLE country DROP CONSTRAINT country_pkey;
 CALL env_rotate('country', 'v', 'local:citus_new');
 \echo :SQLSTATE
+
+-- Inventory: the name of the table, its values once, no blocks; and what the other node has of its own.
+CREATE SCHEMA stock;
+CREATE TABLE stock.d (id int, v bytea);
+INSERT INTO stock.d SELECT i, env_encrypt('x', CASE WHEN i % 3 = 0 THEN 'local:citus_old' ELSE 'local:citus_new' END) FROM generate_series(1, 30) AS i;
+INSERT INTO stock.d VALUES (31, NULL), (32, 'abc'), (33, '\xf6450155');
+CREATE TABLE stock.own AS SELECT id, v FROM stock.d WHERE id < 10;
+CREATE TABLE stock.d_102008 AS SELECT * FROM stock.d;
+SELECT distribute('stock.d', 's', 'id');
+SELECT * FROM env_inventory('stock');
+SELECT relation, state, rows, detail FROM env_key_usage('local:citus_old') WHERE relation::text LIKE 'stock.%' OR detail LIKE '%stock%';
+SELECT all_rows, rows_to_change, data_keys_seen BETWEEN 1 AND 3 AS some, bytes_rewritten > 0 AS is_sized FROM env_rotation_plan('stock.d', 'v', 'local:citus_old');
+SET test.is_worker = on;
+SELECT * FROM env_inventory('stock') WHERE content = 'not examined';
+RESET test.is_worker;
+-- Code of an owner does not run with the rights of whoever asks.
+CREATE ROLE stock_owner;
+GRANT ALL ON SCHEMA stock TO stock_owner;
+CREATE FUNCTION stock.spies(bytea) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE 'ran'; END $$;
+ALTER FUNCTION stock.spies OWNER TO stock_owner;
+TRUNCATE stock.d;
+CREATE INDEX ON stock.d (stock.spies(v));
+ALTER TABLE stock.d OWNER TO stock_owner;
+SELECT column_name, content, detail FROM env_inventory('stock') WHERE relation = 'stock.d'::regclass;
+DROP SCHEMA stock CASCADE;
+DROP ROLE stock_owner;
 
 -- Refused before there is a run.
 CREATE TABLE p_102008 (id int, v bytea);
