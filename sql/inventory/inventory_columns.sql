@@ -42,6 +42,8 @@ BEGIN
         FROM pg_class AS c
         JOIN pg_namespace AS n ON n.oid = c.relnamespace
         JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            -- A virtual generated column holds nothing.
+            AND a.attgenerated <> 'v'
         JOIN holder AS h ON h.type = a.atttypid
         WHERE (c.relkind IN ('r', 'f') OR (c.relkind = 'm' AND c.relispopulated))
           AND n.nspname NOT IN ('pg_catalog', 'information_schema')

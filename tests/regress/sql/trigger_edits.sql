@@ -40,7 +40,7 @@ INSERT INTO edits (statement) VALUES
     ('UPDATE f SET body_enc = body_enc || ''y'''),
     ('UPDATE f SET body_enc = ''\x00'' || body_enc'),
     ('UPDATE f SET body_enc = substring(body_enc FROM 1 FOR 60)'),
-    ('UPDATE f SET body_enc = overlay(body_enc PLACING ''x'' FROM 90)'),
+    ('UPDATE f SET body_enc = overlay(body_enc PLACING ''xxxxxxxx'' FROM 90)'),
     ('UPDATE f SET raw_enc = photo || raw_enc'),
     ('UPDATE f SET body = body_enc'),
     ('UPDATE f SET body = body_enc::text || ''y'''),
