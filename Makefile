@@ -66,6 +66,10 @@ test-docs: install ## run the SQL of README and docs/guide, and look for names t
 	@scripts/setup.sh kms
 	@scripts/test-docs.sh $(PAGES)
 
+test-clients: install ## the examples of drivers and ORMs (TESTS="with_pg"), as far as their languages are on this machine
+	@scripts/setup.sh clients
+	@scripts/test-clients.sh $(TESTS)
+
 soak: install ## sessions under every KMS fault for 3 minutes (SOAK_SECONDS=180)
 	@scripts/setup.sh test
 	SOAK_SECONDS=$${SOAK_SECONDS:-180} cargo test -p server_tests --test soak -- --nocapture

@@ -65,7 +65,14 @@ missing() {
     if [ "${1:-}" = bench ] && [ -n "$pg_config" ] && [ ! -f "$("$pg_config" --sharedir)/extension/pgcrypto.control" ]; then
         echo "pgcrypto|postgresql-contrib"
     fi
-    case ${1:-build} in test | kms)
+    case ${1:-build} in test | clients)
+        command -v pgbouncer >/dev/null || echo "PgBouncer|pgbouncer"
+        if command -v javac >/dev/null && [ ! -f /usr/share/java/postgresql.jar ]; then
+            echo "PostgreSQL's JDBC driver|libpostgresql-jdbc-java"
+        fi
+        ;;
+    esac
+    case ${1:-build} in test | kms | clients)
         if [ ! -x "$target_dir/venv/bin/python3" ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
             echo "Python's venv|python3-venv"
         fi

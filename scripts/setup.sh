@@ -1,7 +1,8 @@
 #!/bin/bash
-# Installs what building needs on Debian and Ubuntu, and nothing that is there already: setup.sh [test|bench|kms]
+# Installs what building needs on Debian and Ubuntu, and nothing that is there already: setup.sh [test|bench|kms|clients]
 #
-# test: the KMS emulator, cargo-deny and valgrind as well. bench: pgcrypto and valgrind. kms: the emulator only.
+# test: the KMS emulator, cargo-deny and valgrind as well. bench: pgcrypto and valgrind. kms: the emulator only. clients: it, and what the
+# examples of clients need of Debian.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -62,7 +63,7 @@ python_data() {
 }
 
 case $purpose in
-    kms) python_program moto_server "moto[server]==$moto_version" ;;
+    kms | clients) python_program moto_server "moto[server]==$moto_version" ;;
     test)
         python_program moto_server "moto[server]==$moto_version"
         python_data "names==$names_version"

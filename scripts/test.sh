@@ -28,12 +28,13 @@ stage regress scripts/regress.sh
 EXTRA_CONF="shared_preload_libraries = 'envelope_pg'" stage regress-preload scripts/regress.sh
 stage instructions scripts/instructions.sh check
 stage docs scripts/test-docs.sh
+stage clients scripts/test-clients.sh
 stage test-server scripts/test-server.sh
 stage audit scripts/audit.sh
 
 # cargo: "test result: ok. 3 passed; 0 failed; ..."; regress.sh: "regress: 8 passed, 0 failed"; others the same.
 sum() {
-    sed -nE "s/^(test result:|regress:|instructions:|reference:|names:|examples:).* ([0-9]+) $1[;,]?.*/\2/p" "$log" | awk '{ total += $1 } END { print total + 0 }'
+    sed -nE "s/^(test result:|regress:|instructions:|reference:|names:|examples:|clients:).* ([0-9]+) $1[;,]?.*/\2/p" "$log" | awk '{ total += $1 } END { print total + 0 }'
 }
 closing="$(sum passed) passed, $(sum failed) failed"
 if [ ${#failed_stages[@]} -gt 0 ]; then
