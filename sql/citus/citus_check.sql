@@ -5,10 +5,6 @@ DECLARE
     member oid;
     s record;
 BEGIN
-    IF envelope_internal.citus_is_shard(root) THEN
-        RAISE '% is a shard of a distributed table', root::regclass USING ERRCODE = 'feature_not_supported',
-            HINT = 'Name the distributed table, on the coordinator: a run on a shard misses its rows when it moves.';
-    END IF;
     FOR member IN SELECT l.leaf FROM envelope_internal.rotation_leaves(root) AS l WHERE l.kind = 'r' LOOP
         IF EXISTS (SELECT FROM pg_class AS c JOIN pg_am AS a ON a.oid = c.relam WHERE c.oid = member AND a.amname = 'columnar') THEN
             RAISE '% is columnar', member::regclass USING ERRCODE = 'feature_not_supported',
@@ -29,6 +25,17 @@ BEGIN
 END
 $$;
 
+-- Before all else: to clients Citus hides shards in pg_class.
+CREATE OR REPLACE FUNCTION envelope_internal.citus_refuse_shard(root oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF envelope_internal.citus_is_shard(root) THEN
+        RAISE '% is a shard of a distributed table', root::regclass USING ERRCODE = 'feature_not_supported',
+            HINT = 'Name the distributed table, on the coordinator: a run on a shard misses its rows when it moves.';
+    END IF;
+END
+$$;
+
 -- On no rows. Not with a fixed search_path: as in the batches, the names in an aad_expression are the caller's.
 CREATE OR REPLACE FUNCTION envelope_internal.citus_try(update_sql text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -42,10 +49,12 @@ EXCEPTION WHEN feature_not_supported THEN
 END
 $$;
 
-REVOKE ALL ON FUNCTION envelope_internal.citus_check(oid, jsonb), envelope_internal.citus_try(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION envelope_internal.citus_check(oid, jsonb), envelope_internal.citus_try(text) TO envelope_rotate;
+REVOKE ALL ON FUNCTION envelope_internal.citus_check(oid, jsonb), envelope_internal.citus_refuse_shard(oid), envelope_internal.citus_try(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION envelope_internal.citus_check(oid, jsonb), envelope_internal.citus_refuse_shard(oid), envelope_internal.citus_try(text) TO envelope_rotate;
 
 COMMENT ON FUNCTION envelope_internal.citus_check(oid, jsonb) IS
     'part of env_rotate on Citus: an error if a table cannot be rotated';
 COMMENT ON FUNCTION envelope_internal.citus_try(text) IS
     'part of env_rotate on Citus: an error if a statement is refused';
+COMMENT ON FUNCTION envelope_internal.citus_refuse_shard(oid) IS
+    'part of env_rotate on Citus: an error if a table is a shard';

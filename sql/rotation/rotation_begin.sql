@@ -20,6 +20,7 @@ BEGIN
         RAISE '% must not be null', (SELECT string_agg(key, ', ') FROM jsonb_each_text(p) WHERE value = 'env:null')
             USING ERRCODE = 'null_value_not_allowed', HINT = 'Leave it out for no restriction.';
     END IF;
+    PERFORM envelope_internal.citus_refuse_shard(root);
     SELECT * INTO class FROM pg_class WHERE oid = root;
     IF NOT FOUND THEN
         RAISE 'relation must be a table' USING ERRCODE = 'undefined_table';

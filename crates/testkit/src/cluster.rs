@@ -97,6 +97,11 @@ impl Cluster {
         self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 
+    /// The port of the loopback interface.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The process id of the postmaster.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.postmaster().id()).expect("a process id is an i32")

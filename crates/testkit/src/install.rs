@@ -32,7 +32,12 @@ impl Installation {
 
     /// Whether `make install` has put the extension into this installation.
     pub fn has_extension(&self) -> bool {
-        self.shared_files.join("extension/envelope_pg.control").exists()
+        self.has("envelope_pg")
+    }
+
+    /// Whether an extension can be created in this installation.
+    pub fn has(&self, extension: &str) -> bool {
+        self.shared_files.join(format!("extension/{extension}.control")).exists()
     }
 
     fn find() -> Self {
