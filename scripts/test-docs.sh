@@ -17,6 +17,7 @@ export PYTHONDONTWRITEBYTECODE=1
 if [ $# -eq 0 ]; then
     python3 scripts/docs/reference.py || status=1
     python3 scripts/docs/names.py || status=1
+    python3 scripts/docs/capacity.py || status=1
 fi
 python3 scripts/docs/examples.py "$@" || status=1
 exit $status

@@ -1,6 +1,8 @@
 //! What applications write on Citus, form by form as docs/guide/citus.md lists them, and what acts on all nodes. Where there is no
 //! Citus a line says that these tests were skipped.
 
+use std::time::{Duration, Instant};
+
 use server_tests::citus::nodes;
 use testkit::Session;
 
@@ -172,4 +174,46 @@ fn one_statement_acts_on_all_nodes_and_names_them() {
     let refused = nodes.connect().fail(decrypt, &[]);
     client.run("ALTER DATABASE postgres RESET envelope_pg.max_kms_calls_per_statement");
     assert_eq!(refused.sqlstate, "54000");
+}
+
+#[test]
+fn the_model_of_the_capacity_page_holds() {
+    const CACHE_TTL: f64 = 3.0;
+    let Some(nodes) = nodes() else { return };
+    nodes.table("read", 200, 20);
+    let mut client = nodes.connect();
+    let data_keys: i64 = client.one("SELECT count(DISTINCT env_dek_id(value)) FROM read", &[]);
+    for (cluster, _) in &nodes.nodes {
+        cluster.set("envelope_pg.cache_ttl", "3s");
+        cluster.connect("postgres", "postgres").run("SELECT env_cache_flush(true), env_stat_reset()");
+    }
+    let mut readers: Vec<_> = (0..2).map(|_| nodes.connect()).collect();
+    nodes.nodes.iter().for_each(|(_, proxy)| proxy.reset_counts());
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(15) {
+        for reader in &mut readers {
+            reader.run("SELECT count(*) FROM read WHERE env_decrypt(value) = note");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let asked = nodes.calls("Decrypt");
+    let mut counted = Vec::new();
+    for (cluster, _) in &nodes.nodes {
+        cluster.reset("envelope_pg.cache_ttl");
+        let calls = "SELECT coalesce(sum(calls), 0)::bigint FROM env_stat_kms WHERE operation = 'Decrypt' AND source = 'broker'";
+        counted.push(cluster.connect("postgres", "postgres").one::<i64>(calls, &[]));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "small counts")]
+    let (cold, asked_of): (f64, Vec<f64>) = (data_keys as f64, asked.iter().map(|calls| *calls as f64).collect());
+    let model = cold * (1.0 + seconds / (0.70 * CACHE_TTL));
+    println!(
+        "{data_keys} data keys, {seconds:.1} s: {asked:?} Decrypts, env_stat_kms {counted:?}, model {model:.0} a worker"
+    );
+    assert_eq!(asked[0], 0, "the coordinator opens nothing");
+    for worker in 1..3 {
+        let share = asked_of[worker] / model;
+        assert!((0.5..=2.0).contains(&share), "{asked:?} where the model says {model}");
+        assert_eq!(usize::try_from(counted[worker]).expect("a count"), asked[worker], "env_stat_kms agrees");
+    }
 }
