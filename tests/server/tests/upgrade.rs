@@ -1,5 +1,7 @@
 //! ALTER EXTENSION envelope_pg UPDATE from each release: what comes out, and what it keeps.
 
+use std::fs;
+
 use testkit::{Catalog, Client, Fixture, Session, wait_until};
 
 /// A database with release 0.1.0's SQL surface.
@@ -72,4 +74,52 @@ fn a_library_that_the_sql_objects_do_not_fit_says_so_once_in_a_session() {
     client.fail("SELECT 1 / 0", &[]);
     wait_until("what came later is logged", || fixture.cluster.log().contains("division by zero"));
     assert_eq!(said(), 1);
+}
+
+/// As an installation does it: another file takes the name, and those who have mapped the old one keep it.
+#[test]
+fn sessions_and_the_broker_go_on_when_the_library_is_replaced() {
+    let fixture = Fixture::with_broker();
+    let key = &fixture.key_id;
+    let mut old = fixture.connect();
+    let value = old.encrypt("a text", key);
+    let broker = fixture.cluster.broker();
+    let directory: String = old.one("SELECT setting FROM pg_config() WHERE name = 'PKGLIBDIR'", &[]);
+    let library = std::path::Path::new(&directory).join("envelope_pg.so");
+    let copy = library.with_extension("so.replaced");
+    fs::copy(&library, &copy).expect("the library can be copied");
+    fs::rename(&copy, &library).expect("the library can be replaced");
+    let has_old = |pid: i32| {
+        fs::read_to_string(format!("/proc/{pid}/maps")).expect("the process runs").contains("envelope_pg.so (deleted)")
+    };
+    let mut new = fixture.connect();
+    assert_eq!(new.decrypt(&value), "a text");
+    let pid = |client: &mut Client| client.one::<i32>("SELECT pg_backend_pid()", &[]);
+    assert!(has_old(pid(&mut old)) && has_old(broker) && !has_old(pid(&mut new)));
+
+    let dek = |client: &mut Client| {
+        let value = client.encrypt("another", key);
+        client.one::<Vec<u8>>("SELECT env_dek_id($1)", &[&value])
+    };
+    let before = dek(&mut old);
+    assert_eq!(dek(&mut new), before, "they share a data key");
+    new.run(&format!("SELECT env_rotate_dek('{key}')"));
+    let after = dek(&mut old);
+    assert_ne!(after, before, "a retirement reaches the old session and the old broker");
+    assert_eq!(dek(&mut new), after);
+
+    fixture.proxy.reset_counts();
+    new.run("SELECT env_cache_flush(true)");
+    assert_eq!(old.decrypt(&value), "a text");
+    assert_eq!(fixture.kms_calls().1, 1, "a flush reaches them");
+    new.run("SELECT env_broker_stop()");
+    assert_eq!(old.decrypt(&value_of_another_context(&mut new, key)), "a text");
+    wait_until("another broker has the new library", || {
+        fixture.cluster.brokers().first().is_some_and(|pid| *pid != broker && !has_old(*pid))
+    });
+}
+
+/// A value under a data key that nobody has in memory yet.
+fn value_of_another_context(client: &mut Client, key: &str) -> Vec<u8> {
+    client.one("SELECT env_encrypt('a text', $1, '{\"asked\": \"anew\"}')", &[&key])
 }
