@@ -40,6 +40,9 @@ test-versions: ## the SQL and server tests on PostgreSQL 14 to 18, as far as the
 	@scripts/setup.sh test
 	@scripts/versions.sh $(VERSIONS)
 
+test-pg-upgrade: ## pg_upgrade with encrypted data, from OLD=/path/to/pg_config to NEW=/path/to/pg_config, both with the extension
+	@scripts/test-pg-upgrade.sh $(OLD) $(NEW)
+
 test-package: ## install that package into a clean Debian root (debootstrap, as root), use it and purge it
 	@scripts/test-package.sh
 
