@@ -51,6 +51,7 @@ SQL
 {
     echo "CREATE EXTENSION envelope_pg"
     echo "SELECT env_local_create_key('dev')"
+    echo "SELECT env_create_index_key('index', 'local:dev')"
     make_table once "$rows"
     make_table twice $((2 * rows))
 } >setup.sql
@@ -70,6 +71,8 @@ cases=(
     "env_is_envelope|count(env_is_envelope(value))|convert_from (passthrough)"
     "env_key_id|count(env_key_id(value))|convert_from (passthrough)"
     "env_dek_id|count(env_dek_id(value))|convert_from (passthrough)"
+    "env_blind_index(text)|count(env_blind_index(plain, 'index'))|convert_to (passthrough)"
+    "env_blind_index(bigint)|count(env_blind_index(id::bigint, 'index'))|convert_to (passthrough)"
 )
 # The first round is not counted: it makes the data keys, and fills PostgreSQL's caches.
 for _ in warm counted; do
@@ -143,7 +146,7 @@ inclusive() {
 }
 for index in "${!cases[@]}"; do
     IFS='|' read -r name _ _ <<<"${cases[$index]}"
-    case $name in "env_encrypt(text)" | "env_decrypt(text)" | "env_key_id") ;; *) continue ;; esac
+    case $name in "env_encrypt(text)" | "env_decrypt(text)" | "env_key_id" | "env_blind_index(text)") ;; *) continue ;; esac
     echo
     echo "$name, by function with what it calls (instructions per row):"
     echo

@@ -31,7 +31,7 @@ use envelope_core::format::{Head, NONCE_BYTES};
 use envelope_core::request::Calls;
 
 pub use self::asking::{finish, start};
-pub use self::opening::{Unwrapping, opening_key};
+pub use self::opening::{Unwrapping, opening_key, opening_key_again};
 pub use self::sealing::{Sealing, rotate_dek, sealing};
 use self::surroundings::Here;
 use crate::ask::{Pending, shared_counters};

@@ -3,14 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use envelope_core::cache::CachedKey;
 use envelope_core::error::ValueError;
 use envelope_core::format::Envelope;
 use envelope_core::search::IndexKey;
 
-use super::opening_key;
+use super::{opening_key, opening_key_again};
 use crate::error::Error;
 use crate::pg::index_keys::{changes, read};
 
@@ -30,6 +30,8 @@ pub struct Index {
 pub struct Version {
     number: u32,
     stub: Box<[u8]>,
+    /// The data key of the stub as it was last opened: for as long as the session's cache keeps it.
+    opened: RefCell<Weak<CachedKey>>,
 }
 
 /// A version that may be used now.
@@ -97,7 +99,7 @@ fn read_index(name: &[u8]) -> Result<Rc<Index>, Error> {
         let number = u32::try_from(row.version).map_err(|_| Error::NoIndexKey)?;
         match row.is_retired {
             true => index.retired.push(number),
-            false => index.live.push(Version { number, stub: row.stub }),
+            false => index.live.push(Version { number, stub: row.stub, opened: RefCell::default() }),
         }
     }
     index.live.sort_unstable_by_key(|version| version.number);
@@ -144,11 +146,17 @@ impl Index {
 
 impl Version {
     fn open(&self, name: &[u8]) -> Result<OpenedIndexKey, Error> {
+        if let Some(cached) = opening_key_again(&self.opened.borrow())? {
+            return Ok(OpenedIndexKey(cached));
+        }
         let cached = opening_key(&Envelope::parse(&self.stub)?.head)?;
         // The table could say anything; KMS has authenticated what the data key says of itself. A name of ASCII is the same in
         // every encoding.
         match cached.data_key().index_key() {
-            Some(key) if key.version() == self.number && key.name().as_bytes() == name => Ok(OpenedIndexKey(cached)),
+            Some(key) if key.version() == self.number && key.name().as_bytes() == name => {
+                self.opened.replace(Rc::downgrade(&cached));
+                Ok(OpenedIndexKey(cached))
+            }
             _ => Err(ValueError::AuthenticationFailed.into()),
         }
     }

@@ -1,6 +1,6 @@
 //! The data key that opens a value.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use envelope_core::cache::CachedKey;
 use envelope_core::format::Head;
@@ -23,6 +23,19 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
         None => asking::drive_from(|policy| policy.open(head, &Here))?,
     };
     named_keys::check_cached(&cached, Use::Decrypt)?;
+    Ok(cached)
+}
+
+/// A data key that was had before, if the session keeps it still, and it may be used without asking.
+///
+/// # Errors
+/// The current user may not use its key.
+#[inline]
+pub fn opening_key_again(known: &Weak<CachedKey>) -> Result<Option<Rc<CachedKey>>, Error> {
+    let cached = quickly(|session| session.policy.open_again(known, &Here));
+    if let Some(cached) = &cached {
+        named_keys::check_cached(cached, Use::Decrypt)?;
+    }
     Ok(cached)
 }
 

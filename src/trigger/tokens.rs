@@ -5,7 +5,7 @@ use envelope_core::search::{Bucketed, IndexKey, Searchable, TokenKind, ValueKind
 use zeroize::Zeroizing;
 
 use super::definition::{Rule, Token};
-use super::{Changes, aad_text};
+use super::{Changes, aad_text, check_domain};
 use crate::error::{Error, Fault};
 use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::firing::Firing;
@@ -61,6 +61,7 @@ fn clear(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Result<(), 
             if firing.is_changed(column.number) && !firing.is_replica() {
                 return Err(firing.error(Fault::NotAToken(column.name.clone()), None).into());
             }
+            check_domain(column, None);
             changes.push((column.number, None));
         }
     }
@@ -98,7 +99,9 @@ fn fill_all(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8], changes: &mut Ch
             }
             continue;
         }
-        changes.push((number, Some(make(index.version(token.rule.version)?.key())?)));
+        let made = make(index.version(token.rule.version)?.key())?;
+        check_domain(&token.column, Some(&made));
+        changes.push((number, Some(made)));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The data key that opens a value.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use super::consent::{another_reply, is_fresh};
 use super::{Ask, Asked, Policy, PolicyError, Step, Surroundings, Then};
@@ -29,11 +29,15 @@ impl<P> Policy<P> {
     pub fn open_quickly(&mut self, head: &Head<'_>, world: &impl Surroundings) -> Option<Rc<CachedKey>> {
         self.heed(world);
         let cached = self.opening.find(head.dek_identity())?;
-        if !cached.is_allowed_by(world.allowed_keys_generation()) || !is_fresh(&cached, world.coarse_now(), world) {
-            return None;
-        }
-        cached.count_use();
-        Some(cached)
+        use_now(cached, world)
+    }
+
+    /// As [`Self::open_quickly`], of a data key that was had before, unless the cache has dropped it since.
+    #[inline]
+    pub fn open_again(&mut self, known: &Weak<CachedKey>, world: &impl Surroundings) -> Option<Rc<CachedKey>> {
+        // What it drops, as of a flush, cannot be upgraded any more.
+        self.heed(world);
+        use_now(known.upgrade()?, world)
     }
 
     pub(super) fn start_opening(&mut self, head: &Head<'_>, world: &impl Surroundings) -> Result<Step<P>, PolicyError> {
@@ -157,6 +161,16 @@ impl Unwrapping {
     fn failed(&mut self, error: PolicyError) {
         self.first_error.get_or_insert(error);
     }
+}
+
+/// A data key, if it may be used and there is nothing to do besides.
+#[inline]
+fn use_now(cached: Rc<CachedKey>, world: &impl Surroundings) -> Option<Rc<CachedKey>> {
+    if !cached.is_allowed_by(world.allowed_keys_generation()) || !is_fresh(&cached, world.coarse_now(), world) {
+        return None;
+    }
+    cached.count_use();
+    Some(cached)
 }
 
 /// One error for everything cryptographic.
