@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use envelope_core::error::{ArgumentError, ValueError};
 use envelope_core::request::{KmsError, KmsErrorKind};
-use envelope_core::search::SearchError;
+use envelope_core::search::{MOST_BUCKETS, SearchError};
 use thiserror::Error;
 
 pub use named_key::NamedKeyError;
@@ -346,6 +346,12 @@ fn search_report(error: &SearchError) -> (&'static str, Option<String>, &'static
             Some(format!("It has {needed}, and max_buckets is {limit}.")),
             "Choose wider buckets or a smaller range, or raise max_buckets.",
         ),
+        SearchError::BucketLimit(limit) => (
+            invalid,
+            Some(format!("The limit is {limit}; it must be 1 to {MOST_BUCKETS}.")),
+            "Choose wider buckets, so that a range has fewer.",
+        ),
+        SearchError::TooLong => ("54000", None, "PostgreSQL has no values above 1 GB."),
         SearchError::Step => (invalid, None, "The steps are lower, nfkc, trim, digits and email."),
         SearchError::PlanOfNothing => {
             (invalid, None, "Count them: SELECT count(DISTINCT column), count(column) FROM table.")

@@ -1,87 +1,120 @@
--- Search beside plaintext, beside a column of pgcrypto digests, and beside scans that decrypt. Prints a Markdown table. Run by
--- scripts/bench-search.sh on a throw-away server; :rows says how many rows.
+-- Search beside plaintext, beside a column of pgcrypto digests, and beside scans that decrypt: medians, as CSV in :csv. Run by
+-- scripts/bench-search.sh on a throw-away server; :rows says how many rows, :repetitions how often.
 \set QUIET on
 \pset pager off
+\set ON_ERROR_STOP on
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgcrypto;
 SELECT env_local_create_key('bench') \gset
 SELECT env_create_index_key('bench', 'local:bench') \gset
 SET jit = off;
-SET work_mem = '256MB';
-SET maintenance_work_mem = '256MB';
+SET work_mem = '1GB';
+SET hash_mem_multiplier = 1;
+SET maintenance_work_mem = '512MB';
+SELECT set_config('bench.rows', :'rows', false), set_config('bench.repetitions', :'repetitions', false) \gset
 
 CREATE TABLE person AS
-SELECT n AS id, 'person ' || n AS plain, n AS number, env_encrypt('person ' || n, 'local:bench') AS value,
-       env_blind_index('person ' || n, 'bench') AS token, digest('person ' || n, 'sha256') AS digest,
-       env_prefix_tokens(lpad(n::text, 8, '0'), 'bench', '{6}') AS prefixes, lpad(n::text, 8, '0') AS padded,
-       env_bucket_token(n, 'bench', 100) AS bucket
+SELECT n AS id, 'person ' || lpad(n::text, 8, '0') AS plain, env_encrypt('person ' || lpad(n::text, 8, '0'), 'local:bench') AS value,
+       env_blind_index('person ' || lpad(n::text, 8, '0'), 'bench') AS token,
+       env_prefix_tokens(lpad((n / 100)::text, 6, '0'), 'bench', '{6}') AS prefixes, env_bucket_token(n, 'bench', 100) AS bucket
 FROM generate_series(1, :rows) AS n;
-CREATE INDEX person_plain ON person (plain);
+CREATE TABLE hashed AS SELECT id, digest(plain, 'sha256') AS digest FROM person;
+CREATE INDEX person_id ON person (id);
+CREATE INDEX person_plain ON person (plain text_pattern_ops);
 CREATE INDEX person_token ON person (token);
-CREATE INDEX person_digest ON person (digest);
-CREATE INDEX person_number ON person (number);
 CREATE INDEX person_bucket ON person (bucket);
 CREATE INDEX person_prefixes ON person USING gin (prefixes);
-CREATE INDEX person_padded ON person (padded text_pattern_ops);
-VACUUM ANALYZE person;
+CREATE INDEX hashed_digest ON hashed (digest);
+VACUUM ANALYZE person, hashed;
 
-CREATE TABLE result (what text, contender text, us double precision);
+CREATE TABLE result (question text, contender text, unit text, amount double precision, number serial);
 
 -- The CPU time of this backend in nanoseconds: other load on the machine is not in it, and neither are parallel workers.
 CREATE FUNCTION cpu_ns() RETURNS bigint LANGUAGE sql AS $$ SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::bigint $$;
 
--- Runs a statement with n = a row number so many times, and notes the microseconds of CPU that each takes.
-CREATE PROCEDURE measure(what text, contender text, statement text, times int) LANGUAGE plpgsql AS $$
+-- The CPU time of parallel workers that have ended, and of other children of the postmaster, in nanoseconds.
+CREATE FUNCTION ended_ns() RETURNS bigint LANGUAGE sql AS $$
+    SELECT (split_part(stat, ' ', 16)::bigint + split_part(stat, ' ', 17)::bigint) * 10000000
+    FROM (SELECT regexp_replace(pg_read_file('/proc/' || split_part(pg_read_file('postmaster.pid'), E'\n', 1) || '/stat'), E'\\([^)]*\\)', 'x') AS stat) AS s
+$$;
+
+-- Runs a statement with a random row's number n so many times, prepared, and notes the microseconds of CPU that each takes.
+CREATE PROCEDURE measure(question text, contender text, statement text, times int) LANGUAGE plpgsql AS $$
 DECLARE
     started bigint;
 BEGIN
     started := cpu_ns();
-    EXECUTE format('DO $body$ DECLARE n bigint; r record; BEGIN FOR i IN 1..%s LOOP n := 1 + (i * 7919::bigint * 104729) %% %s; %s; END LOOP; END $body$',
+    EXECUTE format('DO $body$ DECLARE n bigint; r record; BEGIN FOR i IN 1..%s LOOP n := 1 + (i * 7919::bigint * 104729) %% (%s - 200); %s; END LOOP; END $body$',
                    times, current_setting('bench.rows'), statement);
-    INSERT INTO result VALUES (what, contender, (cpu_ns() - started) / 1e3 / times);
+    INSERT INTO result VALUES (question, contender, 'us', (cpu_ns() - started) / 1e3 / times);
 END
 $$;
-SELECT set_config('bench.rows', :'rows', false) \gset
+
+-- Notes the CPU time of all processes, and the elapsed time.
+CREATE PROCEDURE measure_scan(workers int, contender text, condition text) LANGUAGE plpgsql AS $$
+DECLARE
+    of_workers bigint := ended_ns();
+    own bigint := cpu_ns();
+    started timestamptz := clock_timestamp();
+BEGIN
+    EXECUTE format('SET max_parallel_workers_per_gather = %s', workers);
+    EXECUTE 'SELECT count(*) FROM person WHERE ' || condition;
+    INSERT INTO result VALUES (format('LIKE without an index, %s workers: elapsed', workers), contender, 'us', extract(epoch FROM clock_timestamp() - started) * 1e6);
+    own := cpu_ns() - own;
+    PERFORM pg_sleep(0.2);
+    INSERT INTO result VALUES (format('LIKE without an index, %s workers: CPU of all', workers), contender, 'us', (own + ended_ns() - of_workers) / 1e3);
+    SET max_parallel_workers_per_gather = 0;
+END
+$$;
 
 CREATE TABLE insert_plain (id bigint, plain text);
 CREATE INDEX ON insert_plain (plain);
 CREATE TABLE insert_token (id bigint, value bytea, token bytea);
 CREATE INDEX ON insert_token (token);
+SET max_parallel_workers_per_gather = 0;
+SET min_parallel_table_scan_size = 0;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
 
--- Interleaved, so that what else the machine does hits all alike; medians.
+-- Interleaved, so that what else the machine does hits all alike.
 DO $$
+DECLARE
+    text_of_n CONSTANT text := '''person '' || lpad(n::text, 8, ''0'')';
+    digits_of_n CONSTANT text := 'lpad((n / 100)::text, 6, ''0'')';
 BEGIN
-    FOR repetition IN 1..5 LOOP
-        CALL measure('equality', 'plaintext', 'SELECT id INTO r FROM person WHERE plain = ''person '' || n', 20000);
-        CALL measure('equality', 'token', 'SELECT id INTO r FROM person WHERE token = env_blind_index(''person '' || n, ''bench'')', 20000);
-        CALL measure('equality', 'candidates', 'SELECT id INTO r FROM person WHERE token = ANY (env_blind_index_candidates(''person '' || n, ''bench''))', 20000);
-        CALL measure('equality', 'pgcrypto digest', 'SELECT id INTO r FROM person WHERE digest = digest(''person '' || n, ''sha256'')', 20000);
-        CALL measure('prefix, 100 hits', 'plaintext', 'SELECT count(*) INTO r FROM person WHERE padded LIKE left(lpad(n::text, 8, ''0''), 6) || ''%%''', 500);
-        CALL measure('prefix, 100 hits', 'token and recheck', 'SELECT count(env_decrypt(value)) INTO r FROM person WHERE prefixes @> ARRAY[env_prefix_token(lpad(n::text, 8, ''0''), ''bench'', ''{6}'')]', 500);
-        CALL measure('range, 100 hits', 'plaintext', 'SELECT count(*) INTO r FROM person WHERE number BETWEEN n AND n + 99', 500);
-        CALL measure('range, 100 hits', 'token and recheck', 'SELECT count(*) INTO r FROM person WHERE bucket = ANY (env_bucket_tokens(n::bigint, n::bigint + 99, ''bench'', 100)) AND env_decrypt(value) LIKE ''person%%''', 500);
-        CALL measure('insert', 'plaintext', 'INSERT INTO insert_plain VALUES (n, ''person '' || n)', 20000);
-        CALL measure('insert', 'value and token', 'INSERT INTO insert_token VALUES (n, env_encrypt(''person '' || n, ''local:bench''), env_blind_index(''person '' || n, ''bench''))', 20000);
-        CALL measure('call', 'token', 'PERFORM count(env_blind_index(plain, ''bench'')) FROM person WHERE id <= 200000', 1);
-        CALL measure('call', 'nothing', 'PERFORM count(convert_to(plain, ''UTF8'')) FROM person WHERE id <= 200000', 1);
-        SET max_parallel_workers_per_gather = 0;
-        CALL measure('join of all rows', 'plaintext', 'PERFORM count(*) FROM person AS a JOIN person AS b ON a.plain = b.plain', 1);
-        CALL measure('join of all rows', 'token', 'PERFORM count(*) FROM person AS a JOIN person AS b ON a.token = b.token', 1);
-        CALL measure('LIKE, no index', 'plaintext', 'PERFORM count(*) FROM person WHERE plain LIKE ''%%9999%%''', 1);
-        CALL measure('LIKE, no index', 'decrypting', 'PERFORM count(*) FROM person WHERE env_decrypt(value) LIKE ''%%9999%%''', 1);
+    FOR repetition IN 1..current_setting('bench.repetitions')::int LOOP
+        CALL measure('equality', 'plaintext', format('SELECT id INTO r FROM person WHERE plain = %s', text_of_n), 20000);
+        CALL measure('equality', 'token', format('SELECT id INTO r FROM person WHERE token = env_blind_index(%s, ''bench'')', text_of_n), 20000);
+        CALL measure('equality', 'pgcrypto digest', format('SELECT id INTO r FROM hashed WHERE digest = digest(%s, ''sha256'')', text_of_n), 20000);
+        CALL measure('equality', 'tokens of two versions', format('SELECT id INTO r FROM person WHERE token IN (env_blind_index(%1$s, ''bench'', version => 1), env_blind_index(%1$s, ''bench''))', text_of_n), 20000);
+        CALL measure('equality', 'candidates', format('SELECT id INTO r FROM person WHERE token = ANY (env_blind_index_candidates(%s, ''bench''))', text_of_n), 20000);
+        CALL measure('prefix, 100 hits', 'plaintext', format('SELECT count(*) INTO r FROM person WHERE plain LIKE ''person '' || %s || ''%%''', digits_of_n), 500);
+        CALL measure('prefix, 100 hits', 'token and recheck', format('SELECT count(*) INTO r FROM person WHERE prefixes @> ARRAY[env_prefix_token(%1$s, ''bench'', ''{6}'')] AND env_decrypt(value) LIKE ''person '' || %1$s || ''%%''', digits_of_n), 500);
+        CALL measure('range, 100 hits', 'plaintext', 'SELECT count(*) INTO r FROM person WHERE id BETWEEN n AND n + 99', 500);
+        CALL measure('range, 100 hits', 'token and recheck', 'SELECT count(*) INTO r FROM person WHERE bucket = ANY (env_bucket_tokens(n::bigint, n::bigint + 99, ''bench'', 100)) AND right(env_decrypt(value), 8)::int BETWEEN n AND n + 99', 500);
+        CALL measure('insert', 'plaintext', format('INSERT INTO insert_plain VALUES (n, %s)', text_of_n), 20000);
+        CALL measure('insert', 'value and token', format('INSERT INTO insert_token VALUES (n, env_encrypt(%1$s, ''local:bench''), env_blind_index(%1$s, ''bench''))', text_of_n), 20000);
+        CALL measure('call of 200,000', 'convert_to', 'PERFORM count(convert_to(plain, ''UTF8'')) FROM person WHERE id <= 200000', 1);
+        CALL measure('call of 200,000', 'env_blind_index', 'PERFORM count(env_blind_index(plain, ''bench'')) FROM person WHERE id <= 200000', 1);
+        CALL measure('call of 200,000', 'pgcrypto digest', 'PERFORM count(digest(plain, ''sha256'')) FROM person WHERE id <= 200000', 1);
+        -- Of 10 million rows they would take the whole bench's time, and say the same.
+        CONTINUE WHEN current_setting('bench.rows')::bigint > 1000000;
+        CALL measure('join of 1,000,000 with 1,000,000 rows', 'plaintext', 'PERFORM count(*) FROM person AS a JOIN person AS b ON a.plain = b.plain', 1);
+        CALL measure('join of 1,000,000 with 1,000,000 rows', 'token', 'PERFORM count(*) FROM person AS a JOIN person AS b ON a.token = b.token', 1);
+        FOR workers IN 0..2 LOOP
+            CALL measure_scan(workers, 'plaintext', 'plain LIKE ''%9999%''');
+            CALL measure_scan(workers, 'decrypting', 'env_decrypt(value) LIKE ''%9999%''');
+        END LOOP;
     END LOOP;
+    INSERT INTO result SELECT 'index bytes a row', replace(replace(relname, 'person_', ''), 'hashed_', ''), 'bytes', pg_relation_size(oid) / current_setting('bench.rows')::float8
+    FROM pg_class WHERE relname ~ '^(person|hashed)_' ORDER BY relname;
 END
 $$;
 
-\pset tuples_only on
-\pset format unaligned
-SELECT '| what | contender | CPU us | of the first |';
-SELECT '|---|---|---|---|';
-SELECT format('| %s | %s | %s | %s |', what, contender, round(us::numeric, 1), round((us / first_value(us) OVER (PARTITION BY what ORDER BY first))::numeric, 2))
-FROM (SELECT what, contender, percentile_cont(0.5) WITHIN GROUP (ORDER BY us) AS us, min(ctid) AS first FROM result GROUP BY 1, 2) AS m
-ORDER BY min(first) OVER (PARTITION BY what), first;
-SELECT format('token, one call: %s ns', round(((a.us - b.us) * 1000 / 200000)::numeric))
-FROM (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY us) AS us FROM result WHERE what = 'call' AND contender = 'token') AS a,
-     (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY us) AS us FROM result WHERE what = 'call' AND contender = 'nothing') AS b;
-SELECT format('index bytes a row: %s', string_agg(format('%s %s', relname, round(pg_relation_size(oid) / :rows::numeric, 1)), ', ' ORDER BY relname))
-FROM pg_class WHERE relname ~ '^person_';
+COPY (
+    SELECT current_setting('bench.rows') AS rows, question, contender, unit, amount,
+           amount / first_value(amount) OVER (PARTITION BY question ORDER BY number) AS of_the_first
+    FROM (SELECT question, contender, unit, min(number) AS number, percentile_cont(0.5) WITHIN GROUP (ORDER BY amount) AS amount
+          FROM result GROUP BY 1, 2, 3) AS medians
+    ORDER BY min(number) OVER (PARTITION BY question), number
+) TO STDOUT WITH (FORMAT csv, HEADER);

@@ -31,7 +31,7 @@ BEGIN
         RAISE 'index key "%" exists already', env_create_index_key.name USING ERRCODE = 'duplicate_object',
             HINT = 'env_rotate_index_key(name) gives it a new version.';
     END IF;
-    PERFORM envelope_internal.index_key_add(env_create_index_key.name, 1, key_id, encryption_context);
+    PERFORM envelope_internal.index_key_add(env_create_index_key.name, 1, key_id, coalesce(encryption_context, '{}'));
     RETURN 1;
 END
 $$;

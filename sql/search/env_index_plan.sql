@@ -46,7 +46,17 @@ CREATE OR REPLACE FUNCTION @extschema@.env_index_plan(
     OUT rows_per_token numeric, OUT false_hits numeric, OUT leaks text
 ) RETURNS record
     LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    is_encrypted boolean;
 BEGIN
+    IF (SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = column_name) = 'bytea'::regtype THEN
+        EXECUTE format('SELECT envelope_internal.is_envelope(%1$I) FROM %2$s WHERE %1$I IS NOT NULL LIMIT 1', column_name, relation)
+        INTO is_encrypted;
+        IF is_encrypted THEN
+            RAISE 'column "%" is encrypted: each value in it is different', column_name USING ERRCODE = 'wrong_object_type',
+                HINT = 'Count what it decrypts to: env_index_plan(count(DISTINCT env_decrypt(column)), count(column)).';
+        END IF;
+    END IF;
     EXECUTE format('SELECT count(*), coalesce(sum(n), 0), round(max(n) / nullif(sum(n), 0), 4)
                     FROM (SELECT count(*) AS n FROM %s WHERE %I IS NOT NULL GROUP BY %I) AS grouped', relation, column_name, column_name)
     INTO distinct_values, rows, heaviest_share;

@@ -23,12 +23,18 @@ BEGIN
 END
 $$;
 
--- Not a right, but a guard against a slip: what a row says must be what the data key says of itself, or tokens would fail.
+-- What a row says must be what the data key says of itself, or tokens would fail. And who may bring index keys under another KMS
+-- key may not put one in that he knows: only who may make index keys adds a version, and a version stays the same data key.
 CREATE OR REPLACE FUNCTION envelope_internal.index_key_check() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     context jsonb;
 BEGIN
+    IF NEW.revision = 1 AND NOT pg_has_role('envelope_admin', 'USAGE')
+        AND NOT pg_has_role((SELECT c.relowner FROM pg_class AS c WHERE c.oid = TG_RELID), 'USAGE') THEN
+        RAISE 'permission denied to add a version of an index key' USING ERRCODE = 'insufficient_privilege',
+            HINT = 'Grant envelope_admin.';
+    END IF;
     IF envelope_internal.is_envelope(NEW.stub) THEN
         context := envelope_internal.encryption_context(NEW.stub);
     END IF;
@@ -36,6 +42,12 @@ BEGIN
         AND context ->> 'version' = NEW.version::text) IS NOT TRUE THEN
         RAISE 'not an index key of that name and version'
             USING ERRCODE = 'check_violation', HINT = 'env_create_index_key and env_rotate_index_key make index keys.';
+    END IF;
+    -- Whichever of them a restore brings first.
+    IF EXISTS (SELECT FROM envelope_internal.index_key AS k WHERE k.name = NEW.name AND k.version = NEW.version
+               AND envelope_internal.dek_id(k.stub) <> envelope_internal.dek_id(NEW.stub)) THEN
+        RAISE 'another data key than that of the version' USING ERRCODE = 'check_violation',
+            HINT = 'env_rotate_index_key makes a new version.';
     END IF;
     RETURN NEW;
 END

@@ -35,18 +35,26 @@ BEGIN
                rule.aad, rule.source IS NOT NULL AS is_encrypted, a.attgenerated <> '' AS is_generated,
                a.attidentity = 'a' AS is_always,
                EXISTS (SELECT FROM rule AS r WHERE a.attname = ANY (r.tokens)) AS is_token,
-               CASE coalesce(nullif(t.typbasetype, 0), t.oid) WHEN 'bytea'::regtype THEN 'env_decrypt_bytea'
-                    WHEN 'jsonb'::regtype THEN 'env_decrypt_jsonb' ELSE 'env_decrypt' END AS decrypt,
+               -- As the trigger encrypts values of the type.
+               CASE WHEN base.oid = 'bytea'::regtype THEN '@extschema@.env_decrypt_bytea(%s)'
+                    WHEN base.oid = 'jsonb'::regtype THEN '@extschema@.env_decrypt_jsonb(%s)'
+                    WHEN base.oid IN ('text'::regtype, 'varchar'::regtype) THEN '@extschema@.env_decrypt(%s)'
+                    WHEN base.typcategory = 'S' OR base.typtype = 'e' OR base.oid = 'json'::regtype
+                    THEN 'CAST(@extschema@.env_decrypt(%s) AS ' || replace(format_type(base.oid, a.atttypmod), '%', '%%') || ')'
+                    ELSE E'CAST(@extschema@.env_decrypt_jsonb(%s) #>> \'{}\' AS ' || replace(format_type(base.oid, a.atttypmod), '%', '%%') || ')' END AS decrypt,
                CASE WHEN a.attidentity <> '' THEN format('nextval(%L)', pg_get_serial_sequence(relation::text, a.attname))
                     ELSE pg_get_expr(d.adbin, d.adrelid) END AS default_value
         FROM pg_attribute AS a
-        JOIN pg_type AS t ON t.oid = a.atttypid
+        CROSS JOIN LATERAL (
+            WITH RECURSIVE under AS (
+                SELECT t.* FROM pg_type AS t WHERE t.oid = a.atttypid
+                UNION ALL SELECT t.* FROM under AS u JOIN pg_type AS t ON t.oid = u.typbasetype)
+            SELECT * FROM under WHERE typbasetype = 0) AS base
         LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = ''
         LEFT JOIN rule ON rule.source = a.attname
         WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
           AND NOT EXISTS (SELECT FROM rule AS r WHERE r.target = a.attname AND r.source <> r.target))
-    SELECT string_agg(CASE WHEN is_encrypted THEN format('@extschema@.%s(%s%s) AS %s', decrypt, target,
-                                ', ' || envelope_internal.aad_expression(aad, ''), col) ELSE col END, E',\n    ' ORDER BY attnum),
+    SELECT string_agg(CASE WHEN is_encrypted THEN format(decrypt, concat_ws(', ', target, envelope_internal.aad_expression(aad, ''))) || ' AS ' || col ELSE col END, E',\n    ' ORDER BY attnum),
            string_agg(col, ', ' ORDER BY attnum) FILTER (WHERE NOT is_token AND NOT is_generated),
            string_agg('NEW.' || col, ', ' ORDER BY attnum) FILTER (WHERE NOT is_token AND NOT is_generated),
            string_agg(CASE

@@ -151,13 +151,16 @@ fn input(function: unsafe fn(pg_sys::FunctionCallInfo) -> Datum, text: &str) -> 
         .execute()
 }
 
-/// The elements of an integer[]; `None` if one of them is NULL.
+/// What is named in an array is a few lengths, or steps: never more than this.
+const MOST_ELEMENTS: usize = 32;
+
+/// The elements of an integer[]; `None` if one of them is NULL, or there are too many.
 pub fn integers(datum: Datum) -> Option<Vec<i64>> {
     let elements = elements(datum, pg_sys::INT4OID, 4, true, pg_sys::TYPALIGN_INT)?;
     Some(elements.into_iter().map(integer).collect())
 }
 
-/// The elements of a text[]; `None` if one of them is NULL.
+/// The elements of a text[]; `None` if one of them is NULL, or there are too many.
 pub fn texts(datum: Datum) -> Option<Vec<&'static [u8]>> {
     let elements = elements(datum, pg_sys::TEXTOID, -1, false, pg_sys::TYPALIGN_INT)?;
     Some(elements.into_iter().map(bytes).collect())
@@ -174,6 +177,6 @@ fn elements(array: Datum, element: pg_sys::Oid, bytes: i32, by_value: bool, alig
             return Some(Vec::new());
         }
         let nulls = std::slice::from_raw_parts(nulls, count as usize);
-        (!nulls.contains(&true)).then(|| std::slice::from_raw_parts(values, count as usize).to_vec())
+        (nulls.len() <= MOST_ELEMENTS && !nulls.contains(&true)).then(|| std::slice::from_raw_parts(values, count as usize).to_vec())
     }
 }

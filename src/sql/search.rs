@@ -278,11 +278,10 @@ fn bucket_tokens<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Erro
     let width = call.datum(3).ok_or(Error::NullArgument("width"))?;
     let origin = call.datum(4).ok_or(Error::NullArgument("origin"))?;
     let limit = integer_argument(call, 5).ok_or(Error::NullArgument("max_buckets"))?;
-    let limit = u32::try_from(limit).unwrap_or_default();
     let (first, last) = (T::bucket(low, width, origin)?, T::bucket(high, width, origin)?);
     let mut tokens = Vec::new();
     for opened in index.live()? {
-        tokens.extend(Bucketed::range(T::KIND, first, last, limit)?.map(|bucket| opened.key().bucket_token(bucket)));
+        tokens.extend(Bucketed::range(T::KIND, first, last, limit.into())?.map(|bucket| opened.key().bucket_token(bucket)));
     }
     bytea_array_datum(tokens.iter().map(|token| &token[..])).map(Some)
 }
@@ -292,7 +291,7 @@ fn normalize_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let names = scalars::texts(call.datum(1).ok_or(Error::NullArgument("steps"))?).ok_or(SearchError::Step)?;
     let parse = |name: &[u8]| std::str::from_utf8(name).map_err(|_| SearchError::Step)?.parse();
     let steps: Vec<Step> = names.into_iter().map(parse).collect::<Result<_, _>>()?;
-    call.bytes(0).map(|text| text_datum(&normalize(&utf8_datum(text)?, &steps))).transpose()
+    call.bytes(0).map(|text| text_datum(&normalize(&utf8_datum(text)?, &steps)?)).transpose()
 }
 
 /// `(distinct_values, rows, bits)`.

@@ -121,7 +121,7 @@ fn make(token: &Token, value_type: ValueType, plaintext: &[u8], key: &IndexKey) 
         },
         _ => text,
     };
-    let text = Zeroizing::new(normalize(&text, &rule.normalize).into_owned());
+    let text = Zeroizing::new(normalize(&text, &rule.normalize)?.into_owned());
     let Some(kind) = rule.value_kind else {
         return match &rule.kind {
             TokenKind::Prefix(lengths) => {

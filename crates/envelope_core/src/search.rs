@@ -22,7 +22,7 @@ mod plan;
 pub(crate) mod rule;
 mod searchable;
 
-pub use bucket::{Bucketed, Buckets};
+pub use bucket::{Bucketed, Buckets, MOST_BUCKETS};
 pub use error::SearchError;
 pub use index_key::{IndexKey, PURPOSE, PrefixLengths, TOKEN_BYTES, TokenBits};
 pub use normalize::{Step, normalize};

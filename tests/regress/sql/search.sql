@@ -34,6 +34,17 @@ RESET session_replication_role;
 INSERT INTO envelope_internal.index_key (name, version, revision, stub)
 SELECT 'another', 1, 1, stub FROM envelope_internal.index_key WHERE name = 'person.ssn';
 \echo :SQLSTATE
+-- Whoever may move index keys to another KMS key cannot put in one that he knows.
+CREATE ROLE search_rotator IN ROLE envelope_rotate;
+SELECT envelope_internal.index_key_stub('local:search', '{"purpose": "envelope_pg index key", "name": "person.ssn", "version": "1"}') AS stub,
+       envelope_internal.index_key_stub('local:search', '{"purpose": "envelope_pg index key", "name": "person.ssn", "version": "9"}') AS stub_9 \gset
+SET ROLE search_rotator;
+INSERT INTO envelope_internal.index_key (name, version, revision, stub) VALUES ('person.ssn', 1, 2, :'stub');
+\echo :SQLSTATE
+INSERT INTO envelope_internal.index_key (name, version, revision, stub) VALUES ('person.ssn', 9, 1, :'stub_9');
+\echo :SQLSTATE
+RESET ROLE;
+DROP ROLE search_rotator;
 
 -- Equality. Every type has tokens of 16 bytes, of its own, and the same ones for equal values.
 SELECT octet_length(env_blind_index('078-05-1120', 'person.ssn')) AS bytes,
@@ -108,6 +119,9 @@ SELECT cardinality(env_bucket_tokens(9, 0, 'person.name', 10)) AS empty_range, c
 SELECT env_bucket_tokens(0, 100000, 'person.name', 1);
 \echo :SQLSTATE
 SELECT cardinality(env_bucket_tokens(0, 1999, 'person.name', 1, max_buckets => 2000));
+SELECT env_bucket_tokens(0, 2000000000, 'person.name', 1, max_buckets => 2000000000);
+\echo :SQLSTATE
+SELECT env_bucket_tokens(0, 5, 'person.name', 1, max_buckets => 0);
 SELECT env_bucket_tokens(NULL, 5, 'person.name', 1);
 \echo :SQLSTATE
 SELECT env_bucket_token(5, 'person.name', 0);
@@ -128,6 +142,9 @@ SELECT env_normalize('  Ada.Lovelace@Example.ORG ', '{email}') AS email, env_nor
 SELECT env_normalize('x', '{upper}');
 \echo :SQLSTATE
 SELECT env_normalize('x', NULL);
+SELECT env_normalize('x', array_fill('trim'::text, '{33}'));
+\echo :SQLSTATE
+SELECT env_prefix_token('Lovelace', 'person.name', array_fill(3, '{1000000}'));
 
 -- An index on tokens is used, in generic plans and with candidates, too.
 CREATE TABLE person (id int PRIMARY KEY, ssn bytea, ssn_token bytea UNIQUE, name_tokens bytea[], age_token bytea);
@@ -218,6 +235,11 @@ SELECT * FROM env_index_plan(0, 0);
 \echo :SQLSTATE
 CREATE TABLE plain AS SELECT CASE WHEN n % 10 < 3 THEN 'frequent' ELSE 'value ' || n % 100 END AS value FROM generate_series(1, 10000) AS n;
 SELECT * FROM env_index_plan('plain', 'value');
+
+SELECT * FROM env_index_plan('person', 'ssn');
+\echo :SQLSTATE
+SELECT distinct_values FROM env_index_plan('person', 'ssn_token');
+SELECT env_create_index_key('no context', 'local:search', NULL);
 
 SELECT env_mask('078-05-1120', 4) AS mask, env_mask('1120', 4) AS short, env_mask('', 4) AS empty, env_mask(NULL, 4) IS NULL AS "null";
 SELECT env_mask('x', -1);

@@ -90,6 +90,33 @@ SELECT try_rule('{"column": "t", "index": "no such"}');
 \echo :SQLSTATE
 SELECT try_rule('{"column": "t", "index": "t.ssn", "version": 7}');
 
+-- A domain over a token column holds, also where the trigger fills or clears it.
+CREATE DOMAIN token AS bytea CHECK (octet_length(VALUE) = 16);
+CREATE DOMAIN some_tokens AS bytea[] CHECK (cardinality(VALUE) > 0);
+CREATE DOMAIN kept_token AS token NOT NULL;
+CREATE TABLE of_domains (a text, e bytea, t token, ts some_tokens);
+CREATE TRIGGER z BEFORE INSERT OR UPDATE ON of_domains FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger(
+    '{"source": "a", "target": "e", "key_id": "local:tokens", "tokens": [
+        {"column": "t", "index": "t.ssn"}, {"column": "ts", "index": "t.name", "kind": "prefix", "lengths": [3]}]}');
+INSERT INTO of_domains (a) VALUES ('long enough');
+\set VERBOSITY terse
+INSERT INTO of_domains (a) VALUES ('no');
+\echo :SQLSTATE
+CREATE OR REPLACE TRIGGER z BEFORE INSERT OR UPDATE ON of_domains FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger(
+    '{"source": "a", "target": "e", "key_id": "local:tokens", "tokens": [{"column": "t", "index": "t.ssn", "bits": 8}]}');
+UPDATE of_domains SET a = 'another';
+\echo :SQLSTATE
+ALTER TABLE of_domains ADD kept kept_token DEFAULT env_blind_index('long enough', 't.ssn');
+CREATE OR REPLACE TRIGGER z BEFORE INSERT OR UPDATE ON of_domains FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger(
+    '{"source": "a", "target": "e", "key_id": "local:tokens", "tokens": [{"column": "kept", "index": "t.ssn"}]}');
+UPDATE of_domains SET a = 'another';
+SELECT kept = env_blind_index('another', 't.ssn') AS filled FROM of_domains;
+UPDATE of_domains SET e = NULL;
+\echo :SQLSTATE
+\set VERBOSITY default
+DROP TABLE of_domains;
+DROP DOMAIN kept_token, some_tokens, token;
+
 -- A UNIQUE index on unpinned tokens keeps an index key from being rotated.
 SELECT try_rule('{"column": "t", "index": "t.name"}');
 CREATE UNIQUE INDEX ON wrong (t);

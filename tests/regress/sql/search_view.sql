@@ -27,6 +27,28 @@ UPDATE "Patients" SET id = 10 WHERE id = 1;
 SELECT id, "Full name", ssn, scan, notes, ssn_token = env_blind_index(ssn, 'v.ssn') AS token FROM "Patients" ORDER BY id;
 DELETE FROM "Patients" WHERE id = 20;
 SELECT id, ssn, ssn_enc IS NULL AS encrypted FROM patient;
+-- Each type comes back as it was.
+CREATE TYPE "100 % mood" AS ENUM ('calm');
+CREATE DOMAIN short_text AS varchar(20) CHECK (VALUE <> '');
+CREATE DOMAIN short_text_again AS short_text;
+CREATE TABLE typed (id int PRIMARY KEY, born date, born_enc bytea, pay numeric(8,2), pay_enc bytea, mood "100 % mood", mood_enc bytea,
+                    code char(4), code_enc bytea, note short_text_again, note_enc bytea, ok boolean, ok_enc bytea, tags text[], tags_enc bytea);
+SELECT format('CREATE TRIGGER zz_encrypt BEFORE INSERT OR UPDATE ON typed FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger(%s)',
+              string_agg(format('%L', jsonb_build_object('source', source, 'target', source || '_enc', 'key_id', 'local:view')), ', ')) AS "trigger"
+FROM unnest(ARRAY['born', 'pay', 'mood', 'code', 'note', 'ok', 'tags']) AS source \gset
+:trigger;
+SELECT env_view_sql('typed', 'typed_view') AS statements \gset
+:statements
+INSERT INTO typed_view VALUES (1, '1815-12-10', 12.50, 'calm', 'a', 'a note', true, '{a,"b c"}');
+INSERT INTO typed_view (id) VALUES (2);
+UPDATE typed_view SET pay = 13 WHERE id = 1;
+SELECT *, pg_typeof(born) AS born_type, pg_typeof(mood) AS mood_type FROM typed_view ORDER BY id;
+SELECT count(born) + count(pay) + count(mood) + count(code) + count(note) + count(ok) + count(tags) AS in_clear FROM typed;
+DROP TABLE typed CASCADE;
+DROP FUNCTION typed_view_write;
+DROP DOMAIN short_text_again, short_text;
+DROP TYPE "100 % mood";
+
 CREATE TABLE without_key (a text, e bytea);
 SELECT env_view_sql('without_key', 'v');
 \echo :SQLSTATE

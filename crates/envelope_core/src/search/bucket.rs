@@ -9,6 +9,9 @@ pub struct Buckets {
     width: i64,
 }
 
+/// Buckets of a range, at the most.
+pub const MOST_BUCKETS: u32 = 100_000;
+
 /// A bucket of values of a type.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Bucketed {
@@ -45,8 +48,10 @@ impl Bucketed {
     /// The buckets of a range, both ends included: none if it is empty.
     ///
     /// # Errors
-    /// [`SearchError::TooManyBuckets`].
-    pub fn range(kind: ValueKind, low: i64, high: i64, limit: u32) -> Result<impl Iterator<Item = Self>, SearchError> {
+    /// [`SearchError::BucketLimit`] for one that is not 1 to [`MOST_BUCKETS`], [`SearchError::TooManyBuckets`].
+    pub fn range(kind: ValueKind, low: i64, high: i64, limit: i64) -> Result<impl Iterator<Item = Self>, SearchError> {
+        let valid = u32::try_from(limit).ok().filter(|limit| (1..=MOST_BUCKETS).contains(limit));
+        let limit = valid.ok_or(SearchError::BucketLimit(limit))?;
         let needed = (i128::from(high) - i128::from(low) + 1).max(0).unsigned_abs();
         if needed > u128::from(limit) {
             return Err(SearchError::TooManyBuckets { needed, limit });
@@ -80,6 +85,9 @@ mod tests {
         assert_eq!(numbers(-1, 1, 3), Ok(vec![-1, 0, 1]));
         assert_eq!(numbers(1, 0, 3), Ok(vec![]));
         assert_eq!(numbers(i64::MAX, i64::MAX, 1), Ok(vec![i64::MAX]));
+        for limit in [i64::MIN, -1, 0, i64::from(MOST_BUCKETS) + 1] {
+            assert_eq!(numbers(0, 0, limit), Err(SearchError::BucketLimit(limit)));
+        }
         assert_eq!(numbers(0, 3, 3), Err(SearchError::TooManyBuckets { needed: 4, limit: 3 }));
         assert_eq!(numbers(i64::MIN, i64::MAX, 3), Err(SearchError::TooManyBuckets { needed: 1 << 64, limit: 3 }));
     }

@@ -34,6 +34,12 @@ pub enum SearchError {
         /// The limit.
         limit: u32,
     },
+    /// Not 1 to the most that a call makes tokens of, which it holds in memory.
+    #[error("invalid limit of buckets")]
+    BucketLimit(i64),
+    /// A text that is too long once it is normalised, or for the memory there is.
+    #[error("normalized text is too long")]
+    TooLong,
     /// Not a step of normalisation.
     #[error("unknown step of normalization")]
     Step,

@@ -7,6 +7,9 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::SearchError;
 
+/// No value of PostgreSQL has more.
+const MAX_BYTES: usize = 1 << 30;
+
 /// One step. They are done in the order in which they are given.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
@@ -39,26 +42,42 @@ impl FromStr for Step {
 }
 
 /// Text after these steps.
-#[must_use]
-pub fn normalize<'a>(text: &'a str, steps: &[Step]) -> Cow<'a, str> {
-    steps.iter().fold(Cow::Borrowed(text), |text, step| match step {
-        Step::Lower => Cow::Owned(lower(&text)),
-        Step::Nfkc => Cow::Owned(text.nfkc().collect()),
+///
+/// # Errors
+/// [`SearchError::TooLong`]: a step can make it longer.
+pub fn normalize<'a>(text: &'a str, steps: &[Step]) -> Result<Cow<'a, str>, SearchError> {
+    steps.iter().try_fold(Cow::Borrowed(text), |text, step| match step {
+        Step::Lower => lower(&text).map(Cow::Owned),
+        Step::Nfkc => collect(text.nfkc()).map(Cow::Owned),
         Step::Trim => trim(text),
-        Step::Digits => Cow::Owned(text.chars().filter(char::is_ascii_digit).collect()),
-        Step::Email => Cow::Owned(lower(text.trim())),
+        Step::Digits => collect(text.chars().filter(char::is_ascii_digit)).map(Cow::Owned),
+        Step::Email => lower(text.trim()).map(Cow::Owned),
     })
 }
 
-fn lower(text: &str) -> String {
-    text.chars().flat_map(char::to_lowercase).map(|char| if char == 'ς' { 'σ' } else { char }).collect()
+fn lower(text: &str) -> Result<String, SearchError> {
+    collect(text.chars().flat_map(char::to_lowercase).map(|char| if char == 'ς' { 'σ' } else { char }))
 }
 
-fn trim(text: Cow<'_, str>) -> Cow<'_, str> {
+fn trim(text: Cow<'_, str>) -> Result<Cow<'_, str>, SearchError> {
     match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+        Cow::Borrowed(text) => Ok(Cow::Borrowed(text.trim())),
+        Cow::Owned(text) => collect(text.trim().chars()).map(Cow::Owned),
     }
+}
+
+/// A String that fails where a plain one would end the process.
+fn collect(chars: impl Iterator<Item = char>) -> Result<String, SearchError> {
+    let mut text = String::new();
+    for char in chars {
+        if text.capacity() - text.len() < char.len_utf8() {
+            let more = text.len().max(char.len_utf8());
+            let fits = text.len() + more < 2 * MAX_BYTES;
+            fits.then_some(()).and_then(|()| text.try_reserve(more).ok()).ok_or(SearchError::TooLong)?;
+        }
+        text.push(char);
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -78,17 +97,17 @@ mod tests {
             ("email", "  Ada.Lovelace@Example.ORG\t", "ada.lovelace@example.org"),
             ("trim lower", " X ", "x"),
         ] {
-            assert_eq!(normalize(text, &steps(names)), normalized, "{names}");
+            assert_eq!(normalize(text, &steps(names)).unwrap(), normalized, "{names}");
         }
-        assert!(matches!(normalize("as it is", &[]), Cow::Borrowed("as it is")));
+        assert!(matches!(normalize("as it is", &[]), Ok(Cow::Borrowed("as it is"))));
     }
 
     #[test]
     fn a_prefix_of_a_word_is_one_of_its_lower_case() {
         for word in ["ΟΔΟΣΑ", "İstanbul", "STRASSE", "ǅ"] {
-            let whole = normalize(word, &[Step::Lower]).into_owned();
+            let whole = normalize(word, &[Step::Lower]).unwrap().into_owned();
             for (end, _) in word.char_indices() {
-                assert!(whole.starts_with(&*normalize(&word[..end], &[Step::Lower])), "{word}");
+                assert!(whole.starts_with(&*normalize(&word[..end], &[Step::Lower]).unwrap()), "{word}");
             }
         }
     }
@@ -97,8 +116,8 @@ mod tests {
     fn again_changes_nothing() {
         let text = " ΣΑΣ ﬁ \u{1e9b}\u{323} İ ";
         for step in [Step::Lower, Step::Nfkc, Step::Trim, Step::Digits, Step::Email] {
-            let once = normalize(text, &[step]).into_owned();
-            assert_eq!(normalize(&once, &[step]), once, "{step:?}");
+            let once = normalize(text, &[step]).unwrap().into_owned();
+            assert_eq!(normalize(&once, &[step]).unwrap(), once, "{step:?}");
         }
     }
 
