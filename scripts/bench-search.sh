@@ -19,7 +19,8 @@ measure() {
     psql -X -q -v ON_ERROR_STOP=1 -v "rows=$rows" -v "repetitions=$repetitions" -c 'CREATE EXTENSION envelope_pg' -f bench/sql/search.sql
     local random="\\set n random(1, 100000000)"
     printf '%s\nINSERT INTO insert_plain VALUES (:n, %s);\n' "$random" "$value" >"$scripts/plaintext"
-    printf "%s\nINSERT INTO insert_token VALUES (:n, env_encrypt(%s, 'local:bench'), env_blind_index(%s, 'bench'));\n" \
+    # pgbench would take :bench for a variable, also in quotes.
+    printf "%s\nINSERT INTO insert_token VALUES (:n, env_encrypt(%s, 'local' || chr(58) || 'bench'), env_blind_index(%s, 'bench'));\n" \
         "$random" "$value" "$value" >"$scripts/value and token"
     for ((repetition = 0; repetition < repetitions; repetition++)); do
         for kind in plaintext "value and token"; do

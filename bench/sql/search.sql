@@ -113,7 +113,7 @@ $$;
 
 COPY (
     SELECT current_setting('bench.rows') AS rows, question, contender, unit, amount,
-           amount / first_value(amount) OVER (PARTITION BY question ORDER BY number) AS of_the_first
+           amount / nullif(first_value(amount) OVER (PARTITION BY question ORDER BY number), 0) AS of_the_first
     FROM (SELECT question, contender, unit, min(number) AS number, percentile_cont(0.5) WITHIN GROUP (ORDER BY amount) AS amount
           FROM result GROUP BY 1, 2, 3) AS medians
     ORDER BY min(number) OVER (PARTITION BY question), number

@@ -171,3 +171,39 @@ fn rotation_of_a_unique_index_runs_word_by_word() {
     assert_eq!(rows as u64, 2_000 + written.load(Ordering::Relaxed));
     assert_eq!(owner.column::<i32>("SELECT version FROM env_index_key WHERE retired IS NULL"), [2]);
 }
+
+#[test]
+fn a_fill_that_was_canceled_goes_on_where_it_was() {
+    let fixture = Fixture::local();
+    let (mut owner, mut blocker, mut watcher) = (fixture.connect(), fixture.connect(), fixture.connect());
+    create_index_key(&mut owner, &fixture.key_id);
+    owner.run(
+        &r#"CREATE TABLE late (id int PRIMARY KEY, a text, e bytea, t bytea);
+            INSERT INTO late (id, e) SELECT n, env_encrypt('value ' || n, 'KEY') FROM generate_series(1, 2000) AS n;
+            CREATE TRIGGER z BEFORE INSERT OR UPDATE ON late FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger(
+                '{"source": "a", "target": "e", "key_id": "KEY", "tokens": [{"column": "t", "index": "index"}]}')"#
+            .replace("KEY", &fixture.key_id),
+    );
+    let fill = "CALL env_index_column('late', 't', batch_blocks => 1)";
+    let filler: i32 = owner.one("SELECT pg_backend_pid()", &[]);
+    blocker.run("BEGIN; SELECT FROM late WHERE id = 2000 FOR UPDATE");
+    thread::scope(|scope| {
+        let filling = scope.spawn(|| owner.fail(fill, &[]).with("57014"));
+        wait_until("it waits for the locked row", || {
+            watcher.one("SELECT wait_event_type = 'Lock' IS TRUE FROM pg_stat_activity WHERE pid = $1", &[&filler])
+        });
+        watcher.run(&format!("SELECT pg_cancel_backend({filler})"));
+        filling.join().expect("it is canceled");
+    });
+    blocker.run("ROLLBACK");
+    watcher.run("CREATE TABLE filled AS SELECT id, ctid AS place FROM late WHERE t IS NOT NULL");
+    let filled: i64 = watcher.one("SELECT count(*) FROM filled", &[]);
+    assert!((1..2_000).contains(&filled), "{filled} rows are filled");
+    owner.run(fill);
+    assert_eq!(
+        owner.one::<i64>("SELECT count(*) FROM late WHERE t = env_blind_index(env_decrypt(e), 'index')", &[]),
+        2_000
+    );
+    let untouched = "SELECT count(*) FROM late JOIN filled USING (id) WHERE late.ctid = filled.place";
+    assert_eq!(owner.one::<i64>(untouched, &[]), filled, "what was filled is not filled again");
+}

@@ -16,6 +16,8 @@ pub const PURPOSE: (&str, &str) = ("purpose", "envelope_pg index key");
 pub const TOKEN_BYTES: usize = 16;
 /// Bytes of a token of a prefix.
 const PREFIX_TOKEN_BYTES: usize = 4;
+/// What is no longer is put together for HMAC, which then copies its state less often.
+const SHORT_MESSAGE_BYTES: usize = 64;
 const LABEL: &[u8] = b"envelope_pg index v1\0";
 
 /// What a sub-key makes tokens of.
@@ -97,7 +99,7 @@ impl IndexKey {
     /// The token of a value: `u8(version mod 256) || HMAC-SHA-256(sub-key 1, u8(type) || value)[0:15]`.
     #[must_use]
     pub fn equality_token(&self, value: &Searchable<'_>) -> [u8; TOKEN_BYTES] {
-        self.with_version(self.mac(Kind::Equality, value.kind, value.as_bytes()))
+        self.with_version(self.mac(Kind::Equality, [value.kind as u8], value.as_bytes()))
     }
 
     /// The first bits of a token of equality, behind its version, and zero bits up to a whole byte.
@@ -126,27 +128,35 @@ impl IndexKey {
     /// The token of a bucket: `u8(version mod 256) || HMAC-SHA-256(sub-key 3, u8(type) || i64 number)[0:15]`.
     #[must_use]
     pub fn bucket_token(&self, bucket: Bucketed) -> [u8; TOKEN_BYTES] {
-        self.with_version(self.mac(Kind::Bucket, bucket.kind, &bucket.number.to_be_bytes()))
+        self.with_version(self.mac(Kind::Bucket, [bucket.kind as u8], &bucket.number.to_be_bytes()))
     }
 
     /// `HMAC-SHA-256(sub-key 2, u8(text) || u8(length) || prefix)[0:4]`.
     fn prefix_token(&self, length: u8, prefix: &str) -> [u8; PREFIX_TOKEN_BYTES] {
-        let mut mac = hmac::Context::with_key(self.sub_key(Kind::Prefix));
-        mac.update(&[ValueKind::Text as u8, length]);
-        mac.update(prefix.as_bytes());
-        *mac.sign().as_ref().first_chunk().expect("32 bytes")
+        let mac = self.mac(Kind::Prefix, [ValueKind::Text as u8, length], prefix.as_bytes());
+        *mac.first_chunk().expect("32 bytes")
     }
 
-    fn mac(&self, kind: Kind, value_kind: ValueKind, value: &[u8]) -> hmac::Tag {
-        let mut mac = hmac::Context::with_key(self.sub_key(kind));
-        mac.update(&[value_kind as u8]);
-        mac.update(value);
-        mac.sign()
+    fn mac<const N: usize>(&self, kind: Kind, first: [u8; N], value: &[u8]) -> [u8; 32] {
+        let key = self.sub_key(kind);
+        let mut mac = [0; 32];
+        let mut message = [0; SHORT_MESSAGE_BYTES];
+        if let Some(message) = message.get_mut(..N + value.len()) {
+            message[..N].copy_from_slice(&first);
+            message[N..].copy_from_slice(value);
+            hmac::sign_to_buffer(key, message, &mut mac).expect("room for 32 bytes");
+        } else {
+            let mut context = hmac::Context::with_key(key);
+            context.update(&first);
+            context.update(value);
+            mac.copy_from_slice(context.sign().as_ref());
+        }
+        mac
     }
 
-    fn with_version(&self, tag: hmac::Tag) -> [u8; TOKEN_BYTES] {
+    fn with_version(&self, mac: [u8; 32]) -> [u8; TOKEN_BYTES] {
         let mut token = [self.version as u8; TOKEN_BYTES];
-        token[1..].copy_from_slice(&tag.as_ref()[..TOKEN_BYTES - 1]);
+        token[1..].copy_from_slice(&mac[..TOKEN_BYTES - 1]);
         token
     }
 
