@@ -177,6 +177,7 @@ fn elements(array: Datum, element: pg_sys::Oid, bytes: i32, by_value: bool, alig
             return Some(Vec::new());
         }
         let nulls = std::slice::from_raw_parts(nulls, count as usize);
-        (nulls.len() <= MOST_ELEMENTS && !nulls.contains(&true)).then(|| std::slice::from_raw_parts(values, count as usize).to_vec())
+        (nulls.len() <= MOST_ELEMENTS && !nulls.contains(&true))
+            .then(|| std::slice::from_raw_parts(values, count as usize).to_vec())
     }
 }

@@ -281,7 +281,8 @@ fn bucket_tokens<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Erro
     let (first, last) = (T::bucket(low, width, origin)?, T::bucket(high, width, origin)?);
     let mut tokens = Vec::new();
     for opened in index.live()? {
-        tokens.extend(Bucketed::range(T::KIND, first, last, limit.into())?.map(|bucket| opened.key().bucket_token(bucket)));
+        let buckets = Bucketed::range(T::KIND, first, last, limit.into())?;
+        tokens.extend(buckets.map(|bucket| opened.key().bucket_token(bucket)));
     }
     bytea_array_datum(tokens.iter().map(|token| &token[..])).map(Some)
 }

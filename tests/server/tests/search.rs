@@ -179,10 +179,10 @@ fn a_fill_that_was_canceled_goes_on_where_it_was() {
     create_index_key(&mut owner, &fixture.key_id);
     owner.run(
         &r#"CREATE TABLE late (id int PRIMARY KEY, a text, e bytea, t bytea);
-            INSERT INTO late (id, e) SELECT n, env_encrypt('value ' || n, 'KEY') FROM generate_series(1, 2000) AS n;
+            INSERT INTO late (id, e) SELECT n, env_encrypt('value ' || n, '@key') FROM generate_series(1, 2000) AS n;
             CREATE TRIGGER z BEFORE INSERT OR UPDATE ON late FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger(
-                '{"source": "a", "target": "e", "key_id": "KEY", "tokens": [{"column": "t", "index": "index"}]}')"#
-            .replace("KEY", &fixture.key_id),
+                '{"source": "a", "target": "e", "key_id": "@key", "tokens": [{"column": "t", "index": "index"}]}')"#
+            .replace("@key", &fixture.key_id),
     );
     let fill = "CALL env_index_column('late', 't', batch_blocks => 1)";
     let filler: i32 = owner.one("SELECT pg_backend_pid()", &[]);
