@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION @extschema@.env_key_usage(key_id text)
+CREATE OR REPLACE FUNCTION @extschema@.env_key_usage(key_id text, schema name)
     RETURNS TABLE (
         relation regclass,
         column_name name,
@@ -20,7 +20,7 @@ BEGIN
     PERFORM envelope_internal.is_same_key(wanted_key_id, wanted_key_id);
     RETURN QUERY
         WITH examined AS MATERIALIZED (
-            SELECT * FROM envelope_internal.inventory(NULL::name)
+            SELECT * FROM envelope_internal.inventory(schema)
         ), finding AS MATERIALIZED (
             SELECT e.relation, e.column_name, e.key_id, e.rows, e.deks, e.detail,
                    CASE e.content WHEN 'envelope' THEN 'in use' ELSE e.content END AS state
@@ -29,7 +29,7 @@ BEGIN
                OR (e.content = 'envelope' AND envelope_internal.is_same_key(e.key_id, wanted_key_id))
         ), total AS (
             SELECT count(*) AS columns, count(DISTINCT c.relation) AS relations
-            FROM envelope_internal.inventory_columns(NULL::name) AS c
+            FROM envelope_internal.inventory_columns(schema) AS c
         )
         SELECT NULL::regclass, NULL::name,
                CASE
@@ -38,7 +38,8 @@ BEGIN
                    ELSE 'not in use'
                END,
                wanted_key_id, coalesce(sum(f.rows) FILTER (WHERE f.state = 'in use'), 0)::bigint, NULL::bigint,
-               format('database %s: %s of %s bytea columns in %s relations examined', current_database(),
+               format('database %s%s: %s of %s bytea columns in %s relations examined', current_database(),
+                      ', schema ' || schema,
                       total.columns - count(*) FILTER (WHERE f.state = 'not examined' AND f.relation IS NOT NULL), total.columns, total.relations)
         FROM total LEFT JOIN finding AS f ON true
         GROUP BY total.columns, total.relations
@@ -47,8 +48,26 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION @extschema@.env_key_usage(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.env_key_usage(text) TO envelope_rotate, envelope_admin;
+CREATE OR REPLACE FUNCTION @extschema@.env_key_usage(key_id text)
+    RETURNS TABLE (
+        relation regclass,
+        column_name name,
+        state text,
+        stored_key_id text,
+        rows bigint,
+        deks bigint,
+        detail text
+    )
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT * FROM @extschema@.env_key_usage($1, NULL::name)
+$$;
+
+REVOKE ALL ON FUNCTION @extschema@.env_key_usage(text), @extschema@.env_key_usage(text, name) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.env_key_usage(text), @extschema@.env_key_usage(text, name) TO envelope_rotate, envelope_admin;
 
 COMMENT ON FUNCTION @extschema@.env_key_usage(text) IS
     'whether any value of this database needs a key; the first row is the answer, the others are the proof';
+COMMENT ON FUNCTION @extschema@.env_key_usage(text, name) IS
+    'whether any value of a schema needs a key; null as the schema: of the database';

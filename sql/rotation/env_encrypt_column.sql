@@ -14,7 +14,8 @@ CREATE OR REPLACE PROCEDURE @extschema@.env_encrypt_column(
     max_failures bigint DEFAULT 10000,
     max_seconds numeric DEFAULT NULL,
     until pg_catalog.timestamptz DEFAULT NULL,
-    max_lag_seconds numeric DEFAULT NULL
+    max_lag_seconds numeric DEFAULT NULL,
+    max_slot_bytes numeric DEFAULT NULL
 ) LANGUAGE plpgsql AS $$
 DECLARE
     run bigint;
@@ -30,7 +31,7 @@ DECLARE
             WHEN aad_expression OPERATOR(pg_catalog.<>) '-' THEN aad_expression::pg_catalog.text END,
         'clear_source', clear_source, 'batch_blocks', batch_blocks, 'on_locked', on_locked,
         'max_rows_per_second', max_rows_per_second, 'max_passes', max_passes, 'max_failures', max_failures,
-        'max_lag_seconds', max_lag_seconds,
+        'max_lag_seconds', max_lag_seconds, 'max_slot_bytes', max_slot_bytes,
         'deadline', LEAST(until, pg_catalog.clock_timestamp()
             OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => max_seconds::pg_catalog.float8))));
 BEGIN
@@ -40,11 +41,11 @@ END
 $$;
 
 REVOKE ALL ON PROCEDURE
-    @extschema@.env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric, integer, bigint, numeric, timestamptz, numeric)
+    @extschema@.env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric, integer, bigint, numeric, timestamptz, numeric, numeric)
     FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE
-    @extschema@.env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric, integer, bigint, numeric, timestamptz, numeric)
+    @extschema@.env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric, integer, bigint, numeric, timestamptz, numeric, numeric)
     TO envelope_rotate;
 
-COMMENT ON PROCEDURE @extschema@.env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric, integer, bigint, numeric, timestamptz, numeric) IS
+COMMENT ON PROCEDURE @extschema@.env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric, integer, bigint, numeric, timestamptz, numeric, numeric) IS
     'encrypt the plaintext of a column into a bytea column, online and resumable';

@@ -14,7 +14,8 @@ CREATE OR REPLACE PROCEDURE @extschema@.env_rotate(
     aad_expression pg_catalog.text DEFAULT '-',
     max_seconds numeric DEFAULT NULL,
     until pg_catalog.timestamptz DEFAULT NULL,
-    max_lag_seconds numeric DEFAULT NULL
+    max_lag_seconds numeric DEFAULT NULL,
+    max_slot_bytes numeric DEFAULT NULL
 ) LANGUAGE plpgsql AS $$
 DECLARE
     run bigint;
@@ -26,7 +27,7 @@ DECLARE
         'from_key', CASE WHEN from_key IS NULL THEN 'env:null'
             WHEN from_key OPERATOR(pg_catalog.<>) '-' THEN from_key::pg_catalog.text END,
         'batch_blocks', batch_blocks, 'on_locked', on_locked, 'max_rows_per_second', max_rows_per_second,
-        'max_passes', max_passes, 'max_failures', max_failures, 'max_lag_seconds', max_lag_seconds,
+        'max_passes', max_passes, 'max_failures', max_failures, 'max_lag_seconds', max_lag_seconds, 'max_slot_bytes', max_slot_bytes,
         'deadline', LEAST(until, pg_catalog.clock_timestamp()
             OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => max_seconds::pg_catalog.float8)),
         'from_dek', CASE WHEN from_dek IS NULL THEN 'env:null'
@@ -40,11 +41,11 @@ END
 $$;
 
 REVOKE ALL ON PROCEDURE
-    @extschema@.env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text, numeric, timestamptz, numeric)
+    @extschema@.env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text, numeric, timestamptz, numeric, numeric)
     FROM PUBLIC;
 GRANT EXECUTE ON PROCEDURE
-    @extschema@.env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text, numeric, timestamptz, numeric)
+    @extschema@.env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text, numeric, timestamptz, numeric, numeric)
     TO envelope_rotate;
 
-COMMENT ON PROCEDURE @extschema@.env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text, numeric, timestamptz, numeric) IS
+COMMENT ON PROCEDURE @extschema@.env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text, numeric, timestamptz, numeric, numeric) IS
     'bring the encrypted values of a column under another KMS key (rewrap) or under new data keys (reencrypt), online and resumable';

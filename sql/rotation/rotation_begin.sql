@@ -1,11 +1,12 @@
 -- Checks everything that can be known at the start, takes the run's lock, and finds the run that this CALL resumes or
 -- makes a new one.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_begin(p jsonb) RETURNS bigint
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on SET jit = off AS $$
 DECLARE
     root oid := (p ->> 'relation')::oid;
     rotated name := p ->> 'column';
-    wanted jsonb := p - ARRAY['batch_blocks', 'on_locked', 'max_rows_per_second', 'max_passes', 'max_failures', 'deadline', 'max_lag_seconds'];
+    wanted jsonb := p - ARRAY['batch_blocks', 'on_locked', 'max_rows_per_second', 'max_passes', 'max_failures', 'deadline',
+        'max_lag_seconds', 'max_slot_bytes'];
     method text := p ->> 'method';
     class pg_class;
     attribute pg_attribute;
@@ -123,30 +124,39 @@ BEGIN
             USING ERRCODE = 'object_in_use', HINT = 'See SELECT * FROM env_rotation.';
     END IF;
     SELECT * INTO run FROM envelope_internal.rotation_run AS r
-    WHERE r.relation = root AND r.column_number = attribute.attnum AND r.status = 'open' FOR UPDATE;
+    WHERE r.relation = root AND r.column_number = attribute.attnum AND r.status = 'open';
     IF NOT FOUND THEN
         -- With the same parameters the last run goes on where rows failed; with others there is a new one.
         SELECT * INTO run FROM envelope_internal.rotation_run AS r
         WHERE r.run_id = (SELECT max(s.run_id) FROM envelope_internal.rotation_run AS s WHERE s.relation = root AND s.column_number = attribute.attnum)
-          AND r.status = 'failed rows' AND r.parameters = wanted FOR UPDATE;
+          AND r.status = 'failed rows' AND r.parameters = wanted;
     END IF;
-    IF FOUND AND run.pass <= 1 AND run.rows_done = 0 AND run.failures = 0 AND run.parameters <> wanted THEN
-        -- It failed before it did anything: there is nothing to resume.
+    IF FOUND AND ((run.pass <= 1 AND run.rows_done = 0 AND run.failures = 0 AND run.parameters <> wanted)
+                  OR (run.started_by <> current_user AND run.method = method AND run.parameters = wanted)) THEN
+        -- It failed before it did anything: there is nothing to resume. Or another role says how far it has come.
         UPDATE envelope_internal.rotation_run AS r SET status = 'abandoned', finished = clock_timestamp() WHERE r.run_id = run.run_id;
+        IF run.started_by <> current_user THEN
+            RAISE NOTICE 'run % of role % is given up: this one begins anew', run.run_id, run.started_by;
+        END IF;
     ELSIF FOUND AND (run.method <> method OR run.parameters <> wanted) THEN
         RAISE 'run % of this column is not finished, and is another one', run.run_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
             -- Not what the other one was given: whoever began it chose that, and an expression of his would run as the caller.
-            DETAIL = format('These differ: %s.', (
+            DETAIL = format('Role %s began it. These differ: %s.', run.started_by, (
                 SELECT string_agg(key, ', ' ORDER BY key)
                 FROM (SELECT key FROM jsonb_each(run.parameters || wanted)) AS k
                 WHERE run.parameters -> key IS DISTINCT FROM wanted -> key)),
-            HINT = format('SELECT * FROM env_rotation shows it. Give the same parameters to resume it, or SELECT env_rotation_abandon(%s).', run.run_id);
+            HINT = format('SELECT env_rotation_abandon(%s) gives it up%s.', run.run_id,
+                CASE WHEN run.started_by = current_user THEN ', and the parameters that it began with resume it' ELSE '' END);
     ELSIF FOUND THEN
         UPDATE envelope_internal.rotation_run AS r SET status = 'open' WHERE r.run_id = run.run_id AND r.status = 'failed rows';
         RAISE NOTICE 'run % resumes: pass %, % of % blocks, % rows done',
             run.run_id, run.pass, run.blocks_done, run.blocks_total, run.rows_done;
         RETURN run.run_id;
+    END IF;
+    IF (p ->> 'batch_blocks')::bigint < 4 AND pg_relation_size(root) > 1000 * current_setting('block_size')::bigint THEN
+        RAISE WARNING 'batches of % blocks take many times as long as those of a tenth of a second', p ->> 'batch_blocks'
+            USING HINT = 'Leave batch_blocks out, or CALL again with another one.';
     END IF;
     SELECT count(*) INTO foreign_leaves FROM envelope_internal.rotation_leaves(root) WHERE kind = 'f';
     IF foreign_leaves > 0 THEN

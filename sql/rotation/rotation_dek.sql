@@ -12,7 +12,7 @@ ALTER TABLE envelope_internal.rotation_dek ENABLE ROW LEVEL SECURITY;
 CREATE POLICY seen ON envelope_internal.rotation_dek FOR SELECT USING (true);
 
 CREATE POLICY written ON envelope_internal.rotation_dek
-    USING (EXISTS (SELECT FROM envelope_internal.rotation_run AS r WHERE r.run_id = rotation_dek.run_id
+    USING (EXISTS (SELECT FROM envelope_internal.rotation_run AS r WHERE r.run_id = rotation_dek.run_id AND r.started_by = CURRENT_USER
                    AND COALESCE(pg_catalog.has_column_privilege(r.relation, r.column_number, 'UPDATE'), true)));
 
 GRANT SELECT, INSERT, UPDATE (is_new) ON envelope_internal.rotation_dek TO envelope_rotate;

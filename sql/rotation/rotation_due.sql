@@ -3,7 +3,7 @@
 -- rotation_ask then asks KMS for. Else asks KMS for what it takes, many at a time, before any row is locked.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_due(
     run bigint, p jsonb, pass integer, leaf oid, found envelope_internal.dek_counts, INOUT refused bytea[],
-    OUT due bytea[], OUT donors bytea[], OUT missing bytea[], OUT due_rows bigint, OUT not_envelopes bigint
+    INOUT retired text[] DEFAULT NULL, OUT due bytea[], OUT donors bytea[], OUT missing bytea[], OUT due_rows bigint, OUT not_envelopes bigint
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     method text := p ->> 'method';
@@ -12,6 +12,7 @@ DECLARE
     stub bytea;
     ready bytea[] := '{}';
     failed record;
+    old_key text;
 BEGIN
     IF method = 'encrypt' THEN
         -- Makes the data key, if that is due.
@@ -75,6 +76,22 @@ BEGIN
         -- Has what is to seal them made. If that is refused it is no fault of theirs.
         PERFORM envelope_internal.reencrypt_warm(ready, to_key);
     END IF;
+    IF method IN ('rewrap', 'reencrypt') THEN
+        -- Sessions that seal with these data keys, by whatever name of the key, take new ones from now on: what an alias stands for
+        -- by now, and none that this pass would have to change. Once for each key and pass; NULL: not at all.
+        FOR old_key IN
+            SELECT DISTINCT k FROM unnest(ready) AS u (s), envelope_internal.key_id(s) AS k WHERE k <> ALL ($7)
+        LOOP
+            retired := retired || old_key;
+            BEGIN
+                PERFORM envelope_internal.rotate_dek(old_key);
+            EXCEPTION WHEN OTHERS THEN
+                IF envelope_internal.rotation_triage(SQLSTATE) NOT IN ('row', 'key') THEN
+                    RAISE;
+                END IF;
+            END;
+        END LOOP;
+    END IF;
     FOR failed IN
         SELECT u.s, u.n FROM unnest(found.stubs, found.counts) AS u (s, n)
         WHERE EXISTS (SELECT FROM unnest(due) AS d (s) WHERE d.s = u.s) AND EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s)
@@ -89,10 +106,33 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[]) FROM PUBLIC;
+-- Those of the batches before that may still be changed, and are ready to be.
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_known(p jsonb, INOUT stubs bytea[], INOUT donors bytea[])
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF p ->> 'method' = 'rewrap' THEN
+        SELECT coalesce(array_agg(s), '{}'), array_agg(d) INTO stubs, donors FROM unnest($2, $3) AS u (s, d)
+        WHERE envelope_internal.may_rewrap(s, p ->> 'to_key');
+    ELSE
+        PERFORM envelope_internal.reencrypt_warm(stubs, p ->> 'to_key');
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    -- rotation_due finds out which of them it is about.
+    stubs := '{}';
+    donors := '{}';
+END
+$$;
+
+REVOKE ALL ON FUNCTION envelope_internal.rotation_known(jsonb, bytea[], bytea[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION envelope_internal.rotation_known(jsonb, bytea[], bytea[]) TO envelope_rotate;
+
+COMMENT ON FUNCTION envelope_internal.rotation_known(jsonb, bytea[], bytea[]) IS
+    'part of env_rotate: which data keys of the batches before are ready for this one';
+
+REVOKE ALL ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[], text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[])
+    envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[], text[])
     TO envelope_rotate;
 
-COMMENT ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[]) IS
+COMMENT ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[], text[]) IS
     'part of env_rotate: which data keys of a batch are to be changed';

@@ -18,7 +18,7 @@ ALTER TABLE envelope_internal.rotation_failure ENABLE ROW LEVEL SECURITY;
 CREATE POLICY seen ON envelope_internal.rotation_failure FOR SELECT USING (true);
 
 CREATE POLICY written ON envelope_internal.rotation_failure
-    USING (EXISTS (SELECT FROM envelope_internal.rotation_run AS r WHERE r.run_id = rotation_failure.run_id
+    USING (EXISTS (SELECT FROM envelope_internal.rotation_run AS r WHERE r.run_id = rotation_failure.run_id AND r.started_by = CURRENT_USER
                    AND COALESCE(pg_catalog.has_column_privilege(r.relation, r.column_number, 'UPDATE'), true)));
 
 GRANT SELECT, INSERT, DELETE, UPDATE (row_count) ON envelope_internal.rotation_failure TO envelope_rotate;

@@ -16,6 +16,7 @@ DECLARE
     leaves pg_catalog.oid[];
     method pg_catalog.text := pg_catalog.jsonb_extract_path_text(p, 'method');
     refused pg_catalog.bytea[] := '{}';
+    retired pg_catalog.text[] := '{}';
     due_rows bigint;
     target_only bigint := 0;
     changed bigint;
@@ -29,6 +30,14 @@ DECLARE
     row_target_only bigint;
     is_done boolean;
     careful integer := 0;
+    known pg_catalog.record;
+    known_stubs pg_catalog.bytea[] := '{}';
+    known_donors pg_catalog.bytea[] := '{}';
+    sifted pg_catalog.record;
+    is_sifted boolean;
+    sifted_changed bigint;
+    left_rows bigint;
+    lock_timeout_before pg_catalog.text;
     tids pg_catalog.tid[];
     row_tid pg_catalog.tid;
     triage pg_catalog.text;
@@ -47,6 +56,11 @@ BEGIN
         -- What a row's deferred triggers raise is raised where that row is changed. And compiling takes longer than a batch.
         SET CONSTRAINTS ALL IMMEDIATE;
         PERFORM pg_catalog.set_config('jit', 'off', true);
+        -- The lock of the run goes soon after its client.
+        IF pg_catalog.current_setting('client_connection_check_interval') OPERATOR(pg_catalog.=) '0'::pg_catalog.text
+            AND pg_catalog.strpos(pg_catalog.version(), 'linux') OPERATOR(pg_catalog.>) 0 THEN
+            PERFORM pg_catalog.set_config('client_connection_check_interval', '2s', true);
+        END IF;
         began := pg_catalog.clock_timestamp();
         SELECT s.* INTO step FROM envelope_internal.rotation_next(run, p, blocks, first_pass, leaves) AS s;
         EXIT WHEN step.finished;
@@ -55,12 +69,57 @@ BEGIN
             CASE WHEN step.begins_pass THEN step.pass ELSE step.pass OPERATOR(pg_catalog.+) 1 END);
         IF step.begins_pass THEN
             refused := '{}';
+            retired := '{}';
+            -- What is left is mostly nothing: that is looked at, and not updated.
+            known_stubs := '{}';
             PERFORM pg_catalog.pg_sleep(step.nap);
         END IF;
-        EXECUTE step.scan_sql INTO found USING step.from_tid, step.to_tid;
+        changed := 0;
+        deks := '{}';
+        left_rows := 0;
+        is_sifted := false;
+        lock_timeout_before := pg_catalog.current_setting('lock_timeout');
+        IF step.quick_sql IS NOT NULL AND careful OPERATOR(pg_catalog.=) 0
+            AND known_stubs OPERATOR(pg_catalog.<>) CAST('{}' AS pg_catalog.bytea[]) THEN
+            SELECT k.* INTO known FROM envelope_internal.rotation_known(p, known_stubs, known_donors) AS k;
+            known_stubs := known.stubs;
+            known_donors := known.donors;
+            is_sifted := known_stubs OPERATOR(pg_catalog.<>) CAST('{}' AS pg_catalog.bytea[]);
+        END IF;
+        -- First a plain UPDATE with the data keys of the batches before. If that would wait for a row, or fails, it is undone and the
+        -- careful one takes over, as it does for the batches behind: where one row is locked, others are likely to be.
+        IF is_sifted THEN
+            BEGIN
+                PERFORM pg_catalog.set_config('lock_timeout', '10ms', true);
+                PERFORM envelope_internal.sifted();
+                IF step.quick_verifies THEN
+                    EXECUTE step.quick_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, known_stubs, known_donors;
+                    PERFORM envelope_internal.rotation_verify(not_verified, deks, p);
+                ELSE
+                    EXECUTE step.quick_sql USING step.from_tid, step.to_tid, known_stubs, known_donors;
+                    GET DIAGNOSTICS changed = ROW_COUNT;
+                END IF;
+                SELECT s.* INTO sifted FROM envelope_internal.sifted() AS s;
+                deks := pg_catalog.array_cat(deks, sifted.sealed);
+                left_rows := GREATEST(sifted.matched OPERATOR(pg_catalog.-) changed, 0::bigint);
+                found := ROW(sifted.stubs, sifted.counts, sifted.strange);
+                PERFORM pg_catalog.set_config('lock_timeout', lock_timeout_before, true);
+            EXCEPTION WHEN OTHERS THEN
+                changed := 0;
+                deks := '{}';
+                left_rows := 0;
+                careful := 8;
+                is_sifted := false;
+            END;
+        END IF;
+        IF NOT is_sifted THEN
+            EXECUTE step.scan_sql INTO found USING step.from_tid, step.to_tid;
+        END IF;
+        sifted_changed := changed;
         SELECT d.* INTO due
-        FROM envelope_internal.rotation_due(run, p, step.pass, step.leaf, found, refused) AS d;
+        FROM envelope_internal.rotation_due(run, p, step.pass, step.leaf, found, refused, retired) AS d;
         refused := due.refused;
+        retired := due.retired;
         IF due.missing OPERATOR(pg_catalog.<>) CAST('{}' AS pg_catalog.bytea[]) THEN
             -- Together with those of the blocks behind, so that KMS is asked for many at a time.
             asked := asked OPERATOR(pg_catalog.+) 1;
@@ -68,6 +127,16 @@ BEGIN
                 RAISE 'data keys of run % were wrapped and are not there', run USING ERRCODE = 'internal_error';
             END IF;
             EXECUTE step.scan_sql INTO ahead USING step.from_tid, step.ahead_tid;
+            IF changed OPERATOR(pg_catalog.>) 0::bigint THEN
+                -- No row stays locked while KMS is asked. The rest of the batch comes next.
+                SELECT o.* INTO outcome
+                FROM envelope_internal.rotation_record(run, p, began, step.from_block, step.from_block, changed, left_rows,
+                    0::bigint, 0::bigint, deks, kms_seen, noticed) AS o;
+                kms_seen := outcome.kms_seen;
+                noticed := outcome.noticed;
+                COMMIT;
+                SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+            END IF;
             SELECT a.* INTO answer FROM envelope_internal.rotation_ask(run, p, step.leaf, ahead.stubs, refused) AS a;
             refused := answer.refused;
             IF answer.failure IS NOT NULL THEN
@@ -75,6 +144,16 @@ BEGIN
                 PERFORM envelope_internal.rotation_raise(answer.failure);
             END IF;
             CONTINUE;
+        END IF;
+        IF due.due OPERATOR(pg_catalog.<>) CAST('{}' AS pg_catalog.bytea[]) THEN
+            -- Not too many: each is looked at for each batch.
+            IF is_sifted AND pg_catalog.cardinality(known_stubs) OPERATOR(pg_catalog.<) 1000 THEN
+                known_stubs := pg_catalog.array_cat(known_stubs, due.due);
+                known_donors := pg_catalog.array_cat(known_donors, due.donors);
+            ELSE
+                known_stubs := due.due;
+                known_donors := due.donors;
+            END IF;
         END IF;
         asked := 0;
         due_rows := due.due_rows;
@@ -91,22 +170,28 @@ BEGIN
             END;
         END IF;
         changed := 0;
-        deks := NULL;
         by_row := due_rows IS NULL;
         counts_rows := by_row;
         due_rows := COALESCE(due_rows, 0::bigint);
         is_done := by_row OR due_rows OPERATOR(pg_catalog.=) 0::bigint;
-        -- First as a plain UPDATE. If that would wait for a row, or fails, it is undone and the careful one takes over, as it
-        -- does for the batches behind: where one row is locked, others are likely to be.
+        row_deks := '{}';
         IF NOT is_done AND step.quick_sql IS NOT NULL AND careful OPERATOR(pg_catalog.=) 0 THEN
             BEGIN
                 PERFORM pg_catalog.set_config('lock_timeout', '10ms', true);
-                EXECUTE step.quick_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due, due.donors;
-                PERFORM envelope_internal.rotation_verify(not_verified, deks, p);
+                PERFORM envelope_internal.sifted();
+                IF step.quick_verifies THEN
+                    EXECUTE step.quick_sql INTO changed, row_deks, not_verified USING step.from_tid, step.to_tid, due.due, due.donors;
+                    PERFORM envelope_internal.rotation_verify(not_verified, row_deks, p);
+                ELSE
+                    EXECUTE step.quick_sql USING step.from_tid, step.to_tid, due.due, due.donors;
+                    GET DIAGNOSTICS changed = ROW_COUNT;
+                END IF;
+                SELECT s.sealed INTO sifted FROM envelope_internal.sifted() AS s;
+                row_deks := pg_catalog.array_cat(row_deks, sifted.sealed);
                 is_done := true;
             EXCEPTION WHEN OTHERS THEN
                 changed := 0;
-                deks := NULL;
+                row_deks := '{}';
                 careful := 8;
             END;
         ELSIF NOT is_done THEN
@@ -114,8 +199,8 @@ BEGIN
         END IF;
         IF NOT is_done THEN
             BEGIN
-                EXECUTE step.update_sql INTO changed, deks, not_verified USING step.from_tid, step.to_tid, due.due, due.donors;
-                PERFORM envelope_internal.rotation_verify(not_verified, deks, p);
+                EXECUTE step.update_sql INTO changed, row_deks, not_verified USING step.from_tid, step.to_tid, due.due, due.donors;
+                PERFORM envelope_internal.rotation_verify(not_verified, row_deks, p);
             EXCEPTION WHEN OTHERS THEN
                 triage := envelope_internal.rotation_triage(SQLSTATE);
                 IF triage OPERATOR(pg_catalog.=) ANY (ARRAY['stop', 'key']::pg_catalog.text[]) THEN
@@ -123,9 +208,10 @@ BEGIN
                 END IF;
                 by_row := triage OPERATOR(pg_catalog.=) 'row'::pg_catalog.text;
                 changed := 0;
-                deks := NULL;
+                row_deks := '{}';
             END;
         END IF;
+        deks := pg_catalog.array_cat(deks, row_deks);
         IF by_row THEN
             EXECUTE step.tids_sql INTO tids USING step.from_tid, step.to_tid, due.due, due.donors;
             FOREACH row_tid IN ARRAY COALESCE(tids, CAST('{}' AS pg_catalog.tid[])) LOOP
@@ -156,8 +242,10 @@ BEGIN
             END LOOP;
         END IF;
         SELECT o.* INTO outcome
-        FROM envelope_internal.rotation_record(run, p, began, step.from_block, step.to_block, changed,
-            GREATEST(due_rows OPERATOR(pg_catalog.-) changed, 0::bigint), due.not_envelopes, target_only, deks, kms_seen, noticed) AS o;
+        FROM envelope_internal.rotation_record(run, p, began, step.from_block, step.to_block,
+            changed OPERATOR(pg_catalog.+) sifted_changed,
+            left_rows OPERATOR(pg_catalog.+) GREATEST(due_rows OPERATOR(pg_catalog.-) changed, 0::bigint),
+            due.not_envelopes, target_only, deks, kms_seen, noticed) AS o;
         kms_seen := outcome.kms_seen;
         noticed := outcome.noticed;
         blocks := outcome.blocks;
@@ -167,7 +255,8 @@ BEGIN
             PERFORM pg_catalog.pg_sleep(outcome.nap);
             COMMIT;
         END LOOP;
-        WHILE envelope_internal.rotation_lags(p) LOOP
+        WHILE outcome.waits LOOP
+            EXIT WHEN NOT envelope_internal.rotation_lags(p);
             COMMIT;
             PERFORM pg_catalog.pg_sleep(0.5::pg_catalog.float8);
             COMMIT;

@@ -4,16 +4,22 @@ CREATE OR REPLACE FUNCTION envelope_internal.rotation_next(
     run bigint, p jsonb, blocks bigint, first_pass integer, INOUT leaves oid[],
     OUT finished boolean, OUT pass integer, OUT leaf oid, OUT from_block bigint, OUT to_block bigint,
     OUT from_tid tid, OUT to_tid tid, OUT ahead_tid tid, OUT begins_pass boolean, OUT nap double precision,
-    OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT quick_sql text, OUT update_sql text
+    OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT quick_sql text, OUT quick_verifies boolean, OUT update_sql text
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     r envelope_internal.rotation_run;
+    recorded envelope_internal.rotation_run;
     next_leaf oid;
     place oid;
 BEGIN
     SELECT * INTO r FROM envelope_internal.rotation_run AS s
     WHERE s.run_id = run AND s.relation = (p ->> 'relation')::oid AND s.column_name = p ->> 'column' FOR UPDATE;
+    recorded := r;
     IF NOT FOUND OR r.status <> 'open' THEN
+        -- The record is hidden from whoever has lost the right to write it.
+        IF NOT has_column_privilege((p ->> 'relation')::oid, p ->> 'column', 'UPDATE') THEN
+            PERFORM envelope_internal.rotation_rights((p ->> 'relation')::oid, p);
+        END IF;
         RAISE 'run % is not an open one of this column', run USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     IF NOT envelope_internal.rotation_hold(r.relation, r.relation) THEN
@@ -45,17 +51,21 @@ BEGIN
         END IF;
     END IF;
     WHILE r.leaf = 0 OR r.next_block >= r.leaf_blocks OR r.pass = 0 OR NOT envelope_internal.rotation_hold(r.relation, r.leaf) LOOP
-        SELECT min(l) INTO next_leaf FROM unnest(leaves) AS l WHERE l > r.leaf AND r.pass > 0;
-        IF next_leaf IS NULL THEN
-            -- To walk the tree for each of thousands of tables would take longer than they do.
-            leaves := ARRAY(SELECT l.leaf FROM envelope_internal.rotation_leaves(r.relation) AS l WHERE l.kind = 'r');
-            SELECT min(l) INTO next_leaf FROM unnest(leaves) AS l WHERE l > r.leaf AND r.pass > 0;
+        -- Those that are left, in order. To walk the tree for each of thousands of tables would take longer than they do.
+        IF r.pass = 0 OR coalesce(leaves[1] <= r.leaf, true) THEN
+            leaves := ARRAY(SELECT l.leaf FROM envelope_internal.rotation_leaves(r.relation) AS l
+                            WHERE l.kind = 'r' AND l.leaf > r.leaf AND r.pass > 0 ORDER BY l.leaf);
         END IF;
+        next_leaf := leaves[1];
+        leaves := leaves[2:];
         IF next_leaf IS NOT NULL THEN
             r.leaf := next_leaf;
             r.next_block := 0;
             SELECT e.blocks, e.place INTO r.leaf_blocks, r.leaf_file FROM envelope_internal.rotation_extent(next_leaf) AS e;
-        ELSIF r.pass > 0 AND r.pass_changed = 0 AND r.pass_left = 0 AND (r.failures = 0 OR r.pass >= first_pass) THEN
+        ELSIF r.pass > 0 AND r.pass_changed = 0 AND r.pass_left = 0
+            -- Done is what this CALL has seen from the first block to the last. In slices, to which a whole pass may be too long, the
+            -- record of the slices before counts, too, which only the role that runs them can have written.
+            AND (r.pass >= first_pass OR (p ? 'deadline' AND r.failures = 0)) THEN
             finished := true;
             UPDATE envelope_internal.rotation_run AS s
             SET status = CASE r.failures WHEN 0 THEN 'done' ELSE 'failed rows' END,
@@ -69,8 +79,9 @@ BEGIN
         ELSE
             begins_pass := true;
             -- Nothing but locked rows: give them a moment.
-            nap := CASE WHEN r.pass > 0 AND r.pass_changed = 0 THEN 1 ELSE 0 END;
+            nap := CASE WHEN r.pass > 0 AND r.pass_changed = 0 AND r.pass_left > 0 THEN 1 ELSE 0 END;
             r.pass := r.pass + 1;
+            first_pass := coalesce(first_pass, r.pass);
             r.leaf := 0;
             r.pass_changed := 0;
             r.pass_left := 0;
@@ -79,10 +90,10 @@ BEGIN
             r.failures := 0;
             r.blocks_done := 0;
             r.pass_seconds := 0;
-            SELECT coalesce(sum((envelope_internal.rotation_extent(l.leaf)).blocks), 0) INTO r.blocks_total FROM unnest(leaves) AS l (leaf);
+            SELECT coalesce(sum((envelope_internal.rotation_extent(l.leaf)).blocks), 0) INTO r.blocks_total
+            FROM envelope_internal.rotation_leaves(r.relation) AS l WHERE l.kind = 'r';
             DELETE FROM envelope_internal.rotation_failure AS f WHERE f.run_id = run;
-            SELECT min(l) INTO next_leaf FROM unnest(leaves) AS l;
-            IF next_leaf IS NULL THEN
+            IF NOT EXISTS (SELECT FROM envelope_internal.rotation_leaves(r.relation) AS l WHERE l.kind = 'r') THEN
                 finished := true;
                 UPDATE envelope_internal.rotation_run AS s
                 SET status = 'done', pass = r.pass, finished = clock_timestamp(), updated = clock_timestamp()
@@ -99,12 +110,14 @@ BEGIN
         r.leaf_file := pg_relation_filenode(r.leaf);
     END IF;
     PERFORM envelope_internal.rotation_rights(r.leaf, p);
-    UPDATE envelope_internal.rotation_run AS s
-    SET pass = r.pass, leaf = r.leaf, leaf_file = r.leaf_file, leaf_blocks = r.leaf_blocks, next_block = r.next_block,
-        pass_changed = r.pass_changed, pass_left = r.pass_left, not_envelopes = r.not_envelopes,
-        target_only = r.target_only, failures = r.failures, blocks_done = r.blocks_done, blocks_total = r.blocks_total,
-        pass_seconds = r.pass_seconds
-    WHERE s.run_id = run;
+    IF r IS DISTINCT FROM recorded THEN
+        UPDATE envelope_internal.rotation_run AS s
+        SET pass = r.pass, leaf = r.leaf, leaf_file = r.leaf_file, leaf_blocks = r.leaf_blocks, next_block = r.next_block,
+            pass_changed = r.pass_changed, pass_left = r.pass_left, not_envelopes = r.not_envelopes,
+            target_only = r.target_only, failures = r.failures, blocks_done = r.blocks_done, blocks_total = r.blocks_total,
+            pass_seconds = r.pass_seconds
+        WHERE s.run_id = run;
+    END IF;
     pass := r.pass;
     leaf := r.leaf;
     from_block := r.next_block;
@@ -112,8 +125,8 @@ BEGIN
     from_tid := format('(%s,0)', from_block)::tid;
     to_tid := format('(%s,0)', to_block)::tid;
     ahead_tid := format('(%s,0)', least(from_block + 4096, r.leaf_blocks))::tid;
-    SELECT s.scan_sql, s.count_sql, s.tids_sql, s.quick_sql, s.update_sql
-    INTO scan_sql, count_sql, tids_sql, quick_sql, update_sql
+    SELECT s.scan_sql, s.count_sql, s.tids_sql, s.quick_sql, s.quick_verifies, s.update_sql
+    INTO scan_sql, count_sql, tids_sql, quick_sql, quick_verifies, update_sql
     FROM envelope_internal.rotation_statements(leaf, p) AS s;
 END
 $$;

@@ -2,7 +2,8 @@
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_record(
     run bigint, p jsonb, began timestamptz, from_block bigint, to_block bigint,
     changed bigint, left_rows bigint, not_envelopes bigint, target_only bigint, stubs bytea[],
-    INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT naps integer, OUT nap double precision, OUT is_over boolean
+    INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT naps integer, OUT nap double precision,
+    OUT waits boolean, OUT is_over boolean
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     r envelope_internal.rotation_run;
@@ -10,10 +11,12 @@ DECLARE
     pause double precision;
     calls bigint := (envelope_internal.kms_calls()).statement;
 BEGIN
-    INSERT INTO envelope_internal.rotation_dek (run_id, dek_id, key_id, is_new)
-    SELECT run, envelope_internal.dek_id(stub), min(envelope_internal.key_id(stub)), true
-    FROM unnest(stubs) AS u (stub) WHERE stub IS NOT NULL GROUP BY 2
-    ON CONFLICT (run_id, dek_id) DO UPDATE SET is_new = true WHERE NOT rotation_dek.is_new;
+    IF stubs <> '{}' THEN
+        INSERT INTO envelope_internal.rotation_dek (run_id, dek_id, key_id, is_new)
+        SELECT run, envelope_internal.dek_id(stub), min(envelope_internal.key_id(stub)), true
+        FROM unnest(stubs) AS u (stub) WHERE stub IS NOT NULL GROUP BY 2
+        ON CONFLICT (run_id, dek_id) DO UPDATE SET is_new = true WHERE NOT rotation_dek.is_new;
+    END IF;
     elapsed := extract(epoch FROM clock_timestamp() - began);
     pause := greatest(coalesce(changed / (p ->> 'max_rows_per_second')::double precision, 0) - elapsed, 0);
     UPDATE envelope_internal.rotation_run AS s
@@ -27,11 +30,12 @@ BEGIN
     kms_seen := calls;
     -- Batches of about a tenth of a second: short locks, and little that is done twice after a crash.
     blocks := coalesce((p ->> 'batch_blocks')::bigint, greatest(1, least(4096, ceil((to_block - from_block)
-        * least(2, greatest(0.1, coalesce((p ->> 'batch_seconds')::double precision, 0.1) / greatest(elapsed, 0.001)))))));
+        * least(8, greatest(0.1, coalesce((p ->> 'batch_seconds')::double precision, 0.1) / greatest(elapsed, 0.001)))))));
     IF (p ->> 'max_rows_per_second') IS NOT NULL AND changed > 0 THEN
         -- And none of more rows than a second allows.
         blocks := greatest(1, least(blocks, floor((to_block - from_block) * (p ->> 'max_rows_per_second')::numeric / changed)::bigint));
     END IF;
+    waits := p ?| ARRAY['max_lag_seconds', 'max_slot_bytes'];
     is_over := clock_timestamp() >= (p ->> 'deadline')::timestamptz IS TRUE;
     -- In parts, so that no snapshot is held for long.
     naps := ceil(pause);

@@ -1,6 +1,6 @@
 -- The runs, and how far each has come: changed in the transaction of each batch, so that a run resumes exactly. Not
--- dumped: block numbers mean nothing elsewhere. A procedure that commits runs with the rights of its caller, so whoever may
--- update a column can also write how far its runs have come (see the policies below), and make one skip rows; but nothing in
+-- dumped: block numbers mean nothing elsewhere. A procedure that commits runs with the rights of its caller, so whoever runs a run
+-- can also write how far it has come, and nobody else can (see the policies below): who takes a run over begins anew. Nothing in
 -- these tables is ever run as SQL, or decides which table or key is used: that comes from the arguments of each CALL.
 CREATE TABLE IF NOT EXISTS envelope_internal.rotation_run (
     run_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -37,13 +37,18 @@ CREATE TABLE IF NOT EXISTS envelope_internal.rotation_run (
 
 CREATE UNIQUE INDEX IF NOT EXISTS rotation_run_open ON envelope_internal.rotation_run (relation, column_number) WHERE status = 'open';
 
--- All runs can be seen. What is written is about a column that the writer may update, or one that is gone.
+-- All runs can be seen. What is written is about a column that the writer may update, or one that is gone; and others than the
+-- role that began a run can only give it up.
 ALTER TABLE envelope_internal.rotation_run ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY seen ON envelope_internal.rotation_run FOR SELECT USING (true);
 
 CREATE POLICY written ON envelope_internal.rotation_run
-    USING (COALESCE(pg_catalog.has_column_privilege(relation, column_number, 'UPDATE'), true));
+    USING (started_by = CURRENT_USER AND COALESCE(pg_catalog.has_column_privilege(relation, column_number, 'UPDATE'), true));
+
+CREATE POLICY given_up ON envelope_internal.rotation_run FOR UPDATE
+    USING (COALESCE(pg_catalog.has_column_privilege(relation, column_number, 'UPDATE'), true))
+    WITH CHECK (status = 'abandoned');
 
 GRANT SELECT,
     INSERT (relation, column_number, relation_name, column_name, method, parameters, lock_key, rows_estimated),

@@ -65,6 +65,7 @@ DROP PROCEDURE @extschema@.env_rotate(regclass, name, text, text, name, text, in
 DROP PROCEDURE @extschema@.env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric,
     integer, bigint);
 DROP PROCEDURE @extschema@.env_decrypt_column(regclass, name, name, name, text, boolean, integer, text, numeric, integer, bigint);
+DROP FUNCTION @extschema@.env_rotation_plan(regclass, name, text, text, text, double precision, numeric, numeric);
 ALTER INDEX envelope_internal.env_rotation_failure_run RENAME TO rotation_failure_run;
 ALTER SEQUENCE envelope_internal.env_rotation_run_run_id_seq RENAME TO rotation_run_run_id_seq;
 ALTER SEQUENCE envelope_internal.env_rotation_failure_failure_id_seq RENAME TO rotation_failure_failure_id_seq;

@@ -14,6 +14,7 @@ use crate::pg::varlena::Varlena;
 use crate::session::rewrap::{self, Change};
 use crate::session::{self, Sealing, Unwrapping, pipeline, proof};
 use crate::sql::functions::{aad_argument, key_id_argument};
+use crate::sql::splice;
 
 /// Values of an array that are worked on at a time.
 const BATCH: usize = 4_096;
@@ -122,6 +123,7 @@ fn reencrypt(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let bytes = sealer.data_key().value_bytes(plaintext_bytes);
     let mut resealed = Varlena::with_room(bytes)?;
     sealer.data_key().reseal(opener.data_key(), &envelope, &random, aad.as_deref(), resealed.as_mut_slice())?;
+    splice::note_sealed(resealed.as_mut_slice())?;
     Ok(Some(resealed.finish(bytes)))
 }
 

@@ -1,6 +1,6 @@
 //! `env_splice`, and what `env_rotate` does with all data keys of a batch at once: no key, no KMS, nothing but bytes.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -18,6 +18,8 @@ sql_functions! {
     env_dek_counts_transition, pg_finfo_env_dek_counts_transition => count;
     env_dek_counts_final, pg_finfo_env_dek_counts_final => counts;
     env_is_of_any, pg_finfo_env_is_of_any => is_of_any;
+    env_sift, pg_finfo_env_sift => sift;
+    env_sifted, pg_finfo_env_sifted => sifted;
     env_splice_any, pg_finfo_env_splice_any => splice_any;
 }
 
@@ -179,6 +181,64 @@ fn is_of_any(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let value = call.varlena(0).expect("sql/ declares the function STRICT");
     let is_of_any = value.with_head(|head| Ok(splices.by_data_key.place(head.dek_identity()).is_some()));
     Ok(Some(Datum::from(is_of_any == Ok(true))))
+}
+
+/// What [`sift`] and [`note_sealed`] have met since the last [`sifted`].
+#[derive(Default)]
+struct Sifted {
+    /// Values of one of the stubs.
+    matched: i64,
+    /// All others.
+    others: Counts,
+    /// A stub of each data key that matched values were sealed with.
+    sealed: ByDataKey<Vec<u8>>,
+}
+
+thread_local! {
+    static SIFTED: RefCell<Sifted> = RefCell::default();
+}
+
+/// `envelope_internal.sift(value bytea, stubs bytea[]) -> boolean`: as `is_of_any`, and counts, so that a batch needs no scan
+/// beside its UPDATE.
+fn sift(call: &FunctionCall) -> Result<Option<Datum>, Error> {
+    let splices = Splices::of(call)?;
+    let value = call.varlena(0).expect("sql/ declares the function STRICT");
+    SIFTED.with_borrow_mut(|sifted| {
+        let is_of_any = value.with_head(|head| {
+            let is_of_any = splices.by_data_key.place(head.dek_identity()).is_some();
+            if is_of_any { sifted.matched += 1 } else { sifted.others.data_keys.count(head)? }
+            Ok(is_of_any)
+        });
+        sifted.others.strange += i64::from(is_of_any.is_err());
+        Ok(Some(Datum::from(is_of_any == Ok(true))))
+    })
+}
+
+/// Notes the data key that a matched value was sealed with; without one nobody asks.
+pub fn note_sealed(value: &[u8]) -> Result<(), Error> {
+    SIFTED.with_borrow_mut(|sifted| {
+        if sifted.matched > 0 {
+            let head = parse_head(value)?;
+            if sifted.sealed.place(head.dek_identity()).is_none() {
+                sifted.sealed.insert(head.dek_identity(), head.dek_stub());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// `envelope_internal.sifted() -> (stubs, counts, strange, matched, sealed)`: of the others, and of those that matched; and
+/// begins anew.
+fn sifted(call: &FunctionCall) -> Result<Option<Datum>, Error> {
+    let Sifted { matched, others, sealed } = SIFTED.take();
+    let columns = [
+        bytea_array_datum(others.data_keys.entries.iter().map(|(_, (stub, _))| &stub[..]))?,
+        bigint_array_datum(others.data_keys.entries.iter().map(|(_, (_, count))| *count)),
+        Datum::from(others.strange),
+        Datum::from(matched),
+        bytea_array_datum(sealed.entries.iter().map(|(_, stub)| &stub[..]))?,
+    ];
+    Ok(Some(row_datum(call, &columns)))
 }
 
 /// `envelope_internal.splice_any(value bytea, stubs bytea[], donors bytea[]) -> bytea`: NULL for a value of none of the stubs.

@@ -74,7 +74,8 @@ SELECT 2000, set_byte("the ::value%s", 100, get_byte("the ::value%s", 100) # 1) 
 INSERT INTO "Odd 'Schema'"."100% odd" (id, "the ::value%s")
 SELECT 3000 + i, env_encrypt('text', 'local:rotate_new') FROM generate_series(1, 5) AS i;
 SELECT sampled_percent, all_rows, null_rows, not_envelopes, rows_to_change, data_keys_seen, data_keys, keys, kms_calls, price_usd,
-       bytes_rewritten > 3000000 AS bytes, wal_bytes > bytes_rewritten AS wal, duration
+       bytes_rewritten > 3000000 AS bytes, wal_bytes > bytes_rewritten AS wal, duration > '0' AS duration,
+       rows_tried > 0 AS tried, obstacles
 FROM env_rotation_plan('"Odd ''Schema''"."100% odd"', 'the ::value%s', 'local:rotate_new');
 CALL env_rotate('"Odd ''Schema''"."100% odd"', 'the ::value%s', 'local:rotate_new');
 SELECT key, count(*), min(updates), max(updates) FROM "Odd 'Schema'"."100% odd" GROUP BY key ORDER BY key;
