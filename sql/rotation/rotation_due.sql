@@ -76,7 +76,7 @@ BEGIN
         -- Has what is to seal them made. If that is refused it is no fault of theirs.
         PERFORM envelope_internal.reencrypt_warm(ready, to_key);
     END IF;
-    IF method IN ('rewrap', 'reencrypt') THEN
+    IF method = 'rewrap' OR (method = 'reencrypt' AND pass > 1) THEN
         -- Sessions that seal with these data keys, by whatever name of the key, take new ones from now on: what an alias stands for
         -- by now, and none that this pass would have to change. Once for each key and pass; NULL: not at all.
         FOR old_key IN
