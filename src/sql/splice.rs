@@ -206,7 +206,11 @@ fn sift(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     SIFTED.with_borrow_mut(|sifted| {
         let is_of_any = value.with_head(|head| {
             let is_of_any = splices.by_data_key.place(head.dek_identity()).is_some();
-            if is_of_any { sifted.matched += 1 } else { sifted.others.data_keys.count(head)? }
+            if is_of_any {
+                sifted.matched += 1
+            } else {
+                sifted.others.data_keys.count(head)?
+            }
             Ok(is_of_any)
         });
         sifted.others.strange += i64::from(is_of_any.is_err());
