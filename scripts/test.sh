@@ -22,6 +22,7 @@ stage setup scripts/setup.sh test
 stage build scripts/build.sh
 stage install scripts/install.sh
 [ ${#failed_stages[@]} -eq 0 ] || die "cannot test: ${failed_stages[*]} failed"
+stage uninstall scripts/test-install.sh
 stage lint scripts/lint.sh
 stage test-crates cargo test --release --no-fail-fast -p envelope_core -p envelope_kms -p envelope_broker -p envelope_simulation
 stage regress scripts/regress.sh
@@ -34,7 +35,7 @@ stage audit scripts/audit.sh
 
 # cargo: "test result: ok. 3 passed; 0 failed; ..."; regress.sh: "regress: 8 passed, 0 failed"; others the same.
 sum() {
-    sed -nE "s/^(test result:|regress:|instructions:|reference:|names:|examples:|clients:).* ([0-9]+) $1[;,]?.*/\2/p" "$log" | awk '{ total += $1 } END { print total + 0 }'
+    sed -nE "s/^(test result:|regress:|instructions:|reference:|names:|examples:|clients:|install:|capacity:).* ([0-9]+) $1[;,]?.*/\2/p" "$log" | awk '{ total += $1 } END { print total + 0 }'
 }
 closing="$(sum passed) passed, $(sum failed) failed"
 if [ ${#failed_stages[@]} -gt 0 ]; then
