@@ -19,7 +19,7 @@ BEGIN
             WITH stub AS MATERIALIZED (
                 SELECT envelope_internal.dek_stub(%1$I) AS stub,
                        CASE WHEN %1$I IS NULL THEN ''null'' WHEN envelope_internal.dek_stub(%1$I) IS NOT NULL THEN ''envelope''
-                            WHEN substring(%1$I FROM 1 FOR 3) BETWEEN ''\xf64501'' AND ''\xf6450f'' THEN ''unreadable'' ELSE ''no envelope'' END AS content,
+                            WHEN substring(%1$I FROM 1 FOR 3) BETWEEN decode(''f64501'', ''hex'') AND decode(''f6450f'', ''hex'') THEN ''unreadable'' ELSE ''no envelope'' END AS content,
                        count(*) AS n
                 FROM %2$s GROUP BY 1, 2
             ), listed AS (
