@@ -50,7 +50,7 @@ BEGIN
         WHERE indrelid = leaf AND indisprimary AND attrelid = leaf;
         IF key.columns IS NULL THEN
             RAISE 'table % has several placements of each row, and no primary key', relation
-                USING ERRCODE = 'feature_not_supported', HINT = 'ALTER TABLE ... ADD PRIMARY KEY first: its rows are told apart by it.';
+                USING ERRCODE = 'feature_not_supported', HINT = 'ALTER TABLE ... ADD PRIMARY KEY first: it tells rows from each other.';
         END IF;
         range := format('($1 IS NULL OR ROW(%1$s) OPERATOR(pg_catalog.>) ROW(%2$s)) AND ($2 IS NULL OR ROW(%1$s) OPERATOR(pg_catalog.<=) ROW(%3$s))',
                         key.columns, key.lower, key.upper);
