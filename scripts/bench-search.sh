@@ -1,7 +1,8 @@
 #!/bin/bash
 # Measures searches in encrypted columns beside those in plain text, and prints CSV: bench-search.sh [ROWS [REPETITIONS]]
 #
-# bench/search_chart.py makes the table and the charts of docs/SEARCH.md from it. 10,000,000 rows take 6 GB of disk.
+# bench/search_chart.py makes the table and the charts of docs/SEARCH.md from it. 10,000,000 rows take 3 GB of disk; of those, only
+# the first million has values, and there are no digests.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"

@@ -14,11 +14,13 @@ SET maintenance_work_mem = '512MB';
 SELECT set_config('bench.rows', :'rows', false), set_config('bench.repetitions', :'repetitions', false) \gset
 
 CREATE TABLE person AS
-SELECT n AS id, 'person ' || lpad(n::text, 8, '0') AS plain, env_encrypt('person ' || lpad(n::text, 8, '0'), 'local:bench') AS value,
+SELECT n AS id, 'person ' || lpad(n::text, 8, '0') AS plain,
+       -- Those that hits are rechecked with; the indexes are of all rows.
+       CASE WHEN n <= 1000000 THEN env_encrypt('person ' || lpad(n::text, 8, '0'), 'local:bench') END AS value,
        env_blind_index('person ' || lpad(n::text, 8, '0'), 'bench') AS token,
        env_prefix_tokens(lpad((n / 100)::text, 6, '0'), 'bench', '{6}') AS prefixes, env_bucket_token(n, 'bench', 100) AS bucket
 FROM generate_series(1, :rows) AS n;
-CREATE TABLE hashed AS SELECT id, digest(plain, 'sha256') AS digest FROM person;
+CREATE TABLE hashed AS SELECT id, digest(plain, 'sha256') AS digest FROM person WHERE :rows <= 1000000;
 CREATE INDEX person_id ON person (id);
 CREATE INDEX person_plain ON person (plain text_pattern_ops);
 CREATE INDEX person_token ON person (token);
@@ -45,7 +47,8 @@ DECLARE
 BEGIN
     started := cpu_ns();
     EXECUTE format('DO $body$ DECLARE n bigint; r record; BEGIN FOR i IN 1..%s LOOP n := 1 + (i * 7919::bigint * 104729) %% (%s - 200); %s; END LOOP; END $body$',
-                   times, current_setting('bench.rows'), statement);
+                   times, CASE WHEN question LIKE '%hits' THEN least(current_setting('bench.rows')::bigint, 1000000) ELSE current_setting('bench.rows')::bigint END,
+                   statement);
     INSERT INTO result VALUES (question, contender, 'us', (cpu_ns() - started) / 1e3 / times);
 END
 $$;
@@ -85,7 +88,9 @@ BEGIN
     FOR repetition IN 1..current_setting('bench.repetitions')::int LOOP
         CALL measure('equality', 'plaintext', format('SELECT id INTO r FROM person WHERE plain = %s', text_of_n), 20000);
         CALL measure('equality', 'token', format('SELECT id INTO r FROM person WHERE token = env_blind_index(%s, ''bench'')', text_of_n), 20000);
-        CALL measure('equality', 'pgcrypto digest', format('SELECT id INTO r FROM hashed WHERE digest = digest(%s, ''sha256'')', text_of_n), 20000);
+        IF current_setting('bench.rows')::bigint <= 1000000 THEN
+            CALL measure('equality', 'pgcrypto digest', format('SELECT id INTO r FROM hashed WHERE digest = digest(%s, ''sha256'')', text_of_n), 20000);
+        END IF;
         CALL measure('equality', 'tokens of two versions', format('SELECT id INTO r FROM person WHERE token IN (env_blind_index(%1$s, ''bench'', version => 1), env_blind_index(%1$s, ''bench''))', text_of_n), 20000);
         CALL measure('equality', 'candidates', format('SELECT id INTO r FROM person WHERE token = ANY (env_blind_index_candidates(%s, ''bench''))', text_of_n), 20000);
         CALL measure('prefix, 100 hits', 'plaintext', format('SELECT count(*) INTO r FROM person WHERE plain LIKE ''person '' || %s || ''%%''', digits_of_n), 500);
@@ -107,7 +112,7 @@ BEGIN
         END LOOP;
     END LOOP;
     INSERT INTO result SELECT 'index bytes a row', replace(replace(relname, 'person_', ''), 'hashed_', ''), 'bytes', pg_relation_size(oid) / current_setting('bench.rows')::float8
-    FROM pg_class WHERE relname ~ '^(person|hashed)_' ORDER BY relname;
+    FROM pg_class WHERE relname ~ '^(person|hashed)_' AND pg_relation_size(oid) > 8192 ORDER BY relname;
 END
 $$;
 
