@@ -165,6 +165,15 @@ PREPARE by_ssn (text) AS SELECT id, env_decrypt(ssn) FROM person WHERE ssn_token
 EXPLAIN (COSTS OFF) EXECUTE by_ssn ('ssn 77');
 EXECUTE by_ssn ('ssn 77');
 EXECUTE by_ssn ('ssn 78');
+PREPARE by_candidates (text) AS SELECT id FROM person WHERE ssn_token = ANY (env_blind_index_candidates($1, 'person.ssn'));
+EXPLAIN (COSTS OFF) EXECUTE by_candidates ('ssn 77');
+EXECUTE by_candidates ('ssn 77');
+PREPARE by_prefix (text) AS SELECT count(*) FROM person WHERE name_tokens && env_prefix_token_candidates($1, 'person.name', '{5,6,7,8}');
+EXPLAIN (COSTS OFF) EXECUTE by_prefix ('name 77');
+EXECUTE by_prefix ('name 77');
+PREPARE by_range (int, int) AS SELECT count(*) FROM person WHERE age_token = ANY (env_bucket_tokens($1, $2, 'person.name', 100));
+EXPLAIN (COSTS OFF) EXECUTE by_range (150, 250);
+EXECUTE by_range (150, 250);
 RESET plan_cache_mode;
 RESET enable_seqscan;
 SELECT count(*) FROM person WHERE name_tokens @> ARRAY[env_prefix_token('name 77', 'person.name', '{5,6,7,8}')] AND env_decrypt(ssn) LIKE 'ssn 77%';
