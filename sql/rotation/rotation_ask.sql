@@ -24,6 +24,15 @@ DECLARE
     hint text;
 BEGIN
     PERFORM envelope_internal.rotation_donors_lock();
+    IF envelope_internal.rewrap_target(to_key) IS NULL AND missing <> '{}' THEN
+        -- What an alias stands for is known with the first answer, and so which of the others are there already.
+        BEGIN
+            PERFORM envelope_internal.rewrap_warm(missing[1:1], to_key);
+        EXCEPTION WHEN OTHERS THEN
+            -- It is asked for again below.
+            NULL;
+        END;
+    END IF;
     SELECT coalesce(array_agg(s), '{}') INTO missing FROM unnest(missing) AS u (s)
     WHERE NOT EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s)
       AND NOT EXISTS (SELECT FROM envelope_internal.rotation_donor AS d

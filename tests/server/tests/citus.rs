@@ -222,3 +222,31 @@ fn the_coordinator_knows_the_keys_of_all_nodes() {
     assert_eq!(refused.sqlstate, "0A000");
     assert_eq!(worker.one::<String>("SELECT state FROM env_key_usage($1) LIMIT 1", &[&key_id]), "incomplete");
 }
+
+#[test]
+fn replicated_shards_stay_alike_and_partitions_are_rotated() {
+    let Some(nodes) = nodes() else { return };
+    let mut client = nodes.connect();
+    let (old, new) = (&nodes.key_id, Emulator::shared().create_key().arn);
+    client.run(&format!(
+        "SET citus.shard_replication_factor = 2;
+         CREATE TABLE twice (id int, sub text, value bytea, PRIMARY KEY (id, sub)); SELECT create_distributed_table('twice', 'id');
+         RESET citus.shard_replication_factor;
+         CREATE TABLE parted (id int, day date, value bytea) PARTITION BY RANGE (day); SELECT create_distributed_table('parted', 'id');
+         CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('2024-01-01') TO ('2024-03-01');
+         CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM ('2024-03-01') TO ('2026-01-01');
+         INSERT INTO twice SELECT i, 's' || i, env_encrypt('text ' || i, '{old}') FROM generate_series(1, 200) AS i;
+         INSERT INTO parted SELECT i, date '2024-01-01' + i, env_encrypt('text ' || i, '{old}') FROM generate_series(1, 200) AS i"
+    ));
+    client.run(&format!("CALL env_rotate('twice', 'value', '{new}')"));
+    client.run(&format!("CALL env_rotate('twice', 'value', '{new}', 'reencrypt')"));
+    client.run(&format!("CALL env_rotate('parted', 'value', '{new}')"));
+    let different = "SELECT count(*) FROM (SELECT FROM run_command_on_placements('twice', $$SELECT md5(string_agg(id || sub || value::text, ',' ORDER BY id)) FROM %s$$)
+         GROUP BY shardid HAVING count(*) <> 2 OR count(DISTINCT result) <> 1) AS s";
+    assert_eq!(client.one::<i64>(different, &[]), 0);
+    for table in ["twice", "parted"] {
+        let intact =
+            format!("SELECT count(*) FROM {table} WHERE env_decrypt(value) = 'text ' || id AND env_key_id(value) = $1");
+        assert_eq!(client.one::<i64>(&intact, &[&new]), 200, "{table}");
+    }
+}
