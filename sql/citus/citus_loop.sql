@@ -25,6 +25,7 @@ DECLARE
     ahead envelope_internal.dek_counts;
     asked integer := 0;
     refused pg_catalog.bytea[] := '{}';
+    retired pg_catalog.text[] := '{}';
     from_place pg_catalog.text[];
     to_place pg_catalog.text[];
     to_block bigint;
@@ -56,6 +57,7 @@ BEGIN
             CASE WHEN step.begins_pass THEN step.pass ELSE step.pass OPERATOR(pg_catalog.+) 1 END);
         IF step.begins_pass THEN
             refused := nothing;
+            retired := '{}';
             PERFORM pg_catalog.pg_sleep(step.nap);
         END IF;
         IF leaf IS DISTINCT FROM step.leaf OR step.from_block OPERATOR(pg_catalog.=) 0::bigint THEN
@@ -79,8 +81,10 @@ BEGIN
         END IF;
         EXECUTE s.scan_sql INTO found USING from_place, to_place;
         SELECT d.* INTO due
-        FROM envelope_internal.rotation_due(run, p, step.pass, leaf, found, refused) AS d;
+        FROM envelope_internal.rotation_due(run, p, step.pass, leaf, found, refused, retired) AS d;
         refused := due.refused;
+        PERFORM envelope_internal.citus_retire(retired, due.retired);
+        retired := due.retired;
         IF due.missing OPERATOR(pg_catalog.<>) nothing THEN
             asked := asked OPERATOR(pg_catalog.+) 1;
             IF asked OPERATOR(pg_catalog.>) 3 THEN

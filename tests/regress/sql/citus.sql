@@ -33,6 +33,7 @@ RETURNS SETOF record LANGUAGE plpgsql AS $$
 BEGIN
     nodename := 'there';
     nodeport := 5433;
+    INSERT INTO public.sent VALUES (command);
     PERFORM set_config('test.is_worker', 'on', true);
     BEGIN
         EXECUTE command INTO result;
@@ -46,6 +47,7 @@ BEGIN
 END
 $$;
 RESET allow_system_table_mods;
+CREATE TABLE sent (command text);
 CREATE FUNCTION distribute(relation regclass, repmodel "char", partkey text) RETURNS void LANGUAGE sql AS $$
     INSERT INTO pg_catalog.pg_dist_partition VALUES (relation, 'h', partkey, repmodel);
     INSERT INTO pg_catalog.pg_dist_shard VALUES (relation, relation::oid);
@@ -96,6 +98,8 @@ SELECT state, pass, rows_done BETWEEN 1 AND 499 AS is_part FROM run;
 CALL env_rotate('d', 'a %s''b', 'local:citus_new', batch_blocks => 3);
 SELECT * FROM run;
 SELECT * FROM under();
+-- Sessions of all nodes are told to seal with other data keys.
+SELECT DISTINCT command FROM sent ORDER BY 1;
 CALL env_rotate('d', 'a %s''b', 'local:citus_old');
 SELECT * FROM run;
 SELECT * FROM under();
@@ -202,7 +206,7 @@ SELECT count(*) AS open_runs FROM env_rotation WHERE state NOT IN ('done', 'fail
 
 DROP VIEW run;
 DROP FUNCTION splices, under, distribute;
-DROP TABLE spread, d, before, people, people_before, country, p_102008, history;
+DROP TABLE sent, spread, d, before, people, people_before, country, p_102008, history;
 DROP ACCESS METHOD columnar;
 SET allow_system_table_mods = on;
 DROP FUNCTION pg_catalog.run_command_on_workers, pg_catalog.run_command_on_all_nodes, pg_catalog.shard_name, pg_catalog.citus_is_coordinator,
