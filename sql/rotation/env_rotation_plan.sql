@@ -97,7 +97,8 @@ BEGIN
     FROM envelope_internal.rotation_leaves(relation) AS l JOIN pg_class AS c ON c.oid = l.leaf WHERE l.kind = 'r';
     SELECT NULL::bigint AS rows, NULL::double precision AS seconds INTO trial;
     average_bytes := found.bytes / greatest(found.due, 1)::double precision;
-    IF rows_to_change > 0 AND trial_rows > 0 AND NOT pg_is_in_recovery() THEN
+    -- On Citus the WAL is that of other nodes.
+    IF rows_to_change > 0 AND trial_rows > 0 AND NOT pg_is_in_recovery() AND envelope_internal.citus_form(relation) IS NULL THEN
         SELECT l.leaf INTO largest FROM envelope_internal.rotation_leaves(relation) AS l WHERE l.kind = 'r'
         ORDER BY pg_relation_size(l.leaf) DESC, l.leaf LIMIT 1;
         -- Not more than 16 MB.
@@ -123,7 +124,7 @@ BEGIN
     ELSE
         -- The new row versions, what goes with each and each of its index entries, and an image of each old page.
         wal_bytes := bytes_rewritten + rows_to_change * (75 + 75 * index_count)
-            + CASE WHEN current_setting('full_page_writes')::boolean THEN (pages + index_pages) * block_bytes * fraction ELSE 0 END;
+            + CASE WHEN current_setting('full_page_writes')::boolean THEN (greatest(pages, blocks) + index_pages) * block_bytes * fraction ELSE 0 END;
     END IF;
     duration := make_interval(secs => CASE
         WHEN rows_per_second IS NOT NULL OR trial.rows IS NULL THEN rows_to_change / coalesce(rows_per_second, 20000)

@@ -173,7 +173,7 @@ CREATE TABLE stock.d_102008 AS SELECT * FROM stock.d;
 SELECT distribute('stock.d', 's', 'id');
 SELECT * FROM env_inventory('stock');
 SELECT relation, state, rows, detail FROM env_key_usage('local:citus_old') WHERE relation::text LIKE 'stock.%' OR detail LIKE '%stock%';
-SELECT all_rows, rows_to_change, data_keys_seen BETWEEN 1 AND 3 AS some, bytes_rewritten > 0 AS is_sized FROM env_rotation_plan('stock.d', 'v', 'local:citus_old');
+SELECT all_rows, rows_to_change, data_keys_seen BETWEEN 1 AND 3 AS some, bytes_rewritten > 0 AS is_sized, rows_tried FROM env_rotation_plan('stock.d', 'v', 'local:citus_old');
 SET test.is_worker = on;
 SELECT * FROM env_inventory('stock') WHERE content = 'not examined';
 RESET test.is_worker;
