@@ -382,6 +382,12 @@ fn kms_sqlstate(error: &KmsError) -> (&'static str, Option<&'static str>) {
         ),
         KmsErrorKind::NoCredentials(reason) => ("58000", Some(credentials_hint(error, reason))),
         KmsErrorKind::Throttled => ("53400", Some("Try again later, or have the KMS request quota raised.")),
+        KmsErrorKind::HeldBack => (
+            "53400",
+            Some(
+                "Raise envelope_pg.kms_max_calls_per_second, if the quota of the AWS account allows it, or try again later.",
+            ),
+        ),
         KmsErrorKind::AccessDenied => {
             ("42501", Some("Allow it in the key policy or in the IAM policy of the PostgreSQL server."))
         }

@@ -44,7 +44,7 @@ struct OwnThread {
 thread_local! {
     static OWN_THREAD: RefCell<OnceCell<Rc<OwnThread>>> = const { RefCell::new(OnceCell::new()) };
     /// What this session knows, whether or not it needs the thread.
-    static LASTING: Lasting = Lasting::default();
+    static LASTING: Lasting = Lasting { limiter: shared_counters::limiter(), ..Lasting::default() };
 }
 
 /// A request that the thread is working on. Dropping it cancels the request.

@@ -5,7 +5,7 @@ mod ousted;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ static KMS_ENDPOINT_URL: GucSetting<Option<CString>> = GucSetting::<Option<CStri
 static KMS_PROFILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static KMS_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static KMS_MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(3);
+static KMS_MAX_CALLS_PER_SECOND: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static KMS_FAILOVER_REGIONS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MAX_KMS_CALLS_PER_STATEMENT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static BROKER: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -43,6 +44,8 @@ static STALE_IF_UNREACHABLE_S: GucSetting<i32> = GucSetting::<i32>::new(60 * 60)
 
 /// An attempt has kms_timeout divided by their number: more of them would give up before KMS can answer.
 const MAX_ATTEMPTS: i32 = 20;
+/// The largest quota that AWS has for a Region.
+const MAX_CALLS_PER_SECOND: i32 = 100_000;
 
 thread_local! {
     /// Changes with every assignment of `allowed_keys`, also by SET LOCAL and at its end.
@@ -60,6 +63,7 @@ pub fn kms_settings() -> envelope_kms::Settings {
             profile: text(&KMS_PROFILE),
             timeout: kms_timeout(),
             max_attempts: KMS_MAX_ATTEMPTS.get().unsigned_abs(),
+            max_calls_per_second: NonZeroU32::new(KMS_MAX_CALLS_PER_SECOND.get().unsigned_abs()),
             failover_regions: text(&KMS_FAILOVER_REGIONS)
                 .map(|regions| regions.split(',').map(|region| region.trim().to_owned()).collect())
                 .unwrap_or_default(),
@@ -218,6 +222,16 @@ pub fn define() {
         &KMS_MAX_ATTEMPTS,
         1,
         MAX_ATTEMPTS,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"envelope_pg.kms_max_calls_per_second",
+        c"How many KMS calls all sessions of the server make in a second.",
+        c"0: any number. Further calls wait, the sessions by turns, for half of kms_timeout at most. Retries of a call are not counted.",
+        &KMS_MAX_CALLS_PER_SECOND,
+        0,
+        MAX_CALLS_PER_SECOND,
         GucContext::Sighup,
         GucFlags::default(),
     );

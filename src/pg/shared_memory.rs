@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 /// Bytes of the file.
-pub const BYTES: usize = 4096;
+pub const BYTES: usize = 8192;
 /// What it is made of.
 pub type Counters = [AtomicU64; BYTES / size_of::<AtomicU64>()];
 

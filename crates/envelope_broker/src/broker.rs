@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,17 @@ use envelope_core::request::{
     Calls, ConsentAge, KmsError, KmsErrorKind, OpeningGrant, Operation, Reply, Request, SealingGrant, SealingLimits,
     Terms,
 };
+use envelope_kms::limiter::{on_behalf_of, on_behalf_of_current};
 use envelope_kms::{GeneratedKey, KeyProvider, Statistics, UnwrappedKey};
 
 use crate::flight::{Flight, Flights};
 use crate::look_ahead::LookAhead;
 use crate::store::{self, Current, DekName, Held, Place, Purpose, Store};
 
-/// From this part of its time on, in tenths, the provider is asked again in the background.
-const REFRESH_FROM_TENTHS: u32 = 7;
+/// From this part of its time on, in 256ths, the provider is asked again in the background; later by up to the spread, for each data
+/// key, so that brokers that began together do not go on in step.
+const REFRESH_FROM: u32 = 218;
+const REFRESH_SPREAD: u32 = 18;
 
 /// A data key that was made, and its plaintext.
 type Generated = (Rc<Current>, Rc<Held>);
@@ -37,6 +41,8 @@ pub struct Broker<P> {
     replaced: Cell<Instant>,
     statistics: Statistics,
     clock: fn() -> Instant,
+    /// Tells this broker from those of other servers.
+    spread: u8,
 }
 
 impl<P: KeyProvider + 'static> Broker<P> {
@@ -60,6 +66,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             replaced: Cell::new(clock()),
             statistics,
             clock,
+            spread: RandomState::new().hash_one(()) as u8,
         })
     }
 
@@ -104,6 +111,11 @@ impl<P: KeyProvider + 'static> Broker<P> {
         self.store.borrow_mut().prune(useful_for, max_age, self.now());
     }
 
+    /// Who is asked.
+    pub fn providers(&self) -> Rc<P> {
+        Rc::clone(&self.providers.borrow())
+    }
+
     /// How many data keys there are in plaintext, and how many pairs of a key and an encryption context have a current one.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
@@ -116,6 +128,10 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// # Errors
     /// What the provider said.
     pub async fn answer(self: &Rc<Self>, session: i32, request: Request) -> Result<Reply, KmsError> {
+        on_behalf_of(session, self.answer_to(session, request)).await
+    }
+
+    async fn answer_to(self: &Rc<Self>, session: i32, request: Request) -> Result<Reply, KmsError> {
         let asked = self.now();
         match request {
             Request::SealingKey { key_id, context, terms, limits } => {
@@ -200,7 +216,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 }
                 Err(error) => {
                     let Some(current) = current.filter(|_| error.kind.is_outage()) else { return Err(error) };
-                    let took_call = !error.breaker_was_open;
+                    let took_call = error.was_made();
                     let held = self.store.borrow_mut().held(&current.name);
                     // One that the provider has unwrapped wrongly since would seal values that never open.
                     let is_right = |held: &Rc<Held>| held.commitment == current.commitment;
@@ -268,7 +284,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
         let held = self.store.borrow_mut().held(&name).filter(|held| held.is_for(purpose));
         if let Some(held) = held.as_ref().filter(|held| held.age(self.now()) < terms.fresh_for) {
-            let is_due = held.age(self.now()) >= terms.fresh_for / 10 * REFRESH_FROM_TENTHS;
+            let refresh_from = REFRESH_FROM + u32::from(held.commitment.0[0] ^ self.spread) * REFRESH_SPREAD / 256;
+            let is_due = held.age(self.now()) >= terms.fresh_for / 256 * refresh_from;
             if is_due && terms.calls != Calls::None && held.may_refresh(self.now()) {
                 self.in_background(self.unwrap(&name));
             }
@@ -281,7 +298,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             Ok(held) => Ok((Rc::clone(&held), held.consent(asked, false, true))),
             Err(error) => {
                 let held = held.filter(|held| error.kind.is_outage() && held.age(self.now()) < terms.stale_for);
-                let took_call = !error.breaker_was_open;
+                let took_call = error.was_made();
                 let held = held.ok_or(error)?;
                 self.statistics.served_stale(Operation::Decrypt, &name.wrapped.key_id);
                 Ok((Rc::clone(&held), held.consent(asked, true, took_call)))
@@ -296,7 +313,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
 
     fn unwrap(self: &Rc<Self>, name: &DekName) -> Flight<Rc<Held>> {
         let broker = Rc::clone(self);
-        self.unwrapping.join(name, |name| async move { broker.unwrap_anew(name).await })
+        self.unwrapping.join(name, |name| on_behalf_of_current(async move { broker.unwrap_anew(name).await }))
     }
 
     async fn unwrap_anew(self: &Rc<Self>, name: DekName) -> Result<Rc<Held>, KmsError> {
@@ -321,7 +338,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
 
     fn generate(self: &Rc<Self>, place: &Place) -> Flight<Generated> {
         let broker = Rc::clone(self);
-        self.generating.join(place, |place| async move { broker.generate_anew(place).await })
+        self.generating.join(place, |place| on_behalf_of_current(async move { broker.generate_anew(place).await }))
     }
 
     async fn generate_anew(self: &Rc<Self>, place: Place) -> Result<Generated, KmsError> {
@@ -363,10 +380,6 @@ impl<P: KeyProvider + 'static> Broker<P> {
 
     fn now(&self) -> Instant {
         (self.clock)()
-    }
-
-    fn providers(&self) -> Rc<P> {
-        Rc::clone(&self.providers.borrow())
     }
 }
 

@@ -92,6 +92,12 @@ pub struct Status {
     pub current_data_keys: u64,
     /// Data keys that were asked for ahead of a scan.
     pub unwrapped_ahead: u64,
+    /// Circuit breakers that are open.
+    pub open_breakers: u64,
+    /// Memory of its own, in bytes; 0 if the system does not say.
+    pub memory: u64,
+    /// Calls that wait for their turn under the limit of calls in a second.
+    pub waiting_calls: u64,
 }
 
 /// Bytes that are neither a command nor a response.

@@ -63,6 +63,8 @@ pub struct Host {
     pub signals: Box<dyn Fn() -> Signals>,
     /// What the providers share, with those that follow them and with the host.
     pub lasting: Lasting,
+    /// Told twice a second what the broker does.
+    pub publish: Box<dyn Fn(Status)>,
 }
 
 struct Server {
@@ -169,6 +171,7 @@ impl Server {
                     let Config { useful_for, dek_max_age, idle_timeout, .. } = *config.borrow();
                     self.broker.prune(useful_for, dek_max_age);
                     self.host.lasting.aliases.forget_older_than(dek_max_age);
+                    (self.host.publish)(self.status());
                     if self.last_request.get().elapsed() >= idle_timeout && self.connections.get() == 0 {
                         return;
                     }
@@ -304,8 +307,18 @@ impl Server {
             data_keys: data_keys as u64,
             current_data_keys: current_data_keys as u64,
             unwrapped_ahead: self.broker.unwrapped_ahead(),
+            open_breakers: self.broker.providers().open_breakers(),
+            memory: own_memory().unwrap_or_default(),
+            waiting_calls: self.host.lasting.limiter.waiting(),
         }
     }
+}
+
+/// Anonymous pages of this process in memory (Linux, proc(5): `RssAnon`), in bytes.
+fn own_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Whether a key id names the same key under both settings; they may differ in how patient they are.

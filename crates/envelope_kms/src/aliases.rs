@@ -121,6 +121,7 @@ mod tests {
             profile: None,
             timeout: Duration::from_secs(1),
             max_attempts: 1,
+            max_calls_per_second: None,
             failover_regions: Vec::new(),
         }
     }

@@ -8,6 +8,7 @@
 //! - [`event`]: what is worth a line in the log
 //! - [`statistics`]: counts of the calls
 //! - [`aliases`]: which key an alias stood for
+//! - [`limiter`]: how many calls a server makes in a second
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ pub mod aliases;
 pub mod aws;
 pub mod breaker;
 pub mod event;
+pub mod limiter;
 pub mod local;
 pub mod provider;
 pub mod providers;
@@ -22,6 +24,7 @@ pub mod statistics;
 
 pub use aliases::{Aliases, Resolution};
 pub use event::{Event, Events};
+pub use limiter::Limiter;
 pub use provider::{GeneratedKey, KeyProvider, UnwrappedKey};
 pub use providers::{Lasting, Providers, Settings};
 pub use statistics::Statistics;

@@ -12,6 +12,7 @@ use envelope_core::request::{
 
 use crate::aliases::Aliases;
 use crate::event::Events;
+use crate::limiter::Limiter;
 use crate::provider::{GeneratedKey, KeyProvider, UnwrappedKey};
 use crate::statistics::Statistics;
 use crate::{aws, local};
@@ -34,6 +35,8 @@ pub struct Lasting {
     pub statistics: Statistics,
     /// Which keys aliases stood for.
     pub aliases: Aliases,
+    /// How many calls may be made.
+    pub limiter: Limiter,
 }
 
 /// All providers: each call goes to the one that has the key.
@@ -52,6 +55,12 @@ impl Providers {
             local: local::LocalKms::new(settings.local_keyring),
             statistics: lasting.statistics.clone(),
         }
+    }
+
+    /// How many circuit breakers are open: regions, and keys in regions.
+    #[must_use]
+    pub fn open_breakers(&self) -> u64 {
+        self.aws.open_breakers()
     }
 
     /// Asks the provider whatever the request says.

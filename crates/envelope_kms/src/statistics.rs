@@ -1,6 +1,6 @@
 //! Counts of the calls to the key providers, for each operation and key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,7 +8,8 @@ use envelope_core::request::{KmsError, KmsErrorKind, Operation};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-/// Statements name keys, so their number is bounded: further ones are counted together.
+/// Statements and values name keys, so their number is bounded: further ones are counted together. A key that a provider has
+/// answered for takes the place of one that it never has, so that names of no key do not crowd it out.
 const MAX_KEYS: usize = 256;
 /// The key of the further ones.
 const OTHER_KEYS: &str = "(other keys)";
@@ -23,6 +24,25 @@ pub struct Statistics(Arc<Mutex<Counts>>);
 struct Counts {
     since: SystemTime,
     by_call: HashMap<(Operation, String), CallCounts>,
+    /// Which of them a call has succeeded for.
+    confirmed: HashSet<(Operation, String)>,
+}
+
+impl Counts {
+    fn new() -> Self {
+        Self { since: SystemTime::now(), by_call: HashMap::new(), confirmed: HashSet::new() }
+    }
+
+    /// Makes room for a name, if there is none.
+    fn make_room(&mut self) {
+        let is_doubtful = |name: &&(Operation, String)| name.1 != OTHER_KEYS && !self.confirmed.contains(*name);
+        if self.by_call.len() >= MAX_KEYS
+            && let Some(name) = self.by_call.keys().find(is_doubtful).cloned()
+            && let Some(counts) = self.by_call.remove(&name)
+        {
+            self.by_call.entry((name.0, OTHER_KEYS.to_owned())).or_default().add(&counts);
+        }
+    }
 }
 
 /// The counts of one operation with one key.
@@ -48,6 +68,8 @@ pub struct CallCounts {
     pub latency_max: Duration,
     /// Calls by duration: see [`BUCKETS_MS`].
     pub latency_buckets: [u64; BUCKETS_MS.len() + 1],
+    /// Since when all calls were refused: access denied, key out of use or not found.
+    pub denied_since: Option<SystemTime>,
 }
 
 /// Failed calls by the class of their error.
@@ -98,7 +120,7 @@ impl Statistics {
     /// Nothing counted yet.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(Counts { since: SystemTime::now(), by_call: HashMap::new() })))
+        Self(Arc::new(Mutex::new(Counts::new())))
     }
 
     /// Begins a call.
@@ -127,18 +149,27 @@ impl Statistics {
 
     /// Counts from zero again.
     pub fn reset(&self) {
-        *self.0.lock() = Counts { since: SystemTime::now(), by_call: HashMap::new() };
+        *self.0.lock() = Counts::new();
     }
 
     fn update(&self, operation: Operation, key_id: &str, update: impl FnOnce(&mut CallCounts)) {
         let mut counts = self.0.lock();
-        let known = counts.by_call.len();
         let name = (operation, key_id.to_owned());
-        let name = match counts.by_call.contains_key(&name) || known < MAX_KEYS {
-            true => name,
-            false => (operation, OTHER_KEYS.to_owned()),
-        };
-        update(counts.by_call.entry(name).or_default());
+        if !counts.by_call.contains_key(&name) {
+            counts.make_room();
+        }
+        let has_place = counts.by_call.contains_key(&name) || counts.by_call.len() < MAX_KEYS;
+        let place = if has_place { name } else { (operation, OTHER_KEYS.to_owned()) };
+        update(counts.by_call.entry(place).or_default());
+    }
+
+    /// A call has succeeded: its key keeps its place.
+    fn confirm(&self, operation: Operation, key_id: &str) {
+        let mut counts = self.0.lock();
+        let name = (operation, key_id.to_owned());
+        if counts.by_call.contains_key(&name) {
+            counts.confirmed.insert(name);
+        }
     }
 }
 
@@ -154,17 +185,24 @@ impl CallInProgress<'_> {
         self.ended = true;
         let elapsed = self.started.elapsed();
         self.statistics.update(self.operation, self.key_id, |counts| {
-            if attempts == 0 && error.is_some_and(|error| error.breaker_was_open) {
+            if attempts == 0 && error.is_some_and(|error| !error.was_made()) {
                 counts.not_tried += 1;
                 return;
             }
             counts.count(elapsed);
             counts.retries += u64::from(attempts.saturating_sub(1));
             counts.throttled_attempts += u64::from(throttled_attempts);
-            if let Some(error) = error {
-                counts.errors.count(&error.kind);
+            match error {
+                Some(error) => counts.errors.count(&error.kind),
+                None => counts.denied_since = None,
+            }
+            if error.is_some_and(|error| error.kind.is_refusal() && error.kind != KmsErrorKind::WrappedKeyRejected) {
+                counts.denied_since.get_or_insert_with(SystemTime::now);
             }
         });
+        if error.is_none() {
+            self.statistics.confirm(self.operation, self.key_id);
+        }
     }
 }
 
@@ -181,6 +219,20 @@ impl Drop for CallInProgress<'_> {
 }
 
 impl CallCounts {
+    /// Adds those of another key.
+    fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.cancelled += other.cancelled;
+        self.not_tried += other.not_tried;
+        self.retries += other.retries;
+        self.throttled_attempts += other.throttled_attempts;
+        self.stale_serves += other.stale_serves;
+        self.errors.add(&other.errors);
+        self.latency_sum += other.latency_sum;
+        self.latency_max = self.latency_max.max(other.latency_max);
+        self.latency_buckets.iter_mut().zip(other.latency_buckets).for_each(|(bucket, calls)| *bucket += calls);
+    }
+
     fn count(&mut self, elapsed: Duration) {
         self.calls += 1;
         self.latency_sum += elapsed;
@@ -205,18 +257,31 @@ impl ErrorCounts {
         } += 1;
     }
 
+    fn add(&mut self, other: &Self) {
+        for (count, more) in self.all().into_iter().zip(other.clone().all()) {
+            *count += *more;
+        }
+    }
+
     /// All failed calls.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.unreachable
-            + self.timed_out
-            + self.throttled
-            + self.no_credentials
-            + self.access_denied
-            + self.key_unusable
-            + self.not_found
-            + self.untrusted
-            + self.other
+        self.clone().all().into_iter().map(|count| *count).sum()
+    }
+
+    fn all(&mut self) -> [&mut u64; 9] {
+        let Self {
+            unreachable,
+            timed_out,
+            throttled,
+            no_credentials,
+            access_denied,
+            key_unusable,
+            not_found,
+            untrusted,
+            other,
+        } = self;
+        [unreachable, timed_out, throttled, no_credentials, access_denied, key_unusable, not_found, untrusted, other]
     }
 }
 
@@ -242,6 +307,38 @@ mod tests {
         assert_eq!(counts.latency_buckets.iter().sum::<u64>(), 3);
         statistics.reset();
         assert!(statistics.snapshot().rows.is_empty());
+    }
+
+    #[test]
+    fn names_of_no_key_do_not_crowd_out_keys() {
+        let statistics = Statistics::new();
+        let missing = KmsError::new(KmsErrorKind::NotFound, Operation::Decrypt, "junk");
+        statistics.begin(Operation::Decrypt, "early").end(1, 0, None);
+        for junk in 0..3 * MAX_KEYS {
+            statistics.begin(Operation::Decrypt, &format!("junk {junk}")).end(1, 0, Some(&missing));
+        }
+        for _ in 0..2 {
+            statistics.begin(Operation::Decrypt, "late").end(1, 0, None);
+        }
+        let calls = |key: &str| {
+            let rows = statistics.snapshot().rows;
+            rows.iter().filter(|row| row.key_id.starts_with(key)).map(|row| row.counts.calls).sum::<u64>()
+        };
+        assert_eq!((calls("early"), calls("late"), calls("")), (1, 2, 3 * MAX_KEYS as u64 + 3));
+        assert!(statistics.snapshot().rows.len() <= MAX_KEYS + 1);
+    }
+
+    #[test]
+    fn a_key_is_denied_since_its_last_success() {
+        let statistics = Statistics::new();
+        let denied = KmsError::new(KmsErrorKind::AccessDenied, Operation::Decrypt, "key");
+        let since = || statistics.snapshot().rows[0].counts.denied_since;
+        statistics.begin(Operation::Decrypt, "key").end(1, 0, Some(&denied));
+        let first = since().expect("it is denied");
+        statistics.begin(Operation::Decrypt, "key").end(1, 0, Some(&denied));
+        assert_eq!(since(), Some(first));
+        statistics.begin(Operation::Decrypt, "key").end(1, 0, None);
+        assert_eq!(since(), None);
     }
 
     #[test]

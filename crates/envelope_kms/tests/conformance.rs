@@ -109,6 +109,7 @@ async fn all_providers_behind_one_conform() {
         profile: None,
         timeout: std::time::Duration::from_secs(1),
         max_attempts: 1,
+        max_calls_per_second: None,
         failover_regions: vec![],
     };
     let settings = Settings { aws, local_keyring: Some(directory.path().join("keys.json")) };

@@ -35,10 +35,10 @@ impl Cluster {
         }
     }
 
-    /// Its files, by what their names end with: `sock`, `lock`, `launch`, `shared`.
+    /// Its files, by what their names end with: `sock`, `lock`, `launch`, `status`, `shared`.
     pub fn broker_file(&self, ending: &str) -> PathBuf {
         // The counters have a version of their own.
-        let version = if ending == "shared" { 1 } else { 2 };
+        let version = if ending == "shared" { 1 } else { 3 };
         self.data_directory().join(format!("pg_stat_tmp/envelope_pg.{version}.{ending}"))
     }
 

@@ -38,7 +38,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 ];
 
 /// A cluster that is about to start.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ClusterBuilder {
     settings: Vec<(String, String)>,
     paths: Vec<(String, String)>,

@@ -79,6 +79,9 @@ fn responses() -> Vec<Response> {
         data_keys: 5,
         current_data_keys: 4,
         unwrapped_ahead: 38,
+        open_breakers: 2,
+        memory: 1 << 40,
+        waiting_calls: 3,
     };
     let statistics = Statistics::new();
     statistics.served_stale(Operation::Decrypt, KEY);
@@ -293,6 +296,7 @@ fn the_fingerprint_tells_settings_apart() {
         endpoint_url: None,
         profile: None,
         timeout: Duration::from_secs(10),
+        max_calls_per_second: None,
         max_attempts: 3,
         failover_regions: vec![],
     };

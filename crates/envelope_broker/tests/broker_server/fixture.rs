@@ -58,6 +58,7 @@ impl Server {
             profile: None,
             timeout: Duration::from_secs(10),
             max_attempts: 1,
+            max_calls_per_second: None,
             failover_regions: vec![],
         };
         let kms = Settings { aws, local_keyring: Some(make_keyring(directory.path(), "keys.json", "dev")) };
@@ -74,7 +75,7 @@ impl Server {
                 retirements: counted.1.load(Ordering::SeqCst),
                 reconnects: 0,
             });
-            let host = Host { uid, max_connections, signals, lasting: Lasting::default() };
+            let host = Host { uid, max_connections, signals, lasting: Lasting::default(), publish: Box::new(drop) };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             tokio::task::LocalSet::new().block_on(&runtime, server::serve(listener, watched, host)).unwrap();
         });

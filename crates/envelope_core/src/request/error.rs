@@ -52,6 +52,9 @@ pub enum KmsErrorKind {
     /// Too many requests, after all retries.
     #[error("KMS throttled the request")]
     Throttled,
+    /// The server's own limit on calls left it no turn in time.
+    #[error("the server's limit on KMS calls is reached")]
+    HeldBack,
     /// The credentials may not use the key.
     #[error("KMS denied access to the key")]
     AccessDenied,
@@ -100,7 +103,7 @@ impl KmsErrorKind {
     /// The service is unwell, which says nothing about the key: cached data keys may serve for a while.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        self.is_unreachable() || *self == Self::Throttled
+        self.is_unreachable() || matches!(self, Self::Throttled | Self::HeldBack)
     }
 
     /// The service has answered, and the answer is no: cached data keys must go.
@@ -153,6 +156,12 @@ pub struct KmsError {
 }
 
 impl KmsError {
+    /// Whether KMS was asked at all: not if a circuit breaker or a limit kept the call from being made.
+    #[must_use]
+    pub fn was_made(&self) -> bool {
+        !self.breaker_was_open && !matches!(self.kind, KmsErrorKind::NoCallLeft | KmsErrorKind::HeldBack)
+    }
+
     /// An error without an answer of KMS's.
     #[must_use]
     pub fn new(kind: KmsErrorKind, operation: Operation, key_id: &str) -> Self {

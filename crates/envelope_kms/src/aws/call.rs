@@ -127,6 +127,11 @@ impl AwsKms {
         Ok(())
     }
 
+    /// How many breakers are open.
+    pub(crate) fn open_breakers(&self) -> u64 {
+        self.breakers.lock().len() as u64
+    }
+
     /// Makes a call at the first of the targets that can be reached, all within the time limit.
     pub(super) async fn call<T>(
         &self,
@@ -193,8 +198,20 @@ impl AwsKms {
         call: &impl AsyncFn(Attempt) -> Result<T, Failure>,
         attempts: &Attempts,
     ) -> Result<T, Failure> {
-        let permit = self.permit(target, attempts).inspect_err(|_| attempts.set_breaker_was_open())?;
         let deadline = tokio::time::Instant::now() + time;
+        let permit = || self.permit(target, attempts).inspect_err(|_| attempts.set_breaker_was_open());
+        let mut leave = permit()?;
+        if let Some(rate) = self.settings.max_calls_per_second
+            && !self.lasting.limiter.try_turn(rate)
+        {
+            // Whoever waits for a turn probes nothing meanwhile.
+            drop(leave);
+            // And leaves time for the call.
+            let turn = tokio::time::timeout(time / 2, self.lasting.limiter.turn(rate)).await;
+            turn.map_err(|_elapsed| KmsErrorKind::HeldBack)?;
+            leave = permit()?;
+        }
+        let permit = leave;
         let whole_call = async {
             let (client, generation) = self.clients.client(target.region.as_deref()).await?;
             let (key_id, is_own) = (&target.key_id, target.is_own);
@@ -297,6 +314,7 @@ enum Outcome {
 impl Outcome {
     fn of(failure: Option<&Failure>) -> Self {
         match failure {
+            Some(Failure { kind: KmsErrorKind::HeldBack, .. }) => Self::Unknown,
             Some(failure) if failure.kind.is_outage() => Self::Outage(failure.clone()),
             Some(failure) if !failure.is_of_key() => Self::Unknown,
             _ => Self::Reached,
@@ -381,6 +399,7 @@ mod tests {
             profile: None,
             timeout: SECOND,
             max_attempts: 1,
+            max_calls_per_second: None,
             failover_regions: Vec::new(),
         };
         AwsKms::new(settings, Lasting::default())

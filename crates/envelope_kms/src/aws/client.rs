@@ -115,6 +115,7 @@ mod tests {
             profile: None,
             timeout,
             max_attempts: 1,
+            max_calls_per_second: None,
             failover_regions: Vec::new(),
         });
         for number in 0..40 {

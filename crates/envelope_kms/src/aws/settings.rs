@@ -1,5 +1,6 @@
 //! What the administrator sets.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The administrator's settings for AWS KMS. What is `None` comes from the SDK's standard chain.
@@ -15,6 +16,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// How often one call is tried in each region, the first time included.
     pub max_attempts: u32,
+    /// How many calls the server makes in a second; `None`: any number.
+    pub max_calls_per_second: Option<NonZeroU32>,
     /// Where to turn with multi-Region keys when their own region is unreachable, in this order.
     pub failover_regions: Vec<String>,
 }
