@@ -36,7 +36,7 @@ pub use self::sealing::{Sealing, rotate_dek, sealing};
 use self::surroundings::Here;
 use crate::ask::{Pending, shared_counters};
 use crate::error::Error;
-use crate::pg::backend::{process_id, statement_start};
+use crate::pg::backend::{process_id, server_start, statement_start};
 use crate::pg::exit::at_exit;
 
 type Policy = envelope_core::policy::Policy<Pending>;
@@ -56,7 +56,11 @@ impl Session {
     fn start(process: i32) -> Self {
         // Wipes what the backend kept secret.
         at_exit(|| drop(SESSION.take()));
-        Self { process, policy: Policy::new(&Here, process.unsigned_abs().into()), nonces: Nonces::new() }
+        Self {
+            process,
+            policy: Policy::new(&Here, process.unsigned_abs().into(), server_start().cast_unsigned()),
+            nonces: Nonces::new(),
+        }
     }
 
     /// Random bytes for one nonce.

@@ -36,8 +36,8 @@ use crate::cache::{CachedKey, OpeningKeys, SealingKeys};
 use crate::cipher::message_keys::MessageKeys;
 use crate::context::EncryptionContext;
 use crate::format::Head;
-use crate::keys::KeyId;
 use crate::keys::stack::wipe_stack;
+use crate::keys::{Commitment, KeyId};
 use crate::request::{Calls, ConsentAge, KmsError, KmsErrorKind, Reply, Request, Terms};
 use crate::value::DataKey;
 use budget::Budget;
@@ -110,12 +110,15 @@ pub struct Policy<P> {
     notes: Vec<Note>,
     /// Spreads the refreshes of many sessions.
     spread: u64,
+    /// Spreads those of many servers.
+    server_seed: u64,
 }
 
 impl<P> Policy<P> {
-    /// A session without data keys. `seed` spreads its refreshes, so that the sessions of a server do not all ask at once.
+    /// A session without data keys. `seed` spreads its refreshes, so that the sessions of a server do not all ask at once;
+    /// `server_seed` those of its server, so that servers that were started together do not either.
     #[must_use]
-    pub fn new(world: &impl Surroundings, seed: u64) -> Self {
+    pub fn new(world: &impl Surroundings, seed: u64, server_seed: u64) -> Self {
         Self {
             sealing: SealingKeys::new(),
             opening: OpeningKeys::new(),
@@ -129,6 +132,7 @@ impl<P> Policy<P> {
             budget: Budget::default(),
             notes: Vec::new(),
             spread: seed,
+            server_seed,
         }
     }
 
@@ -264,7 +268,7 @@ impl<P> Policy<P> {
                 return Err(PolicyError::TooManyCalls(world.max_calls().unwrap_or_default()));
             }
             Err(error) => {
-                if error.breaker_was_open {
+                if !error.was_made() {
                     self.budget.uncount(world);
                 }
                 self.heed_refusal(error, context, world);
@@ -418,7 +422,8 @@ impl<P> Policy<P> {
     ) -> Result<(Rc<CachedKey>, bool), PolicyError> {
         self.check_allowed(data_key.key_id(), world)?;
         let (now, limits) = (world.now(), world.limits());
-        let cached = Rc::new(CachedKey::new(data_key, consent.given_at(asked.at), self.next_spread()));
+        let spread = self.next_spread(data_key.commitment());
+        let cached = Rc::new(CachedKey::new(data_key, consent.given_at(asked.at), spread));
         if consent.is_stale {
             cached.out_of_reach(now);
             self.notes.push(Note::ServedStale { decided: None, key_id: cached.data_key().key_id().to_owned() });
@@ -457,13 +462,18 @@ impl<P> Policy<P> {
         }
     }
 
-    /// The next byte of xorshift64 (Marsaglia, "Xorshift RNGs").
-    fn next_spread(&mut self) -> u8 {
+    /// Where a data key stands among those that are refreshed sooner or later: three quarters by the server, so that servers that
+    /// began together do not go on in step, and a quarter by the session. The session's is from xorshift64 (Marsaglia, "Xorshift
+    /// RNGs"), the server's is a hash (FNV-1a) of its seed and the data key.
+    fn next_spread(&mut self, commitment: &Commitment) -> u8 {
         self.spread |= 1 << 63;
         self.spread ^= self.spread << 13;
         self.spread ^= self.spread >> 7;
         self.spread ^= self.spread << 17;
-        (self.spread >> 32) as u8
+        let bytes = self.server_seed.to_le_bytes().into_iter().chain(commitment.0.into_iter().take(8));
+        let hash = bytes
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        ((hash >> 32) % 192 + (self.spread >> 32) % 64) as u8
     }
 }
 

@@ -70,17 +70,17 @@ fn consent_over_a_key_s_life() {
     let (start, second) = (Instant::now(), |second: u64| Duration::from_secs(second));
     let key = cached_key(start);
     let consent = |at: u64| key.consent(start + second(at), &LIMITS);
-    assert_eq!(consent(179), Consent::Fresh);
-    assert_eq!(consent(180), Consent::RefreshDue);
+    assert_eq!(consent(217), Consent::Fresh);
+    assert_eq!(consent(218), Consent::RefreshDue);
     key.refresh_started();
-    assert_eq!(consent(181), Consent::Fresh, "one refresh at a time");
+    assert_eq!(consent(219), Consent::Fresh, "one refresh at a time");
     assert_eq!(consent(256), Consent::Expired, "time is up though the refresh hangs");
     key.confirmed(start + second(200));
-    assert_eq!(consent(379), Consent::Fresh);
-    assert_eq!(consent(380), Consent::RefreshDue);
-    key.out_of_reach(start + second(380));
-    assert_eq!(consent(380), Consent::Fresh, "not at once again");
-    assert_eq!(consent(381), Consent::RefreshDue);
+    assert_eq!(consent(417), Consent::Fresh);
+    assert_eq!(consent(418), Consent::RefreshDue);
+    key.out_of_reach(start + second(418));
+    assert_eq!(consent(418), Consent::Fresh, "not at once again");
+    assert_eq!(consent(419), Consent::RefreshDue);
     key.out_of_reach(start + second(450));
     assert_eq!(consent(456), Consent::StaleRefreshDue);
     key.refresh_started();
@@ -131,9 +131,9 @@ fn a_refresh_that_failed_is_not_repeated_at_once_and_is_no_outage() {
     let key = cached_key(start);
     let at = |second: u64| start + Duration::from_secs(second);
     key.refresh_started();
-    key.refresh_failed(at(200));
-    assert_eq!(key.consent(at(200), &LIMITS), Consent::Fresh);
-    assert_eq!(key.consent(at(201), &LIMITS), Consent::RefreshDue);
+    key.refresh_failed(at(230));
+    assert_eq!(key.consent(at(230), &LIMITS), Consent::Fresh);
+    assert_eq!(key.consent(at(231), &LIMITS), Consent::RefreshDue);
     assert_eq!(key.consent(at(256), &LIMITS), Consent::Expired);
 }
 

@@ -3,11 +3,13 @@
 //!
 //! - [`run`]: plays a history
 //! - `world`: the steps, and the sessions
+//! - [`fleet`]: the calls of many servers at rest
 //! - `clock`: the time
 //! - `kms`: the KMS, and the truth about what it has said
 //! - `oracle`: the invariants, checked from outside at each value
 
 mod clock;
+pub mod fleet;
 mod kms;
 mod oracle;
 mod world;

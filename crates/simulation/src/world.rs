@@ -371,7 +371,7 @@ impl World {
             mistake: self.mistake,
         };
         Session {
-            policy: Policy::new(&view, random.u64(..)),
+            policy: Policy::new(&view, random.u64(..), 1),
             has_broker: random.u8(0..4) > 0,
             oracle: Oracle::default(),
             last_outage: None,

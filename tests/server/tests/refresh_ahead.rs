@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{Client, Fault, Fixture, Rule, Session};
 
-/// With a `cache_ttl` of 5 s a refresh begins 0.4 s before the end at the latest: more than this.
+/// With a `cache_ttl` of 5 s a refresh begins 0.39 s before the end at the latest: more than this, which whoever waits takes at least.
 const DELAY: Duration = Duration::from_millis(200);
 const TIME: Duration = Duration::from_secs(10);
 
@@ -42,7 +42,7 @@ fn no_statement_waits_in_steady_state() {
     for (what, slowest, key) in [("read", read, &read_key), ("write", written, &written_key)] {
         let calls = fixture.proxy.calls_for(key, "Decrypt");
         println!("slowest {what} in {TIME:?}: {slowest:?}, with {calls} Decrypt calls of {DELAY:?}");
-        assert!(slowest < DELAY / 2, "{what}: {slowest:?}");
+        assert!(slowest < DELAY, "{what}: {slowest:?}");
         assert!((2..=3).contains(&calls), "{what}: {calls} calls");
     }
     assert_eq!(fixture.proxy.calls("GenerateDataKey"), 0, "the same data key is asked for again");

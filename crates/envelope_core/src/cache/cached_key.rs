@@ -12,10 +12,10 @@ use crate::value::DataKey;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// An outage that was seen longer ago than this may be over: whoever needs the data key then asks, and waits.
 const OUTAGE_MEMORY: Duration = Duration::from_secs(60);
-/// From this part of its time on a data key is refreshed while it is in use, in 256ths; spread over a quarter, so that the
-/// sessions of a server do not all ask at once.
-const REFRESH_FROM: u32 = 180;
-const REFRESH_SPREAD: u32 = 56;
+/// From this part of its time on a data key is refreshed while it is in use, in 256ths; spread, so that not all servers, nor all
+/// sessions of one, ask at once. The later, the fewer calls; what is left is for an attempt that fails.
+const REFRESH_FROM: u32 = 218;
+const REFRESH_SPREAD: u32 = 18;
 
 /// Who was found to have the right on a key, and as of when.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
