@@ -44,6 +44,9 @@ impl Pending {
     /// The reply, if there is one yet.
     pub fn try_take(&mut self) -> Option<Result<Reply, Error>> {
         let reply = self.try_take_uncounted()?;
+        if matches!(self.way, Way::Thread(_)) {
+            shared_counters::count_own_call();
+        }
         shared_counters::count_call(&self.request, &reply);
         if let Ok(reply) = &reply {
             aliases::learn(&self.request, reply, self.started);

@@ -8,7 +8,8 @@ SELECT
     errors_key_unusable, errors_not_found, errors_other,
     cancelled, not_tried, retries, throttled_attempts, stale_serves,
     latency_ms, max_latency_ms, latency_bounds_ms, latency_buckets,
-    pg_catalog.to_timestamp(stats_reset) AS stats_reset, errors_untrusted
+    pg_catalog.to_timestamp(stats_reset) AS stats_reset, errors_untrusted,
+    pg_catalog.to_timestamp(denied_since) AS denied_since
 FROM pg_catalog.jsonb_to_recordset(envelope_internal.stat_kms_json()) AS row_(
     source text, operation text, key_id text, calls bigint,
     errors bigint, errors_unreachable bigint, errors_timed_out bigint, errors_throttled bigint,
@@ -16,7 +17,7 @@ FROM pg_catalog.jsonb_to_recordset(envelope_internal.stat_kms_json()) AS row_(
     errors_other bigint, errors_untrusted bigint,
     cancelled bigint, not_tried bigint, retries bigint, throttled_attempts bigint, stale_serves bigint,
     latency_ms double precision, max_latency_ms double precision, latency_bounds_ms bigint[], latency_buckets bigint[],
-    stats_reset double precision
+    stats_reset double precision, denied_since double precision
 );
 
 REVOKE ALL ON FUNCTION envelope_internal.stat_kms_json() FROM PUBLIC;

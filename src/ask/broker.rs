@@ -2,13 +2,16 @@
 //! the data directory. What it does is in `envelope_broker`.
 //!
 //! - `client`: one command over the socket
+//! - `last_words`: what it last said about itself
 //! - `launch`: starting the worker, once
 //! - `worker`: the worker's main function
 
 mod client;
+pub mod last_words;
 mod launch;
 mod worker;
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use envelope_broker::protocol::{self, Command, Response, VERSION};
@@ -34,6 +37,8 @@ static LAUNCH_LOCK: Lazy<String> = Lazy::new(|| format!("pg_stat_tmp/envelope_pg
 pub const SUCCESSION_TIME: Duration = Duration::from_secs(2);
 /// What a broker says about itself it says at once; who watches it does not wait for one that hangs.
 const STATUS_TIME: Duration = Duration::from_millis(500);
+/// And does not try again for so long.
+const SILENT_TIME: Duration = Duration::from_secs(2);
 
 /// Whether this session asks the broker at this time.
 pub fn is_wanted() -> bool {
@@ -94,6 +99,28 @@ pub fn ask_running(request: Request) -> Result<Option<Reply>, Error> {
         }
         _ => Ok(None),
     }
+}
+
+/// Asks the running broker for its counts; `None` if there is none. One that did not answer just now is not asked again at once: who
+/// watches a server asks for several things in one go.
+///
+/// # Errors
+/// [`Error::Broker`] if it does not answer.
+pub fn watch_running(command: &Command) -> Result<Option<Response>, Error> {
+    thread_local! {
+        static SILENT: RefCell<Option<(Instant, String)>> = const { RefCell::new(None) };
+    }
+    let silent = SILENT.with_borrow(|silent| silent.clone());
+    if let Some((_, reason)) = silent.filter(|(since, _)| since.elapsed() < SILENT_TIME) {
+        return Err(Error::Broker(reason));
+    }
+    let response = send_to_running(command);
+    let reason = match &response {
+        Err(Error::Broker(reason)) => Some((Instant::now(), reason.clone())),
+        _ => None,
+    };
+    SILENT.set(reason);
+    response
 }
 
 /// Calls the running broker about itself; `None` if there is none.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use envelope_broker::server::Signals;
 use envelope_core::policy::{BLIND_TIME, Epochs};
-use envelope_core::request::{KmsErrorKind, Reply, Request};
+use envelope_core::request::{Reply, Request};
+use envelope_kms::Limiter;
 use once_cell::sync::OnceCell;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
@@ -42,12 +43,26 @@ struct Counters {
     reconnects: &'static AtomicU64,
     /// Values that env_try_decrypt could not open.
     damaged: &'static AtomicU64,
+    /// When a data key last served past its time, in milliseconds since 1970.
+    stale_at: &'static AtomicU64,
+    /// Calls that sessions made without the broker.
+    own_calls: &'static AtomicU64,
+    /// What the limit on calls counts with: see [`envelope_kms::limiter`].
+    calls_due: &'static AtomicU64,
+    /// Sessions that called KMS themselves: process id, and seconds since 1970.
+    on_their_own: &'static [AtomicU64],
     /// KMS calls by database and role, each [`ROLE_WORDS`] long; the last ones are for all further roles.
     roles: &'static [AtomicU64],
 }
 
 /// Where the counts by role begin.
 const ROLES_AT: usize = 64;
+/// Where they end, and the sessions on their own begin.
+const ON_THEIR_OWN_AT: usize = 512;
+/// So many sessions are told apart, at most.
+const MAX_ON_THEIR_OWN: usize = 512;
+/// A session that called KMS itself so long ago does so no more.
+const LATELY: Duration = Duration::from_secs(60);
 /// Database and role, and [`RoleCalls`].
 const ROLE_WORDS: usize = 7;
 /// The owner of the counts of those for whom there was no more room.
@@ -155,13 +170,16 @@ pub fn count_call(request: &Request, reply: &Result<Reply, Error>) {
     let (took_call, failed, refused, stale) = match reply {
         Ok(reply) => (reply.took_call(), false, false, reply.is_stale()),
         Err(Error::Kms(error)) => {
-            let took_call = !error.breaker_was_open && error.kind != KmsErrorKind::NoCallLeft;
+            let took_call = error.was_made();
             (took_call, took_call, took_call && error.kind.is_refusal(), false)
         }
         Err(_) => return,
     };
     if !took_call && !stale {
         return;
+    }
+    if stale {
+        note_stale();
     }
     let (database, role) = backend::database_and_role();
     let _ = with_counters(|counters| {
@@ -172,6 +190,74 @@ pub fn count_call(request: &Request, reply: &Result<Reply, Error>) {
         add(4, refused);
         add(5, stale);
     });
+}
+
+/// Notes that a data key serves past its time now.
+pub fn note_stale() {
+    let _ = with_counters(|counters| counters.stale_at.store(now_ms(), Ordering::Relaxed));
+}
+
+/// Counts a call that this session made itself.
+pub fn count_own_call() {
+    let (process, second) = (u64::from(backend::process_id().unsigned_abs()), now_ms() / 1_000);
+    let _ = with_counters(|counters| {
+        counters.own_calls.fetch_add(1, Ordering::Relaxed);
+        let is_free = |word: u64| word >> 32 == process || !is_lately(word, second);
+        // Its own place, or that of one that is not on its own any more.
+        let mine = counters.on_their_own.iter().find(|word| word.load(Ordering::Relaxed) >> 32 == process);
+        let place = mine.or_else(|| counters.on_their_own.iter().find(|word| is_free(word.load(Ordering::Relaxed))));
+        if let Some(place) = place {
+            place.store(process << 32 | second & 0xffff_ffff, Ordering::Relaxed);
+        }
+    });
+}
+
+fn is_lately(word: u64, second: u64) -> bool {
+    word != 0 && second.abs_diff(word & 0xffff_ffff) < LATELY.as_secs()
+}
+
+/// What goes on in all sessions of the server, whether or not there is a broker.
+#[derive(Clone, Copy, Debug)]
+pub struct Overview {
+    /// For how many more seconds the broker is avoided.
+    pub broker_avoided_seconds: f64,
+    /// Sessions that called KMS themselves in the last minute.
+    pub sessions_on_their_own: u64,
+    /// Calls that sessions made without the broker.
+    pub own_calls: u64,
+    /// When a data key last served past its time, in seconds since 1970.
+    pub last_stale: Option<f64>,
+    /// Whether that was in the last minute.
+    pub serving_stale: bool,
+    /// Values that env_try_decrypt could not open.
+    pub damaged: u64,
+}
+
+/// The state of the server.
+///
+/// # Errors
+/// If the file cannot be used.
+pub fn overview() -> io::Result<Overview> {
+    let now = now_ms();
+    with_counters(|counters| {
+        let own = counters.on_their_own.iter().filter(|word| is_lately(word.load(Ordering::Relaxed), now / 1_000));
+        let stale_at = counters.stale_at.load(Ordering::Relaxed);
+        let avoided_until = counters.avoided_until.load(Ordering::Relaxed);
+        let avoided_ms = avoided_until.saturating_sub(now).min(AVOIDANCE.as_millis() as u64);
+        Overview {
+            broker_avoided_seconds: avoided_ms as f64 / 1e3,
+            sessions_on_their_own: own.count() as u64,
+            own_calls: counters.own_calls.load(Ordering::Relaxed),
+            last_stale: (stale_at > 0).then_some(stale_at as f64 / 1e3),
+            serving_stale: stale_at > 0 && now.abs_diff(stale_at) < LATELY.as_millis() as u64,
+            damaged: counters.damaged.load(Ordering::Relaxed),
+        }
+    })
+}
+
+/// The limit on calls that all processes of the server have in common; without the file one of this process alone.
+pub fn limiter() -> Limiter {
+    with_counters(|counters| Limiter::shared(counters.calls_due)).unwrap_or_default()
 }
 
 /// The counts of a role, which takes the next free place at its first call.
@@ -294,13 +380,30 @@ fn map() -> Result<Counters, Errno> {
     allocate(&file)?;
     let words = shared_memory::map(&file)?;
     let [flushes, replacements, avoided_until, logged, retirements, reconnects, damaged, server, ..] = words;
-    let roles = &words[ROLES_AT..];
+    let [_, _, _, _, _, _, _, _, stale_at, own_calls, calls_due, ..] = words;
+    let roles = &words[ROLES_AT..ON_THEIR_OWN_AT];
+    let on_their_own = &words[ON_THEIR_OWN_AT..ON_THEIR_OWN_AT + MAX_ON_THEIR_OWN];
     // What another run of the server has left there says nothing about this one; counts that processes compare stay.
     let (before, now) = (server.load(Ordering::SeqCst), backend::server_start().cast_unsigned());
     if before != now && server.compare_exchange(before, now, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-        [avoided_until, logged, damaged].into_iter().chain(roles).for_each(|word| word.store(0, Ordering::SeqCst));
+        let counts = [avoided_until, logged, damaged, stale_at, own_calls, calls_due];
+        let counts = counts.into_iter().chain(roles).chain(on_their_own);
+        counts.for_each(|word| word.store(0, Ordering::SeqCst));
     }
-    Ok(Counters { flushes, replacements, avoided_until, logged, retirements, reconnects, damaged, roles })
+    Ok(Counters {
+        flushes,
+        replacements,
+        avoided_until,
+        logged,
+        retirements,
+        reconnects,
+        damaged,
+        stale_at,
+        own_calls,
+        calls_due,
+        on_their_own,
+        roles,
+    })
 }
 
 /// Makes sure that the file has its bytes on the disk. Into a hole, which `ftruncate` makes, nothing can be written when the

@@ -154,6 +154,7 @@ pub fn act_on_notes() {
                 if let Some((operation, statistics)) = decided.zip(own_thread::statistics()) {
                     statistics.served_stale(operation, &key_id);
                 }
+                shared_counters::note_stale();
                 journal::served_stale(&key_id);
             }
             Note::Refused(error) => journal::refused(&error),

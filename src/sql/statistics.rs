@@ -8,8 +8,9 @@ use envelope_kms::statistics::{BUCKETS_MS, CallStatistics, StatisticsSnapshot};
 use pgrx::pg_sys::Datum;
 use serde_json::{Value, json};
 
+use crate::ask::broker::{self, last_words};
+use crate::ask::own_thread;
 use crate::ask::shared_counters::{self, RoleCalls};
-use crate::ask::{broker, own_thread};
 use crate::error::{BROKER_HINT, Error};
 use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::report::warn;
@@ -22,6 +23,7 @@ sql_functions! {
     env_stat_cache_json, pg_finfo_env_stat_cache_json => stat_cache;
     env_stat_broker_json, pg_finfo_env_stat_broker_json => stat_broker;
     env_stat_role_json, pg_finfo_env_stat_role_json => stat_role;
+    env_stat_server_json, pg_finfo_env_stat_server_json => stat_server;
     env_stat_reset, pg_finfo_env_stat_reset => stat_reset;
     env_kms_calls, pg_finfo_env_kms_calls => kms_calls;
 }
@@ -29,11 +31,16 @@ sql_functions! {
 /// An array of rows for the view `env_stat_kms`: the broker's counts, and those of this session's own calls.
 fn stat_kms(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let mut rows = Vec::new();
-    match broker::send_to_running(&Command::Statistics) {
+    match broker::watch_running(&Command::Statistics) {
         Ok(Some(Response::Statistics(snapshot))) => add_rows(&mut rows, "broker", snapshot),
         Ok(_) => {}
         // The session's own calls are of interest then above all.
-        Err(error) => warn(&error.to_string(), "Its counts are missing.".into(), BROKER_HINT),
+        Err(error) => {
+            if let Some((_, snapshot)) = last_words::read() {
+                add_rows(&mut rows, "broker", snapshot);
+            }
+            warn(&error.to_string(), "Its counts are those from before.".into(), BROKER_HINT);
+        }
     }
     if let Some(statistics) = own_thread::statistics() {
         add_rows(&mut rows, "session", statistics.snapshot());
@@ -68,6 +75,7 @@ fn add_rows(rows: &mut Vec<Value>, source: &str, StatisticsSnapshot { since, row
             "latency_bounds_ms": BUCKETS_MS,
             "latency_buckets": counts.latency_buckets,
             "stats_reset": epoch_seconds(since),
+            "denied_since": counts.denied_since.map(epoch_seconds),
         })
     }));
 }
@@ -99,7 +107,7 @@ fn stat_cache(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
 
 /// An array with one row for the view `env_stat_broker`, or none if no broker runs.
 fn stat_broker(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
-    let row = |status: Status| {
+    let row = |status: Status, responds: bool| {
         json!({
             "pid": status.pid,
             "started": epoch_seconds(status.started),
@@ -109,15 +117,19 @@ fn stat_broker(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
             "data_keys": status.data_keys,
             "current_data_keys": status.current_data_keys,
             "unwrapped_ahead": status.unwrapped_ahead,
+            "open_breakers": status.open_breakers,
+            "waiting_calls": status.waiting_calls,
+            "memory_bytes": status.memory,
+            "responds": responds,
         })
     };
-    let rows = match broker::send_to_running(&Command::Status) {
-        Ok(Some(Response::Status(status))) => vec![row(status)],
+    let rows = match broker::watch_running(&Command::Status) {
+        Ok(Some(Response::Status(status))) => vec![row(status, true)],
         Ok(_) => Vec::new(),
         // Whoever watches the server wants the rest of what he asked for.
         Err(error) => {
-            warn(&error.to_string(), "Its row is missing.".into(), BROKER_HINT);
-            Vec::new()
+            warn(&error.to_string(), "Its row is that from before.".into(), BROKER_HINT);
+            last_words::read().map(|(status, _)| row(status, false)).into_iter().collect()
         }
     };
     jsonb_datum(&Value::Array(rows).to_string()).map(Some)
@@ -140,6 +152,20 @@ fn stat_role(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
     };
     let rows = shared_counters::role_calls().map_err(Error::SharedCounters)?;
     jsonb_datum(&Value::Array(rows.into_iter().map(row).collect()).to_string()).map(Some)
+}
+
+/// An array with the one row of the view `env_stat_server`. No broker is asked.
+fn stat_server(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
+    let overview = shared_counters::overview().map_err(Error::SharedCounters)?;
+    let row = json!({
+        "broker_avoided_seconds": overview.broker_avoided_seconds,
+        "sessions_on_their_own": overview.sessions_on_their_own,
+        "own_calls": overview.own_calls,
+        "serving_stale": overview.serving_stale,
+        "last_stale": overview.last_stale,
+        "damaged_values": overview.damaged,
+    });
+    jsonb_datum(&json!([row]).to_string()).map(Some)
 }
 
 fn stat_reset(_call: &FunctionCall) -> Result<Option<Datum>, Error> {

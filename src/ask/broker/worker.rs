@@ -1,9 +1,11 @@
 //! The background worker: its main thread listens to PostgreSQL, another one serves the sessions.
 
 use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
+use envelope_broker::protocol::Status;
 use envelope_broker::server::{self, Config, Host};
 use envelope_kms::Lasting;
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
@@ -12,7 +14,7 @@ use rustix::fs::{FlockOperation, Mode, chmod, flock};
 use rustix::process::{DumpableBehavior, Resource, geteuid, getrlimit, set_dumpable_behavior};
 use tokio::sync::watch;
 
-use super::{LIFE_LOCK, SOCKET, client};
+use super::{LIFE_LOCK, SOCKET, client, last_words};
 use crate::ask::{journal, shared_counters};
 use crate::pg::backend::{background_worker, reload_settings};
 use crate::pg::report::log;
@@ -44,6 +46,7 @@ fn work() {
             serve(listener);
             // Under the lock: the socket is still ours.
             let _ = fs::remove_file(SOCKET.as_str());
+            last_words::remove();
             drop(lock);
         }
         // There is another broker.
@@ -86,15 +89,28 @@ fn listen() -> io::Result<UnixListener> {
 
 /// Serves until PostgreSQL wants the worker to end, or it was idle for long.
 fn serve(listener: UnixListener) {
-    let (lasting, (config, watched)) = (Lasting::default(), watch::channel(settings::broker_config()));
-    let for_thread = lasting.clone();
-    let thread = match Thread::start("envelope_pg broker", move || run(listener, watched, for_thread)) {
+    let (lasting, (config, watched)) = (
+        Lasting { limiter: shared_counters::limiter(), ..Lasting::default() },
+        watch::channel(settings::broker_config()),
+    );
+    let mut written = None;
+    let said = Arc::new(Mutex::new(None));
+    let for_thread = (lasting.clone(), Arc::clone(&said));
+    let thread = match Thread::start("envelope_pg broker", move || run(listener, watched, for_thread.0, for_thread.1)) {
         Ok(thread) => thread,
         Err(error) => return log(&format!("envelope_pg broker has no thread: {error}")),
     };
     while !thread.has_ended() && !BackgroundWorker::sigterm_received() {
         waiting::wait(ROUND);
         journal::write(&lasting.events);
+        let status = said.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(status) = status {
+            let now = (status, lasting.statistics.snapshot());
+            if written.as_ref() != Some(&now) {
+                last_words::write(&now);
+                written = Some(now);
+            }
+        }
         if BackgroundWorker::sighup_received() {
             reload_settings();
             config.send_replace(settings::broker_config());
@@ -107,7 +123,7 @@ fn serve(listener: UnixListener) {
 }
 
 /// The thread that serves the sessions.
-fn run(listener: UnixListener, config: watch::Receiver<Config>, lasting: Lasting) {
+fn run(listener: UnixListener, config: watch::Receiver<Config>, lasting: Lasting, said: Arc<Mutex<Option<Status>>>) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return;
     };
@@ -117,6 +133,7 @@ fn run(listener: UnixListener, config: watch::Receiver<Config>, lasting: Lasting
         max_connections: descriptors.saturating_sub(OTHER_DESCRIPTORS).clamp(16, MAX_CONNECTIONS) as usize,
         signals: Box::new(shared_counters::signals),
         lasting,
+        publish: Box::new(move |status| *said.lock().unwrap_or_else(PoisonError::into_inner) = Some(status)),
     };
     // An error says that the socket is of no use: the sessions find out.
     let _ = tokio::task::LocalSet::new().block_on(&runtime, server::serve(listener, config, host));

@@ -152,15 +152,15 @@ fn monitoring_does_not_hang_with_it() {
     assert!(took < SOON, "{took:?}");
     expect_error(result).with("58000");
     // A scrape asks for several views in one go, and within its own time limit.
-    let (rows, took) = timed(|| client.one::<i64>("SELECT count(*) FROM env_stat_broker, env_stat_role", &[]));
+    let (current, took) = timed(|| client.column::<bool>("SELECT responds FROM env_stat_broker, env_stat_server"));
     println!("env_stat_broker of a broker that hangs: {took:?}");
-    assert_eq!(rows, 0, "with a warning");
+    assert!(current.iter().all(|responds| !responds), "what it said before, with a warning");
     assert!(took < Duration::from_millis(1_500), "{took:?}");
-    // The calls of this session itself are shown, with a warning that the others are missing.
+    // The calls of this session itself are shown, with a warning that the others are from before.
     client.run("SET envelope_pg.broker = off");
     client.encrypt("a text", &fixture.key_id);
     let (sources, took) = timed(|| client.column::<String>("SELECT source FROM env_stat_kms"));
-    assert_eq!(sources, ["session"]);
+    assert!(sources.contains(&"session".to_owned()), "{sources:?}");
     assert!(took < SOON, "{took:?}");
     // What is this session's alone needs no broker.
     client.run("SELECT count(*) FROM env_stat_cache; SELECT env_kms_calls()");
