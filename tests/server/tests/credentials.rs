@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use testkit::{Cluster, Emulator, Fault, FaultProxy, Fixture, Rule, Session, TlsFront, process};
+use testkit::{Cluster, ClusterBuilder, Emulator, Fault, FaultProxy, Fixture, Rule, Session, TlsFront, process};
 
 const EXPIRED: Fault = Fault::KmsError { status: 400, code: "ExpiredTokenException" };
 
@@ -120,4 +120,94 @@ fn certificates_of_aws_ca_bundle_and_of_the_profile_are_trusted() {
         let value = fixture.connect().encrypt("a text", &fixture.key_id);
         assert_eq!(fixture.connect().decrypt(&value), "a text");
     }
+}
+
+/// A server without credentials of its own.
+fn without_credentials() -> ClusterBuilder {
+    Cluster::builder().without_environment("AWS_ACCESS_KEY_ID").without_environment("AWS_SECRET_ACCESS_KEY")
+}
+
+#[test]
+fn a_container_s_credentials_come_back_without_a_restart() {
+    let service = FaultProxy::start(([127, 0, 0, 1], 9).into());
+    let builder = without_credentials()
+        .setting("envelope_pg.kms_timeout", "4s")
+        .environment("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/credentials", service.url()));
+    for broker in ["off", "on"] {
+        let fixture = Fixture::with_broker_and(builder.clone().setting("envelope_pg.broker", broker));
+        let mut client = fixture.connect();
+        for fault in [Fault::Http(500), Fault::Reset, Fault::Answer("{}".into()), Fault::Answer("<html>".into())] {
+            service.set(fault.clone());
+            let failure = client.fail_to_encrypt(&fixture.key_id).with("58000");
+            // One that breaks off is tried again, and may use up the time.
+            let is_told = fault == Fault::Reset || failure.text().contains("credentials");
+            assert!(is_told, "{fault:?}: {failure:?}");
+        }
+        let expiration = "2199-01-01T00:00:00Z";
+        service.set(Fault::Answer(format!(
+            "{{\"AccessKeyId\": \"AKIACONTAINER\", \"SecretAccessKey\": \"nobody\", \"Token\": \"t\", \"Expiration\": \"{expiration}\"}}"
+        )));
+        client.encrypt("a text", &fixture.key_id);
+    }
+}
+
+#[test]
+fn a_token_of_a_web_identity_that_was_replaced_is_read_again() {
+    let sts = format!("http://{}", Emulator::shared().address());
+    let fixture = Fixture::with_broker_and(
+        without_credentials()
+            .environment("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/postgres")
+            .environment("AWS_WEB_IDENTITY_TOKEN_FILE", "token-of-the-test")
+            .environment("AWS_REGION", "us-west-2")
+            .environment("AWS_ENDPOINT_URL_STS", &sts),
+    );
+    let mut client = fixture.connect();
+    let failure = client.fail_to_encrypt(&fixture.key_id).with("58000");
+    assert!(failure.text().contains("credentials"), "no token: {failure:?}");
+    // Relative to the data directory, as every path of the server.
+    let token = fixture.cluster.data_directory().join("token-of-the-test");
+    fs::write(&token, "a token").expect("the file can be written");
+    process::give_to_server(&token);
+    let value = client.encrypt("a text", &fixture.key_id);
+    fs::write(&token, "another token").expect("the file can be written");
+    fixture.proxy.set(Rule::every(EXPIRED).times(1));
+    client.run("SELECT env_cache_flush(true)");
+    assert_eq!(client.decrypt(&value), "a text", "the role was assumed anew");
+    assert_eq!(fixture.proxy.calls("Decrypt"), 2);
+}
+
+/// docs/OPERATIONS.md, "How AWS is reached".
+#[test]
+fn the_environment_says_how_aws_is_reached() {
+    let proxy = FaultProxy::start(Emulator::shared().address());
+    // Nobody listens there, so that nothing leaves this machine.
+    let nowhere = || {
+        Cluster::builder().environment("HTTPS_PROXY", "http://127.0.0.1:9").setting("envelope_pg.kms_max_attempts", "1")
+    };
+    for (variable, host) in [
+        ("AWS_USE_FIPS_ENDPOINT", "kms-fips.us-west-2.amazonaws.com"),
+        ("AWS_USE_DUALSTACK_ENDPOINT", "kms.us-west-2.api.aws"),
+    ] {
+        let fixture = Fixture::kms_with(nowhere().environment(variable, "true"));
+        fixture.cluster.set("envelope_pg.kms_endpoint_url", "");
+        fixture.connect().fail_to_encrypt(&fixture.key_id).with("58000").says(host);
+    }
+    for variable in ["AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL"] {
+        let fixture = Fixture::kms_with(nowhere().environment(variable, &proxy.url()));
+        fixture.cluster.set("envelope_pg.kms_endpoint_url", "");
+        fixture.connect().encrypt("a text", &fixture.key_id);
+    }
+    let fixture = Fixture::kms_with(Cluster::builder().environment("HTTP_PROXY", &proxy.url()));
+    fixture.cluster.set("envelope_pg.kms_endpoint_url", "http://kms.example.invalid");
+    proxy.reset_counts();
+    let _ = fixture.connect().try_encrypt("a text", &fixture.key_id);
+    assert!(proxy.calls("GenerateDataKey") > 0, "by way of the proxy");
+    let fixture = Fixture::kms_with(
+        Cluster::builder().environment("HTTP_PROXY", "http://127.0.0.1:9").environment("NO_PROXY", "127.0.0.1"),
+    );
+    fixture.connect().encrypt("a text", &fixture.key_id);
+    let front = TlsFront::start(proxy.address());
+    let fixture = Fixture::kms_with(Cluster::builder().environment("SSL_CERT_FILE", &front.authority()));
+    fixture.cluster.set("envelope_pg.kms_endpoint_url", &front.url());
+    fixture.connect().encrypt("a text", &fixture.key_id);
 }
