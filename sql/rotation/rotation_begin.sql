@@ -16,6 +16,7 @@ DECLARE
     lock_key bigint;
     foreign_leaves bigint;
     named name;
+    stub bytea;
 BEGIN
     IF p @? '$.* ? (@ == "env:null")' THEN
         RAISE '% must not be null', (SELECT string_agg(key, ', ') FROM jsonb_each_text(p) WHERE value = 'env:null')
@@ -173,6 +174,22 @@ BEGIN
         -- Data keys that were made before may be the reason for the run. For all sessions: they write to the column, too.
         PERFORM envelope_internal.rotate_dek(p ->> 'to_key');
         PERFORM envelope_internal.citus_rotate_dek(root, p ->> 'to_key');
+        -- What keeps the new data key from being made ends the CALL before there is a run.
+        FOR member IN
+            SELECT leaf FROM envelope_internal.rotation_leaves(root) WHERE kind = 'r' AND envelope_internal.citus_form(root) IS NULL LIMIT 10
+        LOOP
+            EXECUTE format('SELECT envelope_internal.dek_stub(t.%1$I) FROM ONLY %2$s AS t WHERE envelope_internal.is_envelope(t.%1$I) LIMIT 1',
+                rotated, member.leaf::regclass) INTO stub;
+            CONTINUE WHEN stub IS NULL;
+            BEGIN
+                PERFORM envelope_internal.reencrypt_warm(ARRAY[stub], NULL::text);
+            EXCEPTION WHEN OTHERS THEN
+                -- That is for its values to say.
+                CONTINUE;
+            END;
+            PERFORM envelope_internal.reencrypt_warm(ARRAY[stub], p ->> 'to_key');
+            EXIT;
+        END LOOP;
     END IF;
     RAISE NOTICE 'run % begins: % of column "%" of %', run.run_id, method, rotated, root::regclass;
     RETURN run.run_id;

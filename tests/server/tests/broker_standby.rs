@@ -15,10 +15,20 @@ fn a_hot_standby_reads_and_seals_through_its_own_broker_and_is_promoted() {
     let mut primary = fixture.connect();
     primary.run("CREATE TABLE kept (value bytea)");
     primary.execute("INSERT INTO kept VALUES (env_encrypt('a text', $1))", &[&fixture.key_id]).expect("it is written");
+    // A run that is not finished: whether it runs is known to the primary alone.
+    let open_run = format!("CALL env_rotate('kept', 'value', '{}', max_passes => 1)", fixture.new_key().arn);
+    primary.run(&open_run);
+    primary.run(&format!(
+        "SELECT env_cache_flush(true); UPDATE kept SET value = env_encrypt('a text', '{}')",
+        fixture.key_id
+    ));
+    const STATE: &str = "SELECT state FROM env_rotation";
+    assert_eq!(primary.one::<String>(STATE, &[]), "interrupted");
     let standby = fixture.cluster.standby();
     let mut reader = standby.connect("postgres", "postgres");
     wait_for_replay(&fixture, &mut reader);
     assert!(reader.one::<bool>("SELECT pg_is_in_recovery()", &[]));
+    assert_eq!(reader.one::<String>(STATE, &[]), "not known on a standby");
 
     fixture.proxy.reset_counts();
     const READ: &str = "SELECT env_decrypt(value) FROM kept";

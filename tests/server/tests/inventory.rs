@@ -1,5 +1,6 @@
 //! env_inventory and env_key_usage: what other sessions do meanwhile, parallel workers, and no KMS.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use testkit::{Client, Fixture, Session, wait_until};
@@ -101,4 +102,40 @@ fn settings_of_the_planner_change_nothing() {
     assert!(serial.contains("30000"), "{serial}");
     client.run("SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0");
     assert_eq!(client.one::<String>(inventory, &[]), serial);
+}
+
+#[test]
+fn tables_that_come_and_go_do_not_make_the_answer_incomplete() {
+    let fixture = Fixture::local();
+    let mut client = fixture.connect();
+    client.run(
+        "CREATE SCHEMA tenant; CREATE SCHEMA another;
+         CREATE TABLE tenant.kept AS SELECT env_encrypt('text', 'local:dev') AS value;
+         CREATE TABLE another.without (value bytea)",
+    );
+    let stop = AtomicBool::new(false);
+    let come_and_go = |mut client: Client| {
+        while !stop.load(Ordering::Relaxed) {
+            client.run("CREATE TABLE another.fleeting AS SELECT env_encrypt('text', 'local:dev') AS value");
+            client.run("DROP TABLE another.fleeting");
+        }
+    };
+    thread::scope(|scope| {
+        let others = scope.spawn(|| come_and_go(fixture.connect()));
+        for _ in 0..50 {
+            let incomplete = "SELECT count(*) FROM env_key_usage('local:other') WHERE state <> 'not in use'";
+            assert_eq!(client.one::<i64>(incomplete, &[]), 0);
+        }
+        stop.store(true, Ordering::Relaxed);
+        others.join().expect("it can create and drop");
+    });
+    // One schema, as that of a tenant.
+    for (schema, state) in [("tenant", "in use"), ("another", "not in use")] {
+        let row = client
+            .query_one("SELECT state, detail FROM env_key_usage('local:dev', $1::text::name) LIMIT 1", &[&schema]);
+        let row = row.expect("there is an answer");
+        assert_eq!(row.get::<_, &str>(0), state);
+        assert!(row.get::<_, &str>(1).contains(&format!("schema {schema}: 1 of 1")), "{}", row.get::<_, &str>(1));
+    }
+    client.fail("SELECT * FROM env_key_usage('local:dev', 'missing')", &[]).with("3F000");
 }

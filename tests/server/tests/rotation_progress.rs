@@ -71,3 +71,44 @@ fn a_table_that_is_rewritten_in_the_middle_is_done_to_the_last_row() {
         assert_eq!((intact(&mut witness, "moved"), under(&mut witness, "moved", to_key)), (2000, 2000));
     }
 }
+
+#[test]
+fn the_end_of_a_run_is_foreseen_after_a_tenth_of_it() {
+    let fixture = fixture();
+    table(&fixture, "foreseen", 4000, 10_000);
+    let mut witness = fixture.connect();
+    let to_key = new_key(&mut witness, "foreseen");
+    let running = spawn(fixture.connect(), rotate("foreseen", &to_key, ", max_rows_per_second => 500"));
+    let tenth =
+        "SELECT count(*) FROM env_rotation WHERE relation = 'foreseen' AND phase IS NOT NULL AND pass_percent >= 10";
+    wait_until("a tenth is done", || witness.one::<i64>(tenth, &[]) > 0);
+    let seen = "SELECT extract(epoch FROM eta - started)::float8, rows_done::float8, pass_percent::float8, current_relid::regclass::text
+        FROM env_rotation WHERE relation = 'foreseen'";
+    let seen = witness.query_one(seen, &[]).expect("the run is there");
+    let (foreseen, rows, percent): (f64, f64, f64) = (seen.get(0), seen.get(1), seen.get(2));
+    assert_eq!(seen.get::<_, String>(3), "foreseen");
+    assert!((rows / 40.0 - percent).abs() < 5.0, "{rows} of 4000 rows are {percent} %");
+    running.join().expect("no panic").1.expect("it is done");
+    let took = "SELECT extract(epoch FROM finished - started)::float8 FROM env_rotation WHERE relation = 'foreseen'";
+    let took: f64 = witness.one(took, &[]);
+    println!("after {percent} %: {foreseen:.1} s foreseen, {took:.1} s taken");
+    // It keeps to a rate, so that what else the machine does matters little.
+    assert!((0.7..1.4).contains(&(foreseen / took)), "{foreseen:.1} s foreseen, {took:.1} s taken");
+}
+
+#[test]
+fn a_run_waits_for_a_replication_slot_that_keeps_much_wal() {
+    let fixture = fixture();
+    table(&fixture, "slotted", 500, 10_000);
+    let mut witness = fixture.connect();
+    let to_key = new_key(&mut witness, "slotted");
+    witness.run("SELECT pg_create_physical_replication_slot('held', true)");
+    let running =
+        spawn(fixture.connect(), rotate("slotted", &to_key, ", max_slot_bytes => 1000, max_rows_per_second => 100000"));
+    let waits =
+        "SELECT count(*) FROM env_rotation WHERE relation = 'slotted' AND phase = 'throttled' AND rows_done < 500";
+    wait_until("it waits", || witness.one::<i64>(waits, &[]) > 0);
+    witness.run("SELECT pg_drop_replication_slot('held')");
+    running.join().expect("no panic").1.expect("it is done");
+    assert_eq!((intact(&mut witness, "slotted"), under(&mut witness, "slotted", &to_key)), (500, 500));
+}
