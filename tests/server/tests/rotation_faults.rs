@@ -238,7 +238,7 @@ fn kill_9_in_the_middle_leaves_a_run_that_resumes() {
         let pid = client.backend();
         let call = |more: &str| rotate("killed", &new.arn, &format!(", '{method}'{more}"));
         let running = thread::spawn({
-            let call = call(", max_rows_per_second => 4000");
+            let call = call(", max_rows_per_second => 1500");
             move || client.batch_execute(&call).is_err()
         });
         wait_until("some batches are done", || {
