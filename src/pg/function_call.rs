@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::pg::aggregate::AggregateState;
 use crate::pg::call_site::CallSite;
 use crate::pg::jsonb::JsonbDatum;
+use crate::pg::scalars::{Scalar, ScalarType};
 use crate::pg::varlena::VarlenaDatum;
 
 /// Exports a SQL function: `fn body(&FunctionCall) -> Result<Option<Datum>, Error>`, where `None` is NULL.
@@ -96,22 +97,43 @@ impl FunctionCall {
         self.datum(index).map(|datum| unsafe { JsonbDatum::new(datum) }.text())
     }
 
-    /// The elements of a smallint[] argument that are not NULL; none if it is NULL.
-    pub fn smallint_array(&self, index: usize) -> Vec<i16> {
-        // SAFETY: by the contract of `new` the argument is a smallint[].
-        let array = self.datum(index).and_then(|datum| unsafe { Array::<i16>::from_datum(datum, false) });
-        array.map(|array| array.iter().flatten().collect()).unwrap_or_default()
+    /// A scalar argument, unless it is NULL.
+    #[inline]
+    pub fn scalar(&self, index: usize, scalar_type: ScalarType) -> Option<Scalar<'_>> {
+        // SAFETY: by the contract of `new` the argument is of the type, and PostgreSQL keeps it for the call.
+        self.datum(index).map(|datum| unsafe { Scalar::new(datum, scalar_type) })
     }
 
-    /// The elements of a bytea[] argument that are not NULL; none if it is NULL.
-    pub fn bytea_array(&self, index: usize) -> Vec<Vec<u8>> {
-        let array = self.bytea_elements(index);
-        array.map(|array| array.iter().flatten().map(<[u8]>::to_vec).collect()).unwrap_or_default()
+    /// An integer argument, unless it is NULL.
+    pub fn integer(&self, index: usize) -> Option<i32> {
+        self.datum(index).map(|datum| datum.value() as i32)
     }
 
-    /// A bytea[] argument, unless it is NULL, whose elements are not copied.
-    pub fn bytea_elements(&self, index: usize) -> Option<Array<'_, &[u8]>> {
-        // SAFETY: by the contract of `new` the argument is a bytea[].
+    /// A bigint argument, unless it is NULL.
+    pub fn bigint(&self, index: usize) -> Option<i64> {
+        self.datum(index).map(|datum| datum.value() as i64)
+    }
+
+    /// A smallint[] argument, unless it is NULL.
+    pub fn smallint_array(&self, index: usize) -> Option<Array<'_, i16>> {
+        self.array(index)
+    }
+
+    /// An integer[] argument, unless it is NULL.
+    pub fn integer_array(&self, index: usize) -> Option<Array<'_, i32>> {
+        self.array(index)
+    }
+
+    /// A bytea[] or text[] argument, unless it is NULL, whose elements are not copied.
+    pub fn bytea_array(&self, index: usize) -> Option<Array<'_, &[u8]>> {
+        self.array(index)
+    }
+
+    fn array<'a, T>(&'a self, index: usize) -> Option<Array<'a, T>>
+    where
+        Array<'a, T>: FromDatum,
+    {
+        // SAFETY: by the contract of `new` the argument is an array of this type of elements.
         self.datum(index).and_then(|datum| unsafe { Array::from_datum(datum, false) })
     }
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use envelope_core::error::ValueError;
 use envelope_core::format::Head;
+use pgrx::datum::Array;
 use pgrx::pg_sys::{Datum, Oid};
 
 use crate::error::Error;
@@ -42,7 +43,7 @@ struct Column {
 /// A relation, and the numbers of its columns, as int8: a JSON array of groups, of the columns that hold any value.
 fn count_values(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let relation = Oid::from(call.datum(0).expect("sql/ declares the function STRICT").value() as u32);
-    let numbers = call.smallint_array(1);
+    let numbers: Vec<i16> = call.smallint_array(1).iter().flat_map(Array::iter).flatten().collect();
     let mut columns: Vec<Column> = numbers.iter().map(|_| Column::default()).collect();
     table_scan::scan(relation, &numbers, |block, values| {
         for (column, value) in columns.iter_mut().zip(values) {

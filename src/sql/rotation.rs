@@ -190,7 +190,7 @@ fn key_argument(call: &FunctionCall) -> i64 {
 /// Calls `work` with the heads of the values of the bytea[] argument, not too many at a time: how many there are is the
 /// statement's choice.
 fn each_batch(call: &FunctionCall, mut work: impl FnMut(&[Head<'_>]) -> Result<(), Error>) -> Result<(), Error> {
-    let Some(values) = call.bytea_elements(0) else { return Ok(()) };
+    let Some(values) = call.bytea_array(0) else { return Ok(()) };
     let mut heads = Vec::with_capacity(values.len().min(BATCH));
     for value in values.iter().flatten() {
         heads.push(Envelope::parse(value)?.head);

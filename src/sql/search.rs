@@ -14,7 +14,7 @@ use crate::pg::encoding::to_utf8;
 use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::index_keys::tell_of_change;
 use crate::pg::result::{bytea_array_datum, nullable_row_datum, text_datum};
-use crate::pg::scalars;
+use crate::pg::scalars::{Scalar, ScalarType, double};
 use crate::pg::varlena::Varlena;
 use crate::session::index_keys::{self, Index};
 use crate::session::{self, Sealing, named_keys};
@@ -64,95 +64,72 @@ sql_functions! {
 
 /// A type whose values have tokens.
 trait Argument {
-    /// Reads an argument that is not NULL.
-    fn searchable(datum: Datum) -> Result<Searchable<'static>, Error>;
-
-    /// The number of the bucket of a value, by the origin and the width that follow it. Only where sql/ has a function for it.
-    fn bucket(_value: Datum, _width: Datum, _origin: Datum) -> Result<i64, Error> {
-        unreachable!("sql/ has no buckets of the type")
-    }
-
-    const KIND: ValueKind;
+    const TYPE: ScalarType;
 }
 
 macro_rules! arguments {
-    ($($name:ident: $kind:ident, |$datum:ident| $read:expr $(, |$value:ident, $width:ident, $origin:ident| $bucket:expr)?;)*) => {$(
+    ($($name:ident),*) => {$(
         struct $name;
 
         impl Argument for $name {
-            const KIND: ValueKind = ValueKind::$kind;
-
-            fn searchable($datum: Datum) -> Result<Searchable<'static>, Error> {
-                $read
-            }
-
-            $(fn bucket($value: Datum, $width: Datum, $origin: Datum) -> Result<i64, Error> {
-                $bucket
-            })?
+            const TYPE: ScalarType = ScalarType::$name;
         }
     )*};
 }
 
-arguments! {
-    Text: Text, |datum| Ok(Searchable::text(to_utf8(scalars::bytes(datum))?));
-    Bytea: Bytea, |datum| Ok(Searchable::bytea(scalars::bytes(datum)));
-    Smallint: Bigint, |datum| Ok(Searchable::bigint(scalars::smallint(datum))),
-        |value, width, origin| bucket_of(scalars::smallint(value), scalars::bigint(width), scalars::bigint(origin));
-    Integer: Bigint, |datum| Ok(Searchable::bigint(scalars::integer(datum))),
-        |value, width, origin| bucket_of(scalars::integer(value), scalars::bigint(width), scalars::bigint(origin));
-    Bigint: Bigint, |datum| Ok(Searchable::bigint(scalars::bigint(datum))),
-        |value, width, origin| bucket_of(scalars::bigint(value), scalars::bigint(width), scalars::bigint(origin));
-    Numeric: Numeric, |datum| Ok(Searchable::numeric(scalars::numeric_text(datum))?),
-        |value, width, origin| scalars::numeric_bucket(value, width, origin);
-    Date: Date, |datum| Ok(Searchable::date(scalars::date(datum))),
-        |value, width, origin| bucket_of(finite(scalars::date(value))?, scalars::integer(width), finite(scalars::date(origin))?);
-    Timestamptz: Timestamptz, |datum| Ok(Searchable::timestamptz(scalars::bigint(datum))),
-        |value, width, origin| bucket_of(finite_time(value)?, scalars::interval(width)?, finite_time(origin)?);
-    Uuid: Uuid, |datum| Ok(Searchable::uuid(scalars::uuid(datum)));
-}
+arguments!(Bytea, Text, Smallint, Integer, Bigint, Numeric, Date, Timestamptz, Uuid);
 
-/// A value of a type that PostgreSQL has read.
+/// The one encoding of a value.
 ///
 /// # Errors
 /// None for what PostgreSQL writes.
-pub fn searchable(kind: ValueKind, datum: Datum) -> Result<Searchable<'static>, Error> {
-    match kind {
-        ValueKind::Bytea => Bytea::searchable(datum),
-        ValueKind::Text => Text::searchable(datum),
-        ValueKind::Bigint => Bigint::searchable(datum),
-        ValueKind::Numeric => Numeric::searchable(datum),
-        ValueKind::Date => Date::searchable(datum),
-        ValueKind::Timestamptz => Timestamptz::searchable(datum),
-        ValueKind::Uuid => Uuid::searchable(datum),
-    }
+#[inline]
+pub fn searchable(value: Scalar<'_>) -> Result<Searchable<'_>, Error> {
+    Ok(match value {
+        Scalar::Bytea(bytes) => Searchable::bytea(bytes),
+        Scalar::Text(text) => Searchable::text(to_utf8(text)?),
+        Scalar::Integer(number) => Searchable::bigint(number),
+        Scalar::Numeric(number) => Searchable::numeric(number.text())?,
+        Scalar::Date(days) => Searchable::date(days),
+        Scalar::Timestamptz(microseconds) => Searchable::timestamptz(microseconds),
+        Scalar::Uuid(bytes) => Searchable::uuid(bytes),
+        Scalar::Interval(_) => unreachable!("sql/ has no tokens of intervals"),
+    })
 }
 
-/// The number of the bucket of such a value.
+/// The bucket of a value.
 ///
 /// # Errors
 /// [`SearchError`].
-pub fn bucket_number(kind: ValueKind, value: Datum, width: Datum, origin: Datum) -> Result<i64, Error> {
-    match kind {
-        ValueKind::Bigint => Bigint::bucket(value, width, origin),
-        ValueKind::Numeric => Numeric::bucket(value, width, origin),
-        ValueKind::Date => Date::bucket(value, width, origin),
-        ValueKind::Timestamptz => Timestamptz::bucket(value, width, origin),
-        ValueKind::Bytea | ValueKind::Text | ValueKind::Uuid => unreachable!("a rule has no such buckets"),
-    }
-}
-
-fn bucket_of(value: i64, width: i64, origin: i64) -> Result<i64, Error> {
-    Ok(Buckets::new(origin, width)?.number(value)?)
+pub fn bucket(value: Scalar<'_>, width: Scalar<'_>, origin: Scalar<'_>) -> Result<Bucketed, Error> {
+    let bucket_of = |value, width, origin| Ok::<_, Error>(Buckets::new(origin, width)?.number(value)?);
+    let (kind, number) = match (value, width, origin) {
+        (Scalar::Integer(value), Scalar::Integer(width), Scalar::Integer(origin)) => {
+            (ValueKind::Bigint, bucket_of(value, width, origin)?)
+        }
+        (Scalar::Numeric(value), Scalar::Numeric(width), Scalar::Numeric(origin)) => {
+            (ValueKind::Numeric, value.bucket(width, origin)?)
+        }
+        (Scalar::Date(value), Scalar::Integer(width), Scalar::Date(origin)) => {
+            (ValueKind::Date, bucket_of(finite_date(value)?, width, finite_date(origin)?)?)
+        }
+        (Scalar::Timestamptz(value), Scalar::Interval(width), Scalar::Timestamptz(origin)) => {
+            let width = width.ok_or(SearchError::Width)?;
+            (ValueKind::Timestamptz, bucket_of(finite_time(value)?, width, finite_time(origin)?)?)
+        }
+        _ => unreachable!("neither sql/ nor a rule has buckets of other types"),
+    };
+    Ok(Bucketed::new(kind, number))
 }
 
 /// PostgreSQL's -infinity and infinity of dates are the least and the greatest number.
-fn finite(days: i32) -> Result<i64, Error> {
-    if matches!(days, i32::MIN | i32::MAX) { Err(SearchError::NotFinite.into()) } else { Ok(days.into()) }
+fn finite_date(days: i32) -> Result<i64, SearchError> {
+    if matches!(days, i32::MIN | i32::MAX) { Err(SearchError::NotFinite) } else { Ok(days.into()) }
 }
 
-fn finite_time(datum: Datum) -> Result<i64, Error> {
-    let microseconds = scalars::bigint(datum);
-    if matches!(microseconds, i64::MIN | i64::MAX) { Err(SearchError::NotFinite.into()) } else { Ok(microseconds) }
+/// The same of times.
+fn finite_time(microseconds: i64) -> Result<i64, SearchError> {
+    if matches!(microseconds, i64::MIN | i64::MAX) { Err(SearchError::NotFinite) } else { Ok(microseconds) }
 }
 
 /// The index key that an argument names.
@@ -160,12 +137,8 @@ fn index_argument(call: &FunctionCall, index: usize) -> Result<std::rc::Rc<Index
     index_keys::index(call.bytes(index).ok_or(Error::NullArgument("index_name"))?)
 }
 
-fn integer_argument(call: &FunctionCall, index: usize) -> Option<i32> {
-    call.datum(index).map(|datum| scalars::integer(datum) as i32)
-}
-
 fn bits_argument(call: &FunctionCall, index: usize) -> Result<Option<TokenBits>, Error> {
-    Ok(integer_argument(call, index).map(|bits| TokenBits::new(bits.into())).transpose()?)
+    Ok(call.integer(index).map(|bits| TokenBits::new(bits.into())).transpose()?)
 }
 
 fn token<T>(key: &IndexKey, value: &Searchable<'_>, bits: Option<TokenBits>, use_token: impl FnOnce(&[u8]) -> T) -> T {
@@ -179,22 +152,22 @@ fn token<T>(key: &IndexKey, value: &Searchable<'_>, bits: Option<TokenBits>, use
 fn blind_index<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
     let bits = bits_argument(call, 2)?;
-    let version = integer_argument(call, 3);
-    let Some(value) = call.datum(0) else {
+    let version = call.integer(3);
+    let Some(value) = call.scalar(0, T::TYPE) else {
         return Ok(None);
     };
     let opened = index.version(version)?;
-    token(opened.key(), &T::searchable(value)?, bits, Varlena::copy_of).map(Some)
+    token(opened.key(), &searchable(value)?, bits, Varlena::copy_of).map(Some)
 }
 
 /// `(value, index_name, bits)`.
 fn candidates<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
     let bits = bits_argument(call, 2)?;
-    let Some(value) = call.datum(0) else {
+    let Some(value) = call.scalar(0, T::TYPE) else {
         return Ok(None);
     };
-    let value = T::searchable(value)?;
+    let value = searchable(value)?;
     let tokens: Vec<_> = index.live()?.iter().map(|opened| token(opened.key(), &value, bits, <[u8]>::to_vec)).collect();
     bytea_array_datum(tokens.iter().map(|token| &token[..])).map(Some)
 }
@@ -207,9 +180,13 @@ fn refuse_timestamp(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
     Err(Error::NoTokenOfTimestamp)
 }
 
+/// What is named in an array is a few lengths, of which no more are valid, or steps: never more than this.
+const MOST_ELEMENTS: usize = 32;
+
 fn lengths_argument(call: &FunctionCall, index: usize) -> Result<PrefixLengths, Error> {
-    let lengths = call.datum(index).ok_or(Error::NullArgument("lengths"))?;
-    Ok(PrefixLengths::new(&scalars::integers(lengths).ok_or(SearchError::PrefixLengths)?)?)
+    let lengths = call.integer_array(index).ok_or(Error::NullArgument("lengths"))?;
+    let lengths: Option<Vec<_>> = lengths.iter().take(MOST_ELEMENTS).map(|length| length.map(i64::from)).collect();
+    Ok(PrefixLengths::new(&lengths.ok_or(SearchError::PrefixLengths)?)?)
 }
 
 fn utf8_datum<'a>(text: &'a [u8]) -> Result<Cow<'a, str>, Error> {
@@ -223,7 +200,7 @@ fn utf8_datum<'a>(text: &'a [u8]) -> Result<Cow<'a, str>, Error> {
 fn prefix_tokens(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
     let lengths = lengths_argument(call, 2)?;
-    let version = integer_argument(call, 3);
+    let version = call.integer(3);
     let Some(text) = call.bytes(0) else {
         return Ok(None);
     };
@@ -236,7 +213,7 @@ fn prefix_tokens(call: &FunctionCall) -> Result<Option<Datum>, Error> {
 fn prefix_token(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
     let lengths = lengths_argument(call, 2)?;
-    let version = integer_argument(call, 3);
+    let version = call.integer(3);
     let Some(needle) = call.bytes(0) else {
         return Ok(None);
     };
@@ -257,31 +234,45 @@ fn prefix_token_candidates(call: &FunctionCall) -> Result<Option<Datum>, Error> 
     bytea_array_datum(tokens.iter().map(|token| &token[..])).map(Some)
 }
 
+fn width_and_origin<T: Argument>(call: &FunctionCall, index: usize) -> Result<(Scalar<'_>, Scalar<'_>), Error> {
+    let width_type = match T::TYPE {
+        ScalarType::Smallint | ScalarType::Integer => ScalarType::Bigint,
+        ScalarType::Date => ScalarType::Integer,
+        ScalarType::Timestamptz => ScalarType::Interval,
+        scalar_type => scalar_type,
+    };
+    let origin_type = match T::TYPE {
+        ScalarType::Smallint | ScalarType::Integer => ScalarType::Bigint,
+        scalar_type => scalar_type,
+    };
+    let width = call.scalar(index, width_type).ok_or(Error::NullArgument("width"))?;
+    let origin = call.scalar(index + 1, origin_type).ok_or(Error::NullArgument("origin"))?;
+    Ok((width, origin))
+}
+
 /// `(value, index_name, width, origin, version)`.
 fn bucket_token<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
-    let width = call.datum(2).ok_or(Error::NullArgument("width"))?;
-    let origin = call.datum(3).ok_or(Error::NullArgument("origin"))?;
-    let version = integer_argument(call, 4);
-    let Some(value) = call.datum(0) else {
+    let (width, origin) = width_and_origin::<T>(call, 2)?;
+    let version = call.integer(4);
+    let Some(value) = call.scalar(0, T::TYPE) else {
         return Ok(None);
     };
-    let bucket = Bucketed::new(T::KIND, T::bucket(value, width, origin)?);
+    let bucket = bucket(value, width, origin)?;
     Varlena::copy_of(&index.version(version)?.key().bucket_token(bucket)).map(Some)
 }
 
 /// `(low, high, index_name, width, origin, max_buckets)`: of all versions that make tokens.
 fn bucket_tokens<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Error> {
-    let low = call.datum(0).ok_or(Error::NullBound)?;
-    let high = call.datum(1).ok_or(Error::NullBound)?;
+    let low = call.scalar(0, T::TYPE).ok_or(Error::NullBound)?;
+    let high = call.scalar(1, T::TYPE).ok_or(Error::NullBound)?;
     let index = index_argument(call, 2)?;
-    let width = call.datum(3).ok_or(Error::NullArgument("width"))?;
-    let origin = call.datum(4).ok_or(Error::NullArgument("origin"))?;
-    let limit = integer_argument(call, 5).ok_or(Error::NullArgument("max_buckets"))?;
-    let (first, last) = (T::bucket(low, width, origin)?, T::bucket(high, width, origin)?);
+    let (width, origin) = width_and_origin::<T>(call, 3)?;
+    let limit = call.integer(5).ok_or(Error::NullArgument("max_buckets"))?;
+    let (first, last) = (bucket(low, width, origin)?, bucket(high, width, origin)?);
     let mut tokens = Vec::new();
     for opened in index.live()? {
-        let buckets = Bucketed::range(T::KIND, first, last, limit.into())?;
+        let buckets = Bucketed::range(first, last, limit.into())?;
         tokens.extend(buckets.map(|bucket| opened.key().bucket_token(bucket)));
     }
     bytea_array_datum(tokens.iter().map(|token| &token[..])).map(Some)
@@ -289,19 +280,24 @@ fn bucket_tokens<T: Argument>(call: &FunctionCall) -> Result<Option<Datum>, Erro
 
 /// `(value, steps)`.
 fn normalize_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
-    let names = scalars::texts(call.datum(1).ok_or(Error::NullArgument("steps"))?).ok_or(SearchError::Step)?;
-    let parse = |name: &[u8]| std::str::from_utf8(name).map_err(|_| SearchError::Step)?.parse();
-    let steps: Vec<Step> = names.into_iter().map(parse).collect::<Result<_, _>>()?;
+    let names = call.bytea_array(1).ok_or(Error::NullArgument("steps"))?;
+    if names.len() > MOST_ELEMENTS {
+        return Err(SearchError::Step.into());
+    }
+    let parse = |name: Option<&[u8]>| {
+        std::str::from_utf8(name.ok_or(SearchError::Step)?).map_err(|_| SearchError::Step)?.parse()
+    };
+    let steps: Vec<Step> = names.iter().map(parse).collect::<Result<_, _>>()?;
     call.bytes(0).map(|text| text_datum(&normalize(&utf8_datum(text)?, &steps)?)).transpose()
 }
 
 /// `(distinct_values, rows, bits)`.
 fn index_plan(call: &FunctionCall) -> Result<Option<Datum>, Error> {
-    let count = |index| call.datum(index).map(|datum| u64::try_from(scalars::bigint(datum)).unwrap_or_default());
+    let count = |index| call.bigint(index).map(|count| u64::try_from(count).unwrap_or_default());
     let (Some(distinct_values), Some(rows)) = (count(0), count(1)) else {
         return Err(SearchError::PlanOfNothing.into());
     };
-    let bits = integer_argument(call, 2);
+    let bits = call.integer(2);
     let bits = bits.map(|bits| TokenBits::new(bits.into()).map(|_| bits as u8)).transpose()?;
     let plan = Plan::new(distinct_values, rows, bits)?;
     let integer = |bits: Option<u8>| bits.map(|bits| Datum::from(i32::from(bits)));
@@ -309,9 +305,9 @@ fn index_plan(call: &FunctionCall) -> Result<Option<Datum>, Error> {
         integer(plan.bits.map(|(least, _)| least)),
         integer(plan.bits.map(|(_, most)| most)),
         integer(plan.chosen_bits),
-        Some(scalars::double(plan.tokens)),
-        Some(scalars::double(plan.rows_per_token)),
-        Some(scalars::double(plan.false_hits)),
+        Some(double(plan.tokens)),
+        Some(double(plan.rows_per_token)),
+        Some(double(plan.false_hits)),
     ];
     Ok(Some(nullable_row_datum(call, &columns)))
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use envelope_core::error::ValueError;
 use envelope_core::format::{Envelope, Head, WrappedKeys};
+use pgrx::datum::Array;
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
@@ -148,12 +149,13 @@ impl Splices {
         call.keep(
             |known: &Self| known.arrays == arrays,
             || {
-                let (stubs, donors) =
-                    (call.bytea_array(1), if call.arguments() > 2 { call.bytea_array(2) } else { Vec::new() });
+                let stubs = call.bytea_array(1);
+                let donors = if call.arguments() > 2 { call.bytea_array(2) } else { None };
+                let mut donors = donors.iter().flat_map(Array::iter).flatten();
                 let mut by_data_key = ByDataKey::default();
-                for (at, stub) in stubs.iter().enumerate() {
+                for stub in stubs.iter().flat_map(Array::iter).flatten() {
                     let stub = parse_head(stub)?;
-                    let keys = match donors.get(at) {
+                    let keys = match donors.next() {
                         None => None,
                         Some(donor) => {
                             let donor = parse_head(donor)?;

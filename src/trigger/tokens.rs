@@ -1,7 +1,7 @@
 //! The token columns of an encrypting trigger: they are of the value that is stored, or the row is refused.
 
 use envelope_core::format::{Envelope, ValueType};
-use envelope_core::search::{Bucketed, IndexKey, Searchable, TokenKind, ValueKind, normalize};
+use envelope_core::search::{IndexKey, Searchable, TokenKind, ValueKind, normalize};
 use zeroize::Zeroizing;
 
 use super::definition::{Rule, Token};
@@ -11,10 +11,10 @@ use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::firing::Firing;
 use crate::pg::made::Made;
 use crate::pg::row_value::RowValue;
-use crate::pg::scalars;
+use crate::pg::scalars::Scalar;
 use crate::session;
 use crate::session::index_keys;
-use crate::sql::search::{bucket_number, searchable};
+use crate::sql::search::{bucket, searchable};
 
 /// Fills the token columns, after the values are known.
 pub fn fill(firing: &Firing<'_>, rules: &[Rule], changes: &mut Changes) -> Result<(), Error> {
@@ -131,18 +131,17 @@ fn make(token: &Token, value_type: ValueType, plaintext: &[u8], key: &IndexKey) 
             kind => token_of(kind.clone(), &Searchable::text(text.as_bytes()), key).map(Some),
         };
     };
-    let Some(value) = scalars::parse(kind, &text) else {
+    let Some(value) = Scalar::parse(kind, &text) else {
         return Ok(None);
     };
     match &rule.kind {
         TokenKind::Bucket { width, origin } => {
-            let (Some(width), Some(origin)) = (scalars::parse_width(kind, width), scalars::parse(kind, origin)) else {
+            let (Some(width), Some(origin)) = (Scalar::parse_width(kind, width), Scalar::parse(kind, origin)) else {
                 return Ok(None);
             };
-            let bucket = Bucketed::new(kind, bucket_number(kind, value, width, origin)?);
-            Made::bytea_of(&key.bucket_token(bucket)).map(Some)
+            Made::bytea_of(&key.bucket_token(bucket(value, width, origin)?)).map(Some)
         }
-        equality => token_of(equality.clone(), &searchable(kind, value)?, key).map(Some),
+        equality => token_of(equality.clone(), &searchable(value)?, key).map(Some),
     }
 }
 

@@ -45,18 +45,18 @@ impl Bucketed {
         Self { kind, number }
     }
 
-    /// The buckets of a range, both ends included: none if it is empty.
+    /// The buckets of a range of one type, both ends included: none if it is empty.
     ///
     /// # Errors
     /// [`SearchError::BucketLimit`] for one that is not 1 to [`MOST_BUCKETS`], [`SearchError::TooManyBuckets`].
-    pub fn range(kind: ValueKind, low: i64, high: i64, limit: i64) -> Result<impl Iterator<Item = Self>, SearchError> {
+    pub fn range(first: Self, last: Self, limit: i64) -> Result<impl Iterator<Item = Self>, SearchError> {
         let valid = u32::try_from(limit).ok().filter(|limit| (1..=MOST_BUCKETS).contains(limit));
         let limit = valid.ok_or(SearchError::BucketLimit(limit))?;
-        let needed = (i128::from(high) - i128::from(low) + 1).max(0).unsigned_abs();
+        let needed = (i128::from(last.number) - i128::from(first.number) + 1).max(0).unsigned_abs();
         if needed > u128::from(limit) {
             return Err(SearchError::TooManyBuckets { needed, limit });
         }
-        Ok((low..=high).map(move |number| Self { kind, number }))
+        Ok((first.number..=last.number).map(move |number| Self { number, ..first }))
     }
 }
 
@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn a_range_has_both_ends_and_a_limit() {
         let numbers = |low, high, limit| {
-            Bucketed::range(ValueKind::Bigint, low, high, limit)
+            let bucket = |number| Bucketed::new(ValueKind::Bigint, number);
+            Bucketed::range(bucket(low), bucket(high), limit)
                 .map(|range| range.map(|one| one.number).collect::<Vec<_>>())
         };
         assert_eq!(numbers(-1, 1, 3), Ok(vec![-1, 0, 1]));
