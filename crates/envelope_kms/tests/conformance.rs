@@ -1,14 +1,19 @@
 //! What every key provider must do. A new one is added to the tests at the end.
 
+use std::env;
 use std::future::Future;
 use std::pin::pin;
+use std::process::Command;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{KeyId, LocalKeyName, WrappedKey, check_resolved};
 use envelope_core::request::{KmsError, KmsErrorKind, Operation};
 use envelope_kms::local::LocalKms;
 use envelope_kms::{KeyProvider, Lasting, Providers, Settings, aws};
+use testkit::Emulator;
+use testkit::emulator::REGION;
 
 /// A provider, and keys that it has and has not.
 struct Subject<P> {
@@ -103,16 +108,47 @@ async fn the_local_provider_conforms() {
 async fn all_providers_behind_one_conform() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_, keys, missing) = local(&directory).await;
-    let aws = aws::Settings {
-        region: None,
-        endpoint_url: None,
+    let settings = Settings { aws: aws_settings(None), local_keyring: Some(directory.path().join("keys.json")) };
+    let provider = Providers::new(settings, &Lasting::default());
+    conforms(Subject { provider, keys, missing }).await;
+}
+
+/// AWS KMS, as far as the emulator is AWS. The SDK takes credentials from the environment, so the test runs itself again.
+#[test]
+fn aws_kms_conforms() {
+    const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+    if env::var(SECRET).is_ok_and(|secret| secret == "emulator") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        return runtime.block_on(emulated_kms_conforms());
+    }
+    let status = Command::new(env::current_exe().expect("this program"))
+        .args(["--exact", "aws_kms_conforms", "--nocapture"])
+        .envs([("AWS_ACCESS_KEY_ID", "emulator"), (SECRET, "emulator")])
+        .status();
+    assert!(status.expect("it runs").success());
+}
+
+async fn emulated_kms_conforms() {
+    let emulator = Emulator::shared();
+    let (one, other) = (emulator.create_key(), emulator.create_key());
+    emulator.create_alias("alias/conformance", &one);
+    let settings = Settings { aws: aws_settings(Some(format!("http://{}", emulator.address()))), local_keyring: None };
+    let key = |text: &str| KeyId::parse(text).expect("a key id");
+    for named in [one.arn.as_str(), &one.id, "alias/conformance"] {
+        let provider = aws::AwsKms::new(settings.aws.clone(), Lasting::default());
+        let missing = key("alias/missing");
+        conforms(Subject { provider, keys: [key(named), key(&other.arn)], missing }).await;
+    }
+}
+
+fn aws_settings(endpoint_url: Option<String>) -> aws::Settings {
+    aws::Settings {
+        region: endpoint_url.as_ref().map(|_| REGION.to_owned()),
+        endpoint_url,
         profile: None,
-        timeout: std::time::Duration::from_secs(1),
+        timeout: Duration::from_secs(10),
         max_attempts: 1,
         max_calls_per_second: None,
         failover_regions: vec![],
-    };
-    let settings = Settings { aws, local_keyring: Some(directory.path().join("keys.json")) };
-    let provider = Providers::new(settings, &Lasting::default());
-    conforms(Subject { provider, keys, missing }).await;
+    }
 }
