@@ -56,6 +56,7 @@ lint: ## cargo fmt --check, and clippy with warnings denied
 	@scripts/lint.sh
 
 test-crates: ## tests of the crates that know no PostgreSQL
+	@scripts/setup.sh test
 	cargo test --release -p envelope_core -p envelope_kms -p envelope_broker -p envelope_simulation
 
 regress: install ## SQL regression tests

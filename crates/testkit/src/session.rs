@@ -28,6 +28,12 @@ pub trait Session {
     /// The process id of the backend.
     fn backend(&mut self) -> i32;
 
+    /// Waits until another backend waits for the broker or a key provider.
+    fn see_waiting(&mut self, backend: i32) {
+        let waits = "SELECT coalesce(wait_event_type, '') = 'Extension' FROM pg_stat_activity WHERE pid = $1";
+        wait_until("the statement waits", || self.one(waits, &[&backend]));
+    }
+
     /// `env_encrypt` of a text.
     fn encrypt(&mut self, plaintext: &str, key_id: &str) -> Vec<u8> {
         self.one("SELECT env_encrypt($1::text, $2)", &[&plaintext, &key_id])

@@ -129,7 +129,7 @@ fn a_statement_that_waits_for_a_stopped_broker_can_be_ended() {
             let value = value.clone();
             move || client.query("SELECT env_decrypt($1)", &[&value])
         });
-        thread::sleep(Duration::from_millis(300));
+        witness.see_waiting(pid);
         let (_, took) = timed(|| {
             witness.run(&format!("SELECT {end}({pid})"));
             expect_end(statement.join().expect("no thread panics"), sqlstate);

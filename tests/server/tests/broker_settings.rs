@@ -200,8 +200,10 @@ fn a_cancelled_statement_takes_nobody_with_it() {
         let key_id = &fixture.key_id;
         let cancelled = scope.spawn(move || first.fail_to_encrypt(key_id));
         wait_until("the call is under way", || fixture.kms_calls().0 == 1);
-        let waiting = scope.spawn(|| fixture.connect().encrypt("a text", &fixture.key_id));
-        thread::sleep(Duration::from_millis(200));
+        let mut other = fixture.connect();
+        let other_pid = other.backend();
+        let waiting = scope.spawn(move || other.encrypt("a text", key_id));
+        fixture.connect().see_waiting(other_pid);
         fixture.connect().run(&format!("SELECT pg_cancel_backend({pid})"));
         cancelled.join().expect("no thread panics").with("57014");
         waiting.join().expect("the other goes on");

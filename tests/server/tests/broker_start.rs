@@ -82,7 +82,7 @@ fn a_session_that_waits_for_the_start_can_be_ended() {
         let mut client = fixture.connect();
         let (pid, key_id) = (client.backend(), fixture.key_id.clone());
         let statement = thread::spawn(move || client.query("SELECT env_encrypt('a text'::text, $1)", &[&key_id]));
-        thread::sleep(Duration::from_millis(200));
+        witness.see_waiting(pid);
         let started = Instant::now();
         witness.run(&format!("SELECT {end}({pid})"));
         expect_end(statement.join().expect("no thread panics"), sqlstate);
