@@ -160,7 +160,7 @@ struct Session {
 impl Session {
     fn new() -> Self {
         let world = World::new();
-        Self { policy: Policy::new(&world, 1), world }
+        Self { policy: Policy::new(&world, 1, 1), world }
     }
 
     /// One that has opened a value.
