@@ -14,7 +14,39 @@ max_wal_senders = 0
 autovacuum = off"
 rows=${1:-1000000} repetitions=${2:-5}
 
+# CPU time of the backend for each EXECUTE of a prepared equality search by a client, in microseconds.
 # shellcheck disable=SC2317  # called below
+lookup() {
+    psql -X -q -A -t -v ON_ERROR_STOP=1 <<SQL
+PREPARE search (text) AS SELECT id FROM person WHERE $1;
+SELECT format('EXECUTE search (%L);', 'person ' || lpad((1 + (i * 7919::bigint * 104729) % $rows)::text, 8, '0')) AS statement
+FROM generate_series(1, 20000) AS i \\g $scripts/statements
+\\o /dev/null
+\\i $scripts/statements
+SELECT cpu_ns() AS before \\gset
+\\i $scripts/statements
+\\o
+SELECT (cpu_ns() - :before) / 2e4 / 1e3;
+SQL
+}
+
+# The medians of lines REPETITION,CONTENDER,AMOUNT as CSV: medians QUESTION UNIT CONTENDER...
+# shellcheck disable=SC2317
+medians() {
+    local question=$1 unit=$2
+    shift 2
+    sort -t, -k2,2 -k3,3n | awk -F, -v rows="$rows" -v question="$question" -v unit="$unit" -v contenders="$(IFS=,; echo "$*")" '
+        { amounts[$2, ++count[$2]] = $3 }
+        END {
+            last = split(contenders, names, ",")
+            for (i = 1; i <= last; i++) {
+                median[i] = amounts[names[i], int((count[names[i]] + 1) / 2)]
+                printf "%d,%s,%s,%s,%s,%s\n", rows, question, names[i], unit, median[i], median[i] / median[1]
+            }
+        }'
+}
+
+# shellcheck disable=SC2317
 measure() {
     local value="'person ' || lpad(:n::text, 8, '0')" kind repetition
     psql -X -q -v ON_ERROR_STOP=1 -v "rows=$rows" -v "repetitions=$repetitions" -c 'CREATE EXTENSION envelope_pg' -f bench/sql/search.sql
@@ -24,19 +56,15 @@ measure() {
     printf "%s\nINSERT INTO insert_token VALUES (:n, env_encrypt(%s, 'local' || chr(58) || 'bench'), env_blind_index(%s, 'bench'));\n" \
         "$random" "$value" "$value" >"$scripts/value and token"
     for ((repetition = 0; repetition < repetitions; repetition++)); do
+        echo "$repetition,plaintext,$(lookup 'plain = $1')"
+        echo "$repetition,token,$(lookup "token = env_blind_index(\$1, 'bench')")"
+    done | medians "equality by a client" us plaintext token
+    for ((repetition = 0; repetition < repetitions; repetition++)); do
         for kind in plaintext "value and token"; do
             printf '%s,%s,' "$repetition" "$kind"
             pgbench -n -M prepared -c 1 -t 20000 -f "$scripts/$kind" | sed -n 's/^tps = \([0-9.]*\).*/\1/p'
         done
-    done | sort -t, -k2,2 -k3,3n | awk -F, -v rows="$rows" '
-        { amounts[$2, ++count[$2]] = $3 }
-        END {
-            split("plaintext,value and token", kinds, ",")
-            for (i = 1; i <= 2; i++) {
-                median[i] = amounts[kinds[i], int((count[kinds[i]] + 1) / 2)]
-                printf "%d,insert,%s,TPS,%s,%s\n", rows, kinds[i], median[i], median[i] / median[1]
-            }
-        }'
+    done | medians insert TPS plaintext "value and token"
 }
 
 if [ "${BENCH_SEARCH_IN_CLUSTER:-}" = yes ]; then

@@ -24,15 +24,17 @@ END
 $$;
 
 -- What a row says must be what the data key says of itself, or tokens would fail. And who may bring index keys under another KMS
--- key may not put one in that he knows: only who may make index keys adds a version, and a version stays the same data key.
+-- key may not put one in that he knows: only who may make index keys adds a version or retires one, and a version stays the same data key.
 CREATE OR REPLACE FUNCTION envelope_internal.index_key_check() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     context jsonb;
 BEGIN
-    IF NEW.revision = 1 AND NOT pg_has_role('envelope_admin', 'USAGE')
+    IF (NEW.revision = 1 OR NEW.is_retired IS DISTINCT FROM (SELECT k.is_retired FROM envelope_internal.index_key AS k
+            WHERE k.name = NEW.name AND k.version = NEW.version ORDER BY k.revision DESC LIMIT 1))
+        AND NOT pg_has_role('envelope_admin', 'USAGE')
         AND NOT pg_has_role((SELECT c.relowner FROM pg_class AS c WHERE c.oid = TG_RELID), 'USAGE') THEN
-        RAISE 'permission denied to add a version of an index key' USING ERRCODE = 'insufficient_privilege',
+        RAISE 'permission denied to add or retire a version of an index key' USING ERRCODE = 'insufficient_privilege',
             HINT = 'Grant envelope_admin.';
     END IF;
     IF envelope_internal.is_envelope(NEW.stub) THEN

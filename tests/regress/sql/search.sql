@@ -43,6 +43,10 @@ INSERT INTO envelope_internal.index_key (name, version, revision, stub) VALUES (
 \echo :SQLSTATE
 INSERT INTO envelope_internal.index_key (name, version, revision, stub) VALUES ('person.ssn', 9, 1, :'stub_9');
 \echo :SQLSTATE
+INSERT INTO envelope_internal.index_key (name, version, revision, stub, is_retired)
+SELECT name, version, 2, stub, true FROM envelope_internal.index_key WHERE name = 'person.ssn';
+\echo :SQLSTATE
+SELECT env_rewrap_index_keys('local:search');
 RESET ROLE;
 DROP ROLE search_rotator;
 
