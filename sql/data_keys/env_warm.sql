@@ -31,7 +31,22 @@ $$;
 CREATE OR REPLACE FUNCTION @extschema@.env_warm(relation regclass, column_name name, OUT cold bigint, OUT warm bigint, OUT failed bigint)
     RETURNS record
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    type_name text;
 BEGIN
+    WITH RECURSIVE base (type) AS (
+        SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = column_name AND NOT a.attisdropped
+        UNION ALL
+        SELECT t.typbasetype FROM base AS b JOIN pg_type AS t ON t.oid = b.type AND t.typbasetype <> 0
+    )
+    SELECT format_type(a.atttypid, a.atttypmod) INTO type_name
+    FROM pg_attribute AS a
+    WHERE a.attrelid = relation AND a.attname = column_name AND NOT a.attisdropped
+      AND NOT EXISTS (SELECT FROM base AS b WHERE b.type = 'bytea'::regtype);
+    IF type_name IS NOT NULL THEN
+        RAISE 'column "%" of % is %; an encrypted column is bytea', column_name, relation, type_name
+            USING ERRCODE = 'datatype_mismatch', HINT = 'env_inventory_columns() lists the columns that can hold encrypted values.';
+    END IF;
     EXECUTE format('SELECT (result).* FROM (SELECT envelope_internal.warm(%I) AS result FROM %s) AS aggregated',
                    column_name, relation)
     INTO cold, warm, failed;

@@ -49,7 +49,10 @@ BEGIN
         END IF;
     END LOOP;
     IF envelope_internal.rotation_type(relation, column_name) IS DISTINCT FROM 'bytea' THEN
-        RAISE 'relation % has no bytea column "%"', relation, column_name USING ERRCODE = 'undefined_column';
+        RAISE 'column "%" of % is %; an encrypted column is bytea', column_name, relation, coalesce((
+            SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
+            WHERE a.attrelid = relation AND a.attname = column_name AND NOT a.attisdropped), 'not there')
+            USING ERRCODE = 'datatype_mismatch', HINT = 'env_inventory_columns() lists the columns that can hold encrypted values.';
     END IF;
     SELECT coalesce(sum((envelope_internal.rotation_extent(l.leaf)).bytes), 0) / block_bytes INTO blocks
     FROM envelope_internal.rotation_leaves(relation) AS l WHERE l.kind = 'r';

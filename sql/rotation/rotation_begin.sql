@@ -17,6 +17,7 @@ DECLARE
     foreign_leaves bigint;
     named name;
     stub bytea;
+    type_name text;
 BEGIN
     IF p @? '$.* ? (@ == "env:null")' THEN
         RAISE '% must not be null', (SELECT string_agg(key, ', ') FROM jsonb_each_text(p) WHERE value = 'env:null')
@@ -68,13 +69,19 @@ BEGIN
             HINT = 'Add a column for the target.';
     END IF;
     SELECT * INTO STRICT attribute FROM pg_attribute WHERE attrelid = root AND attname = rotated AND NOT attisdropped;
-    IF envelope_internal.rotation_type(root, coalesce(p ->> 'source', rotated)::name) IS NULL
-        OR envelope_internal.rotation_type(root, coalesce(p ->> 'target', rotated)::name) IS NULL
-        OR envelope_internal.rotation_type(root,
-            CASE method WHEN 'decrypt' THEN p ->> 'source' ELSE rotated END::name) <> 'bytea' THEN
-        RAISE 'column of relation % has the wrong type', root::regclass USING ERRCODE = 'datatype_mismatch',
-            HINT = 'Encrypted values are bytea; plaintext is of any type but money, those of names (regclass, ...) and pseudo-types.';
-    END IF;
+    FOREACH named IN ARRAY array_remove(ARRAY[p ->> 'source', rotated, p ->> 'target']::name[], NULL) LOOP
+        SELECT format_type(a.atttypid, a.atttypmod) INTO type_name FROM pg_attribute AS a
+        WHERE a.attrelid = root AND a.attname = named AND NOT a.attisdropped;
+        IF named = CASE method WHEN 'decrypt' THEN p ->> 'source' ELSE rotated END
+            AND envelope_internal.rotation_type(root, named) IS DISTINCT FROM 'bytea' THEN
+            RAISE 'column "%" of % is %; an encrypted column is bytea', named, root::regclass, type_name
+                USING ERRCODE = 'datatype_mismatch', HINT = 'env_inventory_columns() lists the columns that can hold encrypted values.';
+        ELSIF envelope_internal.rotation_type(root, named) IS NULL THEN
+            RAISE 'column "%" of % is %, which cannot be encrypted', named, root::regclass, type_name
+                USING ERRCODE = 'datatype_mismatch',
+                HINT = 'Plaintext is of any type but money, those of names (regclass, ...) and pseudo-types.';
+        END IF;
+    END LOOP;
     IF attribute.attgenerated <> '' THEN
         RAISE 'column "%" of relation % is generated', rotated, root::regclass USING ERRCODE = 'generated_always',
             HINT = CASE attribute.attgenerated WHEN 'v' THEN 'Name the column that it is computed from.'

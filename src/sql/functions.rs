@@ -6,9 +6,8 @@ use std::rc::Rc;
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::{ArgumentError, ValueError};
 use envelope_core::format::edited;
-use envelope_core::format::{Envelope, ValueType};
+use envelope_core::format::{Envelope, Head, ValueType};
 use envelope_core::keys::KeyId;
-use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
@@ -208,6 +207,18 @@ pub fn decrypt_jsonb(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     decrypt(call, ValueType::Jsonb, |mut plaintext, bytes| {
         jsonb_from_text(&from_utf8(&plaintext.as_mut_slice()[..bytes])?)
     })
+}
+
+/// Whether a value is bound to an aad is said in its head, so that it can be told apart from damage.
+///
+/// # Errors
+/// [`Error::AadMissing`], [`Error::AadSuperfluous`].
+pub fn check_aad(head: &Head<'_>, aad: Option<&[u8]>) -> Result<(), Error> {
+    match (head.flags.aad, aad.is_some()) {
+        (true, false) => Err(Error::AadMissing),
+        (false, true) => Err(Error::AadSuperfluous),
+        _ => Ok(()),
+    }
 }
 
 fn decrypt(

@@ -3,14 +3,13 @@
 use std::ffi::CStr;
 
 use envelope_core::format::{Envelope, ValueType};
-use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
 use crate::pg::encoding::to_utf8;
 use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::session;
-use crate::sql::functions::aad_argument;
+use crate::sql::functions::{aad_argument, check_aad};
 
 sql_functions! {
     env_opens_to_text, pg_finfo_env_opens_to_text => opens_to_text;

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use envelope_core::format::{Envelope, Head};
-use envelope_core::value::check_aad;
 use pgrx::pg_sys::Datum;
 
 use crate::error::Error;
@@ -13,7 +12,7 @@ use crate::pg::run_lock;
 use crate::pg::varlena::Varlena;
 use crate::session::rewrap::{self, Change};
 use crate::session::{self, Sealing, Unwrapping, pipeline, proof};
-use crate::sql::functions::{aad_argument, key_id_argument};
+use crate::sql::functions::{aad_argument, check_aad, key_id_argument};
 use crate::sql::splice;
 
 /// Values of an array that are worked on at a time.

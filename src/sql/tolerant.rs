@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::result::text_datum;
 use crate::session;
-use crate::sql::functions::{aad_argument, decrypt_bytea, decrypt_jsonb, decrypt_text};
+use crate::sql::functions::{aad_argument, check_aad, decrypt_bytea, decrypt_jsonb, decrypt_text};
 
 sql_functions! {
     env_try_decrypt_text, pg_finfo_env_try_decrypt_text => try_decrypt_text;
@@ -36,7 +36,11 @@ fn try_decrypt_jsonb(call: &FunctionCall) -> Result<Option<Datum>, Error> {
 fn null_if_damaged(decrypted: Result<Option<Datum>, Error>) -> Result<Option<Datum>, Error> {
     use ValueError::{AuthenticationFailed, Malformed, NotAnEnvelope, Truncated};
     match decrypted {
-        Err(Error::Value(NotAnEnvelope | Truncated | Malformed(_) | AuthenticationFailed)) => {
+        Err(
+            Error::Value(NotAnEnvelope | Truncated | Malformed(_) | AuthenticationFailed)
+            | Error::AadMissing
+            | Error::AadSuperfluous,
+        ) => {
             shared_counters::count_damaged();
             Ok(None)
         }
@@ -52,7 +56,7 @@ fn why_not(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     };
     let open = || {
         let envelope = Envelope::parse(value)?;
-        envelope_core::value::check_aad(&envelope.head, aad.as_deref())?;
+        check_aad(&envelope.head, aad.as_deref())?;
         let cached = session::opening_key(&envelope.head)?;
         let mut plaintext = Zeroizing::new(vec![0; envelope.ciphertext.len()]);
         cached.data_key().open(&envelope, aad.as_deref(), &mut plaintext)?;

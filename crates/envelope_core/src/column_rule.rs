@@ -48,6 +48,13 @@ struct Fields {
     tokens: Option<Vec<rule::Fields>>,
 }
 
+fn what_is_wrong(error: &serde_json::Error) -> String {
+    match error.is_data() {
+        true => error.to_string(),
+        false => format!("it is no JSON (line {}, column {})", error.line(), error.column()),
+    }
+}
+
 fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
@@ -59,7 +66,7 @@ impl ColumnRule {
     /// [`ArgumentError::ColumnRule`] for anything but such an object, and the errors of its key id and context.
     pub fn from_json(json: &str) -> Result<Self, ArgumentError> {
         let fields: Fields =
-            serde_json::from_str(json).map_err(|error| ArgumentError::ColumnRule(error.to_string()))?;
+            serde_json::from_str(json).map_err(|error| ArgumentError::ColumnRule(what_is_wrong(&error)))?;
         if !fields.key_id.starts_with(NAME_PREFIX) {
             KeyId::parse(&fields.key_id)?;
         }

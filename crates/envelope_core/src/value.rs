@@ -185,7 +185,7 @@ impl DataKey {
 ///
 /// # Errors
 /// [`ValueError::AuthenticationFailed`], as for a wrong aad.
-pub fn check_aad(head: &Head<'_>, aad: Option<&[u8]>) -> Result<(), ValueError> {
+fn check_aad(head: &Head<'_>, aad: Option<&[u8]>) -> Result<(), ValueError> {
     if head.flags.aad == aad.is_some() { Ok(()) } else { Err(ValueError::AuthenticationFailed) }
 }
 
