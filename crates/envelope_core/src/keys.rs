@@ -30,17 +30,46 @@ pub const SUITE: u8 = 1;
 pub const KEY_BYTES: usize = 32;
 const LABEL: &[u8] = b"envelope_pg/v1/";
 
-/// A plaintext data key. Zeroized when dropped; has no Debug. Boxed: a value that moves leaves its bytes behind, unwiped, on
-/// the stack or in the future that it came from.
+/// The bytes of a key. Zeroized when dropped; has no Debug. In a box it has memory of its own in the extension, by its alignment: left
+/// out of core dumps, wiped on fork, and locked (`src/pg/key_memory.rs`). A value that moves leaves its bytes behind, unwiped, on the
+/// stack or in the future that it came from: so box it before it is filled.
+#[repr(align(64))]
 #[derive(Zeroize, ZeroizeOnDrop)]
-pub struct Dek(Box<[u8; KEY_BYTES]>);
+pub struct KeyBytes([u8; KEY_BYTES]);
+
+impl KeyBytes {
+    /// Room for a key, in a box.
+    #[must_use]
+    pub fn zero() -> Box<Self> {
+        Box::new(Self([0; KEY_BYTES]))
+    }
+}
+
+impl std::ops::Deref for KeyBytes {
+    type Target = [u8; KEY_BYTES];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for KeyBytes {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+/// A plaintext data key. Zeroized when dropped; has no Debug.
+pub struct Dek(Box<KeyBytes>);
+
+impl ZeroizeOnDrop for Dek {}
 
 impl Dek {
     /// Takes a data key out of a buffer, and wipes the buffer. `None` unless it holds exactly 32 bytes.
     #[must_use]
     pub fn take_from(buffer: &mut [u8]) -> Option<Self> {
         let dek = (buffer.len() == KEY_BYTES).then(|| {
-            let mut dek = Self(Box::new([0; KEY_BYTES]));
+            let mut dek = Self(KeyBytes::zero());
             dek.0.copy_from_slice(buffer);
             dek
         });
@@ -65,24 +94,25 @@ impl Dek {
     /// Another copy, for another holder.
     #[must_use]
     pub fn copy(&self) -> Self {
-        Self(self.0.clone())
+        let mut copy = KeyBytes::zero();
+        copy.copy_from_slice(self.as_bytes());
+        Self(copy)
     }
 
     /// K.
     pub(crate) fn sealing_key(&self) -> SealingKeyBytes {
-        let mut key = SealingKeyBytes(Box::new([0; KEY_BYTES]));
+        let mut key = SealingKeyBytes(KeyBytes::zero());
         self.expand(b"key", &mut key.0);
         key
     }
 
     fn expand(&self, label: &[u8], output: &mut [u8; KEY_BYTES]) {
-        hkdf_sha256(b"", &*self.0, &[LABEL, &[SUITE], label], output);
+        hkdf_sha256(b"", &**self.0, &[LABEL, &[SUITE], label], output);
     }
 }
 
-/// K, on its way into the cipher. Zeroized when dropped; has no Debug. Boxed for the same reason.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub(crate) struct SealingKeyBytes(pub(crate) Box<[u8; KEY_BYTES]>);
+/// K, on its way into the cipher. Zeroized when dropped; has no Debug.
+pub(crate) struct SealingKeyBytes(pub(crate) Box<KeyBytes>);
 
 /// C: commits to the data key, and names it in public.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -38,7 +38,8 @@ pub fn split(nonce: &[u8; NONCE_BYTES]) -> (&NoncePrefix, &[u8; GCM_NONCE_BYTES]
     (prefix, rest.try_into().expect("the rest"))
 }
 
-/// XAES-256-GCM under one key: derives message keys. Wiped when dropped; has no Debug.
+/// XAES-256-GCM under one key: derives message keys. Wiped when dropped; has no Debug. Aligned as [`crate::keys::KeyBytes`].
+#[repr(align(64))]
 pub struct Xaes256Gcm {
     aes: Aes256Enc,
     /// M1 xor K1 and M2 xor K1, where the nonce prefix is still 0.

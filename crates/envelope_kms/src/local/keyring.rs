@@ -13,29 +13,29 @@ use std::path::Path;
 use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use envelope_core::keys::KEY_BYTES;
+use envelope_core::keys::{KEY_BYTES, KeyBytes};
 use envelope_core::request::KmsErrorKind;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize, Serializer};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 const FILE_FORMAT: u32 = 1;
 
 /// A 256-bit key encryption key. Zeroized when dropped; has no Debug. Boxed: what moves leaves its bytes behind.
-#[derive(Zeroize, ZeroizeOnDrop, Deserialize)]
+#[derive(Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Kek(Box<[u8; KEY_BYTES]>);
+pub(super) struct Kek(Box<KeyBytes>);
 
 impl Kek {
     fn random() -> Result<Self, KmsErrorKind> {
-        let mut kek = Self(Box::new([0; KEY_BYTES]));
-        getrandom::fill(&mut *kek.0).map_err(|error| KmsErrorKind::Keyring(error.to_string()))?;
+        let mut kek = Self(KeyBytes::zero());
+        getrandom::fill(&mut **kek.0).map_err(|error| KmsErrorKind::Keyring(error.to_string()))?;
         Ok(kek)
     }
 
     pub(super) fn cipher(&self) -> LessSafeKey {
-        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*self.0).expect("an AES-256 key is 32 bytes"))
+        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &**self.0).expect("an AES-256 key is 32 bytes"))
     }
 }
 
@@ -45,7 +45,7 @@ impl TryFrom<String> for Kek {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let text = Zeroizing::new(text);
         let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).map_err(|_| "a key is not base64")?);
-        let mut kek = Self(Box::new([0; KEY_BYTES]));
+        let mut kek = Self(KeyBytes::zero());
         if bytes.len() != KEY_BYTES {
             return Err("a key is not 32 bytes long");
         }
@@ -56,7 +56,7 @@ impl TryFrom<String> for Kek {
 
 impl Serialize for Kek {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&Zeroizing::new(BASE64.encode(*self.0)))
+        serializer.serialize_str(&Zeroizing::new(BASE64.encode(**self.0)))
     }
 }
 
@@ -175,7 +175,10 @@ impl KeyringLock {
     /// `None` while another process has it.
     pub(super) fn try_acquire(path: &Path) -> Result<Option<Self>, KmsErrorKind> {
         let failed = |error: io::Error| problem(path, &format!("cannot be locked: {error}"));
-        let directory = File::open(directory_of(path)).map_err(failed)?;
+        let directory = File::open(directory_of(path)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => KmsErrorKind::Keyring(format!("the directory of \"{}\" does not exist", path.display())),
+            _ => failed(error),
+        })?;
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self { _directory: directory })),
             Err(Errno::WOULDBLOCK) => Ok(None),
