@@ -6,14 +6,18 @@
 //! - `sealing`: the data key that seals a value
 //! - `asking`: asks what the policy wants to know, and tells it the answers
 //! - `named_keys`: keys that are named and granted in SQL, and who may use them
+//! - `known_keys`: the named keys of the database
 //! - `index_keys`: the versions of index keys, and the data keys that they are
+//! - `audit`: the line in the log about what a statement opened and sealed
 //! - `release`: whether library and SQL objects are of one release
 //! - `rewrap`: data keys that are rewrapped, once each
 //! - `pipeline`: many requests to KMS at a time
 //! - `proof`: whether the key provider opens a wrapped data key
 
 mod asking;
+mod audit;
 pub mod index_keys;
+mod known_keys;
 pub mod named_keys;
 mod opening;
 pub mod pipeline;
@@ -94,7 +98,8 @@ fn quickly<T>(find: impl FnOnce(&mut Session) -> Option<T>) -> Option<T> {
 /// # Errors
 /// [`Error::KeyNotAllowed`].
 pub fn check_allowed(key_id: &str) -> Result<(), Error> {
-    Ok(with_policy(|policy| policy.check_allowed(key_id, &Here))?)
+    let checked = with_policy(|policy| policy.check_allowed(key_id, &Here));
+    checked.map_err(Error::from).inspect_err(audit::note)
 }
 
 /// Whether the session has the data key of a value, and may use it without asking.

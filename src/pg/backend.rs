@@ -2,6 +2,8 @@
 
 use pgrx::pg_sys;
 
+use crate::pg::encoding::to_utf8;
+
 /// The process id.
 pub fn process_id() -> i32 {
     // SAFETY: reads a variable of the process.
@@ -12,6 +14,17 @@ pub fn process_id() -> i32 {
 pub fn database_and_role() -> (u32, u32) {
     // SAFETY: both read variables of the backend; the role is set before any function of an extension can run.
     unsafe { (pg_sys::MyDatabaseId.to_u32(), pg_sys::GetSessionUserId().to_u32()) }
+}
+
+/// The name of a role; empty if it is gone. For a transaction.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: looks the role up in the catalogs; the name is NULL or a C string in the current memory context.
+    let name = unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() { c"" } else { std::ffi::CStr::from_ptr(name) }
+    };
+    let name = to_utf8(name.to_bytes()).unwrap_or_default();
+    String::from_utf8_lossy(&name).into_owned()
 }
 
 /// When the postmaster started, in microseconds since 2000: it tells a run of the server from the one before.

@@ -71,6 +71,11 @@ impl Prepared {
                 if !self.hint.is_null() {
                     errhint(TEXT, self.hint);
                 }
+                if level as c_int == PgLogLevel::LOG_SERVER_ONLY as c_int {
+                    // The text of the statement, which PostgreSQL would write behind it, can have plaintext in it.
+                    pg_sys::errhidestmt(true);
+                    pg_sys::errhidecontext(true);
+                }
                 errfinish(c"envelope_pg".as_ptr(), 0, c"envelope_pg".as_ptr());
             }
         }

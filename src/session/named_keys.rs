@@ -2,9 +2,7 @@
 //! comparing for whom, and as of which state of the catalogs, the answer was found.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use envelope_core::cache::{Authorisation, CachedKey};
 use envelope_core::context::EncryptionContext;
@@ -12,24 +10,10 @@ use envelope_core::keys::named::{NAME_PREFIX, NamedKey, Use};
 use pgrx::pg_sys::Oid;
 
 use crate::error::{Error, NamedKeyError};
-use crate::pg::foreign_servers::{self, Server};
-use crate::pg::settings;
-
-struct Known {
-    changes: u64,
-    keys: Vec<Named>,
-}
-
-struct Named {
-    server: Oid,
-    name: String,
-    key: NamedKey,
-}
-
-thread_local! {
-    /// The named keys of the database, as of a state of the catalogs.
-    static KNOWN: RefCell<Option<Rc<Known>>> = const { RefCell::new(None) };
-}
+use crate::pg::foreign_servers;
+use crate::pg::settings::{self, Audit};
+use crate::session::audit;
+use crate::session::known_keys::{Named, known};
 
 /// Checks that the current user may use a cached data key.
 ///
@@ -41,8 +25,20 @@ pub fn check_cached(cached: &CachedKey, what: Use) -> Result<(), Error> {
     if cached.authorisation(what) == Some(now) {
         return Ok(());
     }
-    check(cached.data_key().key_id(), what)?;
-    cached.authorise(what, now);
+    check_anew(cached, what, now)
+}
+
+/// What is kept is never `audited`, so that each use that is to be counted comes here.
+#[inline(never)]
+fn check_anew(cached: &CachedKey, what: Use, now: Authorisation) -> Result<(), Error> {
+    let found = Authorisation { audited: false, ..now };
+    if cached.authorisation(what) != Some(found) {
+        check(cached.data_key().key_id(), what)?;
+        cached.authorise(what, found);
+    }
+    if now.audited {
+        audit::count(Oid::from(now.role), cached.data_key().key_id(), what);
+    }
     Ok(())
 }
 
@@ -107,11 +103,14 @@ pub fn with_key<T>(
 }
 
 /// For whom, and as of which state, a check holds.
+#[inline]
 fn authorisation() -> Authorisation {
+    let checks = settings::use_checks();
     Authorisation {
         role: foreign_servers::current_user().to_u32(),
         changes: foreign_servers::changes(),
-        named_only: settings::require_named_keys(),
+        named_only: checks.named_keys_required,
+        audited: checks.audit == Audit::All,
     }
 }
 
@@ -120,28 +119,7 @@ fn with_named<T>(name: &str, use_key: impl FnOnce(&NamedKey) -> Result<T, Error>
     let named = known.keys.iter().find(|named| named.name == name);
     let named = named.ok_or_else(|| NamedKeyError::Unknown(name.to_owned()))?;
     if !foreign_servers::may_use(named.server, foreign_servers::current_user()) {
-        return Err(NamedKeyError::NoPrivilegeOnName(name.to_owned()).into());
+        return Err(NamedKeyError::NoPrivilegeOnName(name.to_owned()).into()).inspect_err(audit::note);
     }
     use_key(&named.key)
-}
-
-fn known() -> Result<Rc<Known>, Error> {
-    loop {
-        let changes = foreign_servers::changes();
-        let known = KNOWN.with_borrow(Clone::clone);
-        if let Some(known) = known.filter(|known| known.changes == changes) {
-            return Ok(known);
-        }
-        // PostgreSQL may report further changes while it reads: then once more.
-        let keys = foreign_servers::all()?.into_iter().map(named).collect::<Result<_, _>>()?;
-        KNOWN.set(Some(Rc::new(Known { changes, keys })));
-    }
-}
-
-fn named(server: Server) -> Result<Named, Error> {
-    let Server { oid, name, options } = server;
-    let options = options.iter().map(|(option, value)| (option.as_str(), value.as_str()));
-    // The validator let no other options in; one that a superuser has taken away must not make a key free for all.
-    let key = NamedKey::from_options(options).map_err(|error| NamedKeyError::Options(name.clone(), error))?;
-    Ok(Named { server: oid, name, key })
 }

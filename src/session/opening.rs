@@ -9,7 +9,7 @@ use envelope_core::policy::{Ask, Step};
 use envelope_core::request::Reply;
 
 use super::surroundings::Here;
-use super::{asking, named_keys, quickly, with_policy};
+use super::{asking, audit, named_keys, quickly, with_policy};
 use crate::ask::{self, Pending};
 use crate::error::Error;
 
@@ -18,6 +18,11 @@ use crate::error::Error;
 /// # Errors
 /// Whatever keeps it from being had.
 pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
+    find(head).inspect_err(audit::note)
+}
+
+#[inline]
+fn find(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
     let cached = match quickly(|session| session.policy.open_quickly(head, &Here)) {
         Some(cached) => cached,
         None => asking::drive_from(|policy| policy.open(head, &Here))?,

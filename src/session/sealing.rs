@@ -11,7 +11,7 @@ use envelope_core::keys::named::Use;
 use envelope_core::request::Request;
 
 use super::surroundings::Here;
-use super::{asking, check_allowed, named_keys, quickly, with_policy, with_session};
+use super::{asking, audit, check_allowed, named_keys, quickly, with_policy, with_session};
 use crate::ask::{broker, journal, shared_counters};
 use crate::error::Error;
 
@@ -28,6 +28,11 @@ pub struct Sealing {
 /// # Errors
 /// Whatever keeps it from being had; [`Error::NoRandomness`].
 pub fn sealing(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Sealing, Error> {
+    find(key_id, context, plaintext_bytes).inspect_err(audit::note)
+}
+
+#[inline]
+fn find(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Sealing, Error> {
     let ready = quickly(|session| {
         let cached = session.policy.seal_quickly(key_id, context, plaintext_bytes, &Here)?;
         Some(Sealing { cached, random: session.next_random().ok()? })

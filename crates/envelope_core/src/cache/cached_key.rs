@@ -26,6 +26,8 @@ pub struct Authorisation {
     pub changes: u64,
     /// Only named keys were to be used.
     pub named_only: bool,
+    /// Each use is to be counted. What was found holds for uses that are not, too.
+    pub audited: bool,
 }
 
 /// A data key in a cache.

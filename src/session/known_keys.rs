@@ -1,0 +1,65 @@
+//! The named keys of the database, read once for each state of the catalogs.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use envelope_core::keys::named::NamedKey;
+use pgrx::pg_sys::Oid;
+
+use crate::error::{Error, NamedKeyError};
+use crate::pg::foreign_servers::{self, Server};
+
+/// The named keys of the database.
+pub struct Known {
+    changes: u64,
+    /// In no order.
+    pub keys: Vec<Named>,
+}
+
+/// A named key.
+pub struct Named {
+    /// Identifies it, also when it is renamed.
+    pub server: Oid,
+    /// Its name.
+    pub name: String,
+    /// What it stands for.
+    pub key: NamedKey,
+}
+
+thread_local! {
+    /// The named keys of the database, as of a state of the catalogs.
+    static KNOWN: RefCell<Option<Rc<Known>>> = const { RefCell::new(None) };
+}
+
+/// The named keys as the catalogs have them now.
+///
+/// # Errors
+/// [`NamedKeyError::Options`] for one that cannot be used: nobody then knows which keys are free for all.
+pub fn known() -> Result<Rc<Known>, Error> {
+    loop {
+        let changes = foreign_servers::changes();
+        let known = KNOWN.with_borrow(Clone::clone);
+        if let Some(known) = known.filter(|known| known.changes == changes) {
+            return Ok(known);
+        }
+        // PostgreSQL may report further changes while it reads: then once more.
+        let keys = foreign_servers::all()?.into_iter().map(named).collect::<Result<_, _>>()?;
+        KNOWN.set(Some(Rc::new(Known { changes, keys })));
+    }
+}
+
+fn named(server: Server) -> Result<Named, Error> {
+    let Server { oid, name, options } = server;
+    let options = options.iter().map(|(option, value)| (option.as_str(), value.as_str()));
+    // The validator let no other options in; one that a superuser has taken away must not make a key free for all.
+    let key = NamedKey::from_options(options).map_err(|error| NamedKeyError::Options(name.clone(), error))?;
+    Ok(Named { server: oid, name, key })
+}
+
+/// The names of a key, by key ARN or `local:name`.
+pub fn names_of(key_id: &str) -> Vec<String> {
+    let names = |known: Rc<Known>| {
+        known.keys.iter().filter(|named| named.key.names(key_id)).map(|named| named.name.clone()).collect()
+    };
+    known().map(names).unwrap_or_default()
+}
