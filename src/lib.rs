@@ -31,5 +31,6 @@ pgrx::pg_module_magic!();
 #[pg_guard]
 #[allow(non_snake_case)]
 extern "C-unwind" fn _PG_init() {
+    pg::key_memory::give_to_aws_lc();
     pg::settings::define();
 }

@@ -6,6 +6,7 @@
 //! - `varlena`: text and bytea, read and written
 //! - `head`: the head of an encrypted value, without the rest of it
 //! - `heap`: the heap of Rust code, wiped
+//! - `key_memory`: memory for keys: no core dump, wiped on fork, locked
 //! - `jsonb`: jsonb to and from JSON text
 //! - `firing`: one call of a trigger function
 //! - `row_value`: values of a row, with the types of their columns
@@ -23,6 +24,7 @@
 //! - `extension`: what the catalog says of the extension
 //! - `backend`: what PostgreSQL knows of this process
 //! - `exit`: what is done when the process ends
+//! - `statement_end`: what is done when the current statement has ended
 //! - `shared_memory`: a file that processes map, to share counters
 //! - `foreign_servers`: the named keys in the catalogs, and who may use them
 //! - `run_lock`: one rotation of a column at a time
@@ -46,6 +48,7 @@ pub mod head;
 mod heap;
 pub mod index_keys;
 pub mod jsonb;
+pub mod key_memory;
 pub mod made;
 pub mod relcache;
 pub mod report;
@@ -55,6 +58,7 @@ pub mod run_lock;
 pub mod scalars;
 pub mod settings;
 pub mod shared_memory;
+pub mod statement_end;
 pub mod table_scan;
 pub mod threads;
 pub mod typed;

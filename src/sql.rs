@@ -10,10 +10,12 @@
 //! - `search`: those that make search tokens
 //! - `admin`: those for the cache and the local key file
 //! - `named_keys`: the one that checks the options of a named key
+//! - `check`: what `env_check` asks that SQL cannot know
 //! - `statistics`: those that show what happens
 //! - `warm`: the aggregate that unwraps many data keys at once
 
 mod admin;
+mod check;
 pub mod functions;
 pub mod inspect;
 mod inventory;

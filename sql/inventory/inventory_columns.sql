@@ -60,7 +60,7 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION envelope_internal.inventory_columns(name) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION envelope_internal.inventory_columns(name) TO envelope_rotate, envelope_admin;
+GRANT EXECUTE ON FUNCTION envelope_internal.inventory_columns(name) TO envelope_rotate, envelope_admin, pg_monitor;
 
 COMMENT ON FUNCTION envelope_internal.inventory_columns(name) IS
     'env_inventory_columns, for the extension itself';

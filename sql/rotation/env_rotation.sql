@@ -57,7 +57,7 @@ CREATE OR REPLACE VIEW @extschema@.env_rotation AS
     -- A CALL that failed before it did anything leaves nothing to be seen.
     WHERE l.pid IS NOT NULL OR r.status NOT IN ('open', 'abandoned') OR r.pass > 1 OR r.rows_done > 0 OR r.failures > 0;
 
-GRANT SELECT ON @extschema@.env_rotation TO envelope_rotate, envelope_admin;
+GRANT SELECT ON @extschema@.env_rotation TO envelope_rotate, envelope_admin, pg_monitor;
 
 COMMENT ON VIEW @extschema@.env_rotation IS
     'every run: what, how far, how fast, and whether it is running';

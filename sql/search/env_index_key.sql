@@ -16,7 +16,7 @@ FROM envelope_internal.index_key AS k
 WHERE k.revision = (SELECT pg_catalog.max(l.revision) FROM envelope_internal.index_key AS l
                     WHERE l.name = k.name AND l.version = k.version);
 
-GRANT SELECT ON @extschema@.env_index_key TO envelope_search, envelope_rotate, envelope_admin;
+GRANT SELECT ON @extschema@.env_index_key TO envelope_search, envelope_rotate, envelope_admin, pg_monitor;
 
 COMMENT ON VIEW @extschema@.env_index_key IS
     'the versions of index keys: KMS key, when they were made and retired, and the columns that triggers fill with their tokens';

@@ -30,6 +30,7 @@ static MAX_KMS_CALLS_PER_STATEMENT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static BROKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// NULL until somebody who may has set it: a Boolean could not tell that from `off`.
 static REQUIRE_NAMED_KEYS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static AUDIT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"off"));
 static BROKER_IDLE_TIMEOUT_S: GucSetting<i32> = GucSetting::<i32>::new(24 * 60 * 60);
 static LOCAL_KEYRING: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// NULL until somebody who may has set it, if only to the empty list.
@@ -50,8 +51,17 @@ const MAX_CALLS_PER_SECOND: i32 = 100_000;
 thread_local! {
     /// Changes with every assignment of `allowed_keys`, also by SET LOCAL and at its end.
     static ALLOWED_KEYS_GENERATION: Cell<u64> = const { Cell::new(0) };
-    /// `require_named_keys` as it was last assigned: read for each value.
-    static NAMED_KEYS_REQUIRED: Cell<Option<bool>> = const { Cell::new(None) };
+    /// `require_named_keys` and `audit` as they were last assigned.
+    static USE_CHECKS: Cell<UseChecks> = const { Cell::new(UseChecks { named_keys_required: false, audit: Audit::Off }) };
+}
+
+/// See [`use_checks`].
+#[derive(Clone, Copy)]
+pub struct UseChecks {
+    /// `require_named_keys`.
+    pub named_keys_required: bool,
+    /// `audit`.
+    pub audit: Audit,
 }
 
 /// How the providers are reached: read before each call to one of them.
@@ -102,7 +112,30 @@ pub fn broker() -> bool {
 
 /// Whether a key must be a named key to be used.
 pub fn require_named_keys() -> bool {
-    NAMED_KEYS_REQUIRED.get().unwrap_or(false)
+    USE_CHECKS.get().named_keys_required
+}
+
+/// What `audit` is set to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Audit {
+    /// Nothing is written.
+    #[default]
+    Off,
+    /// What a role was refused.
+    Denied,
+    /// Each use of a key.
+    All,
+}
+
+/// What a statement's line in the log is about.
+pub fn audit() -> Audit {
+    USE_CHECKS.get().audit
+}
+
+/// What is to be looked at when a data key is used: read for each value.
+#[inline]
+pub fn use_checks() -> UseChecks {
+    USE_CHECKS.get()
 }
 
 /// Whether what is encrypted already may be encrypted again.
@@ -160,13 +193,20 @@ pub fn define() {
         &KMS_REGION,
         GucFlags::default(),
     );
-    define_text(
-        c"envelope_pg.kms_endpoint_url",
-        c"URL of the KMS endpoint.",
-        c"Empty: AWS's own for the region. Set it for a VPC endpoint or an emulator. Whoever answers there makes the data keys.",
-        &KMS_ENDPOINT_URL,
-        GucFlags::default(),
-    );
+    // SAFETY: the hook is guarded, and does what PostgreSQL's guc.h asks of such hooks.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"envelope_pg.kms_endpoint_url",
+            c"URL of the KMS endpoint.",
+            c"Empty: AWS's own for the region. Set it for a VPC endpoint or an emulator. Whoever answers there makes the data keys.",
+            &KMS_ENDPOINT_URL,
+            GucContext::Sighup,
+            GucFlags::default(),
+            Some(check_endpoint_url),
+            None,
+            None,
+        );
+    }
     define_text(
         c"envelope_pg.kms_profile",
         c"Profile of the AWS configuration files.",
@@ -341,6 +381,20 @@ pub fn define() {
             None,
         );
     }
+    // SAFETY: as above.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"envelope_pg.audit",
+            c"Whether a line of the log says which role used which key in a statement, and for how many values: off, denied or all.",
+            c"denied: what a role was refused only. all: each statement that opened or sealed values, too. Never a value.",
+            &AUDIT,
+            GucContext::Suset,
+            GucFlags::default(),
+            Some(check_audit),
+            Some(assign_audit),
+            None,
+        );
+    }
     if let Some(setting) = ousted::dropped(from_options) {
         ousted::override_with(c"envelope_pg.allowed_keys", c"none");
         ousted::override_with(REQUIRE_NAMED_KEYS_NAME, c"on");
@@ -381,6 +435,21 @@ fn define_integer(
 }
 
 #[pg_guard]
+unsafe extern "C-unwind" fn check_endpoint_url(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    const DETAIL: &CStr = c"It is a URL with its scheme and host, such as https://vpce-1a2b.kms.us-east-1.vpce.amazonaws.com.";
+    let is_url = |url: &str| {
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        url.is_empty() || rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '['))
+    };
+    // SAFETY: PostgreSQL calls a check hook with the address of the new value.
+    unsafe { check_list(new_value, DETAIL, is_url) }
+}
+
+#[pg_guard]
 unsafe extern "C-unwind" fn check_allowed_keys(
     new_value: *mut *mut c_char,
     _extra: *mut *mut c_void,
@@ -404,7 +473,30 @@ unsafe extern "C-unwind" fn check_require_named_keys(
 #[pg_guard]
 unsafe extern "C-unwind" fn assign_require_named_keys(new_value: *const c_char, _extra: *mut c_void) {
     // SAFETY: PostgreSQL calls an assign hook with the new value: NULL, or a C string.
-    NAMED_KEYS_REQUIRED.set(unsafe { new_value.as_ref().map(|text| CStr::from_ptr(text) == c"on") });
+    let named_keys_required = unsafe { new_value.as_ref().is_some_and(|text| CStr::from_ptr(text) == c"on") };
+    USE_CHECKS.set(UseChecks { named_keys_required, ..USE_CHECKS.get() });
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_audit(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL calls a check hook with the address of the new value.
+    unsafe { check_list(new_value, c"It is off, denied or all.", |text| matches!(text, "off" | "denied" | "all")) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn assign_audit(new_value: *const c_char, _extra: *mut c_void) {
+    // SAFETY: PostgreSQL calls an assign hook with the new value: NULL, or a C string.
+    let text = unsafe { new_value.as_ref().map(|text| CStr::from_ptr(text)) };
+    let audit = match text.map(CStr::to_bytes) {
+        Some(b"all") => Audit::All,
+        Some(b"denied") => Audit::Denied,
+        _ => Audit::Off,
+    };
+    USE_CHECKS.set(UseChecks { audit, ..USE_CHECKS.get() });
 }
 
 #[pg_guard]

@@ -1,6 +1,8 @@
 //! A scan of a table without the planner and the executor: nothing that the table's owner wrote is run, whoever scans. An index
 //! on an expression, a rule, a policy or a view would be run with the rights of the caller otherwise.
 
+use std::ops::ControlFlow;
+
 use pgrx::pg_sys::{self, Oid};
 
 use crate::error::{Error, Obstacle};
@@ -10,7 +12,7 @@ const ACCESS_SHARE: i32 = pg_sys::AccessShareLock as i32;
 /// How many rows share the memory that their values are detoasted into.
 const ROWS_OF_A_RESET: u32 = 256;
 
-/// Calls `row` for each row that is visible now, with the number of its block and the values of some bytea columns. Descendants
+/// Calls `row` for each row that is visible now until it says that this is enough, with the number of its block and the values of some bytea columns. Descendants
 /// are not scanned. The table is resolved by its identifier, locked, and then looked at: what somebody renames or replaces while
 /// this waits is not scanned in its place.
 ///
@@ -19,7 +21,7 @@ const ROWS_OF_A_RESET: u32 = 256;
 pub fn scan(
     relation: Oid,
     columns: &[i16],
-    mut row: impl FnMut(u32, &[Option<VarlenaDatum<'_>>]) -> Result<(), Error>,
+    mut row: impl FnMut(u32, &[Option<VarlenaDatum<'_>>]) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error> {
     // SAFETY: a scan by the rules of PostgreSQL's table access methods: the table is locked and open from before the scan to its
     // end; the slot is of the table, and holds the row until the next one is asked for; `is_scannable` has seen that the columns
@@ -74,7 +76,7 @@ unsafe fn obstacle(table: pg_sys::Relation, columns: &[i16]) -> Option<Obstacle>
 unsafe fn scan_open(
     table: pg_sys::Relation,
     columns: &[i16],
-    row: &mut impl FnMut(u32, &[Option<VarlenaDatum<'_>>]) -> Result<(), Error>,
+    row: &mut impl FnMut(u32, &[Option<VarlenaDatum<'_>>]) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error> {
     use pg_sys::ScanOptions as Options;
     let flags =
@@ -107,8 +109,10 @@ unsafe fn scan_open(
             }));
             let block = &(*slot).tts_tid.ip_blkid;
             let block = u32::from(block.bi_hi) << 16 | u32::from(block.bi_lo);
-            if let Err(error) = context.switch_to(|_| row(block, &values)) {
-                break Err(error);
+            match context.switch_to(|_| row(block, &values)) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => break Ok(()),
+                Err(error) => break Err(error),
             }
             rows += 1;
             if rows.is_multiple_of(ROWS_OF_A_RESET) {

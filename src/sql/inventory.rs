@@ -1,7 +1,7 @@
 //! The SQL function that counts the values of a table by key: from their heads, so that no KMS and no right to decrypt is needed.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use envelope_core::error::ValueError;
 use envelope_core::format::Head;
@@ -49,7 +49,7 @@ fn count_values(call: &FunctionCall) -> Result<Option<Datum>, Error> {
         for (column, value) in columns.iter_mut().zip(values) {
             column.add(block, *value);
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     let groups: Vec<serde_json::Value> =
         numbers.iter().zip(&columns).flat_map(|(number, column)| column.json(*number)).collect();

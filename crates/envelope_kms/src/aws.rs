@@ -4,6 +4,7 @@
 //! - [`http`]: the HTTP client under them
 //! - [`call`]: one call: its time limit, the circuit breakers, the fail-over regions
 //! - [`attempts`]: what the SDK's attempts at a call came to
+//! - [`describe`]: what KMS says of a key
 //! - [`retries`]: which answers are worth another attempt
 //! - [`settings`]: what the administrator sets
 //! - [`codes`]: the error codes of KMS
@@ -13,6 +14,7 @@ mod attempts;
 mod call;
 mod client;
 mod codes;
+mod describe;
 mod failure;
 mod http;
 mod retries;

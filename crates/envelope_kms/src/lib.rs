@@ -25,6 +25,6 @@ pub mod statistics;
 pub use aliases::{Aliases, Resolution};
 pub use event::{Event, Events};
 pub use limiter::Limiter;
-pub use provider::{GeneratedKey, KeyProvider, UnwrappedKey};
+pub use provider::{GeneratedKey, KeyDescription, KeyProvider, UnwrappedKey};
 pub use providers::{Lasting, Providers, Settings};
 pub use statistics::Statistics;

@@ -16,7 +16,7 @@ use envelope_core::request::{KmsError, KmsErrorKind, Operation};
 use keyring::{Key, Keyring, KeyringLock};
 use zeroize::Zeroizing;
 
-use crate::provider::{GeneratedKey, KeyProvider, UnwrappedKey};
+use crate::provider::{GeneratedKey, KeyDescription, KeyProvider, UnwrappedKey};
 
 const WRAPPED_FORM: u8 = 1;
 const NONCE_BYTES: usize = 12;
@@ -64,6 +64,17 @@ impl LocalKms {
             keyring.keys.get_mut(name.as_str()).ok_or(KmsErrorKind::NotFound)?.rotate()
         })
         .await
+    }
+
+    /// Whether a key is there.
+    ///
+    /// # Errors
+    /// [`KmsErrorKind::NotFound`], and what can be wrong with the file.
+    pub fn describe_key(&self, name: &LocalKeyName) -> Result<KeyDescription, KmsError> {
+        let found = self.key(name.as_str());
+        found.map_err(|kind| KmsError::new(kind, Operation::DescribeKey, &format!("local:{name}")))?;
+        let state = Some("Enabled".to_owned());
+        Ok(KeyDescription { key_arn: None, state, encrypts_symmetrically: true, is_rotated: None, clock_ahead_seconds: None })
     }
 
     /// Reads, changes and replaces the file while no other session does.

@@ -22,6 +22,21 @@ pub struct UnwrappedKey {
     pub key_id: String,
 }
 
+/// What a provider says of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyDescription {
+    /// The key ARN; `None` for a key of the local provider.
+    pub key_arn: Option<String>,
+    /// As AWS KMS calls it: `Enabled`, `Disabled`, `PendingDeletion`, ...
+    pub state: Option<String>,
+    /// Whether it is a key that can wrap data keys.
+    pub encrypts_symmetrically: bool,
+    /// Whether AWS makes new key material for it every year; `None` where that is not to be had, or not said.
+    pub is_rotated: Option<bool>,
+    /// By how much the clock here is ahead of the service's.
+    pub clock_ahead_seconds: Option<i64>,
+}
+
 /// Who has the key encryption keys. Calls may be dropped at any time: that cancels them.
 pub trait KeyProvider {
     /// Makes a data key under a key.

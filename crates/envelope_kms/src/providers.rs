@@ -13,7 +13,7 @@ use envelope_core::request::{
 use crate::aliases::Aliases;
 use crate::event::Events;
 use crate::limiter::Limiter;
-use crate::provider::{GeneratedKey, KeyProvider, UnwrappedKey};
+use crate::provider::{GeneratedKey, KeyDescription, KeyProvider, UnwrappedKey};
 use crate::statistics::Statistics;
 use crate::{aws, local};
 
@@ -88,6 +88,17 @@ impl Providers {
             Request::Rewrap { wrapped, context, to } => {
                 Ok(Reply::Rewrapped(self.rewrap_key(&wrapped, &context, &to).await?))
             }
+        }
+    }
+
+    /// What the provider of a key says of it.
+    ///
+    /// # Errors
+    /// Why it does not say.
+    pub async fn describe_key(&self, key_id: &KeyId) -> Result<KeyDescription, KmsError> {
+        match key_id {
+            KeyId::Local(name) => self.local.describe_key(name),
+            KeyId::AwsArn { .. } | KeyId::AwsName(_) => self.aws.describe_key(key_id).await,
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use aws_sdk_kms::config::interceptors::{BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef};
 use aws_sdk_kms::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kms::error::BoxError;
+use aws_sdk_kms::primitives::{DateTime, DateTimeFormat};
 use envelope_core::request::KmsErrorKind;
 use parking_lot::Mutex;
 
@@ -25,6 +26,8 @@ struct Watched {
     host: Mutex<Option<String>>,
     /// The error that KMS answered the last attempt with, until the next one begins.
     answer: Mutex<Option<Failure>>,
+    /// The time of the last answer by the clock of whoever answered, in seconds since 1970.
+    server_seconds: Mutex<Option<i64>>,
 }
 
 impl Attempts {
@@ -44,6 +47,11 @@ impl Attempts {
     /// Host and port that they went to.
     pub(super) fn host(&self) -> Option<String> {
         self.0.host.lock().clone()
+    }
+
+    /// When the last answer was sent, by the clock of whoever sent it, in seconds since 1970.
+    pub(super) fn server_seconds(&self) -> Option<i64> {
+        *self.0.server_seconds.lock()
     }
 
     /// How many KMS answered with throttling.
@@ -100,6 +108,8 @@ impl Intercept for Attempts {
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(response) = context.response() {
+            let date = response.headers().get("date").and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+            *self.0.server_seconds.lock() = date.map(|date| date.secs());
             let request_id = response.headers().get("x-amzn-requestid").map(str::to_owned);
             let body = response.body().bytes().unwrap_or_default();
             let failure = Failure::of_response(response.status().as_u16(), request_id, body);
