@@ -49,9 +49,12 @@ pub fn sqlstate_and_hint(error: &KmsError) -> (&'static str, Option<&'static str
                 "Treat it as an attack until shown otherwise: who answers at envelope_pg.kms_endpoint_url, or at the host in DETAIL?",
             ),
         ),
-        KmsErrorKind::NoRegion => ("55000", Some(
+        KmsErrorKind::NoRegion => (
+            "55000",
+            Some(
                 "As a superuser: LOAD 'envelope_pg'; ALTER SYSTEM SET envelope_pg.kms_region = 'us-east-1'; SELECT pg_reload_conf(). Or name the key by ARN.",
-            )),
+            ),
+        ),
         KmsErrorKind::LocalProviderOff => (
             "55000",
             Some(

@@ -192,7 +192,9 @@ impl Error {
             Self::AadMissing => report(
                 "22000",
                 None,
-                Some("Give the aad that it was encrypted with, as the last argument; rotations take aad_column or aad_expression."),
+                Some(
+                    "Give the aad that it was encrypted with, as the last argument; rotations take aad_column or aad_expression.",
+                ),
             ),
             Self::AadSuperfluous => report(
                 "22000",

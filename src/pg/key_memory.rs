@@ -145,7 +145,9 @@ impl Chunks {
         // SAFETY: a mapping of its own, at an address that the system chooses; the advice is for it alone, and changes nothing of
         // what a program sees but in a forked process.
         let range = unsafe {
-            let range = mmap_anonymous(null_mut(), RANGE_BYTES, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE).ok()?;
+            let range =
+                mmap_anonymous(null_mut(), RANGE_BYTES, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)
+                    .ok()?;
             madvise(range, RANGE_BYTES, Advice::LinuxDontDump).ok()?;
             // Kernels before 4.14 do not know it: a fork is then as anywhere.
             let _ = madvise(range, RANGE_BYTES, Advice::LinuxWipeOnFork);
@@ -162,7 +164,8 @@ const HEADER_BYTES: usize = 16;
 /// Has aws-lc keep its keys, its key schedules and all else of up to [`MAX_BYTES`] in memory for keys. Before it allocates anything.
 pub fn give_to_aws_lc() {
     // SAFETY: the three functions are a pair of malloc and free, and a realloc, as C has them; aws-lc has allocated nothing yet.
-    let given = unsafe { aws_lc_sys::CRYPTO_set_mem_functions(Some(allocate_for_c), Some(reallocate_for_c), Some(free_for_c)) };
+    let given =
+        unsafe { aws_lc_sys::CRYPTO_set_mem_functions(Some(allocate_for_c), Some(reallocate_for_c), Some(free_for_c)) };
     debug_assert!(given == 1);
 }
 
@@ -194,7 +197,12 @@ unsafe extern "C" fn free_for_c(block: *mut c_void, _file: *const c_char, _line:
     }
 }
 
-unsafe extern "C" fn reallocate_for_c(block: *mut c_void, bytes: usize, file: *const c_char, line: c_int) -> *mut c_void {
+unsafe extern "C" fn reallocate_for_c(
+    block: *mut c_void,
+    bytes: usize,
+    file: *const c_char,
+    line: c_int,
+) -> *mut c_void {
     // SAFETY: as above. Both blocks have the bytes that are copied, and are not the same.
     unsafe {
         let new = allocate_for_c(bytes, file, line);

@@ -440,10 +440,12 @@ unsafe extern "C-unwind" fn check_endpoint_url(
     _extra: *mut *mut c_void,
     _source: pg_sys::GucSource::Type,
 ) -> bool {
-    const DETAIL: &CStr = c"It is a URL with its scheme and host, such as https://vpce-1a2b.kms.us-east-1.vpce.amazonaws.com.";
+    const DETAIL: &CStr =
+        c"It is a URL with its scheme and host, such as https://vpce-1a2b.kms.us-east-1.vpce.amazonaws.com.";
     let is_url = |url: &str| {
         let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        url.is_empty() || rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '['))
+        url.is_empty()
+            || rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '['))
     };
     // SAFETY: PostgreSQL calls a check hook with the address of the new value.
     unsafe { check_list(new_value, DETAIL, is_url) }

@@ -51,7 +51,9 @@ pub fn note(error: &Error) {
     }
     let key_id = match error {
         Error::KeyNotAllowed(key_id)
-        | Error::NamedKey(NamedKeyError::NoPrivilege { key_id, .. } | NamedKeyError::NotNamed(key_id)) => key_id.clone(),
+        | Error::NamedKey(NamedKeyError::NoPrivilege { key_id, .. } | NamedKeyError::NotNamed(key_id)) => {
+            key_id.clone()
+        }
         Error::NamedKey(NamedKeyError::NoPrivilegeOnName(name)) => format!("{NAME_PREFIX}{name}"),
         Error::Kms(error) if error.is_denial() => error.key_id.clone(),
         _ => return,

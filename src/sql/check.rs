@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use crate::ask::{broker, journal, own_thread, shared_counters};
 use crate::error::Error;
-use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::encoding::to_utf8;
+use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::result::jsonb_datum;
 use crate::pg::varlena::VarlenaDatum;
 use crate::pg::{key_memory, settings, table_scan};

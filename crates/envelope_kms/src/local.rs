@@ -74,7 +74,13 @@ impl LocalKms {
         let found = self.key(name.as_str());
         found.map_err(|kind| KmsError::new(kind, Operation::DescribeKey, &format!("local:{name}")))?;
         let state = Some("Enabled".to_owned());
-        Ok(KeyDescription { key_arn: None, state, encrypts_symmetrically: true, is_rotated: None, clock_ahead_seconds: None })
+        Ok(KeyDescription {
+            key_arn: None,
+            state,
+            encrypts_symmetrically: true,
+            is_rotated: None,
+            clock_ahead_seconds: None,
+        })
     }
 
     /// Reads, changes and replaces the file while no other session does.

@@ -79,7 +79,9 @@ fn a_server_that_is_well_set_up_has_no_error_and_no_warning() {
     let fixture = fixture();
     let mut client = fixture.connect();
     client.run("CREATE TABLE IF NOT EXISTS kept (id int, value bytea CHECK (env_is_envelope(value)))");
-    client.execute("INSERT INTO kept VALUES (1, env_encrypt('a text', $1))", &[&fixture.key_id]).expect("it is written");
+    client
+        .execute("INSERT INTO kept VALUES (1, env_encrypt('a text', $1))", &[&fixture.key_id])
+        .expect("it is written");
     let rows = client.query("SELECT * FROM env_check() WHERE severity <> 'notice'", &[]).expect("it answers");
     assert!(rows.is_empty(), "{rows:?}");
     let notices = client.column::<String>("SELECT finding FROM env_check() ORDER BY 1");
@@ -330,15 +332,16 @@ fn indexes_and_constraints_that_compare_ciphertexts() {
         ("error", "CREATE UNIQUE INDEX by_value ON compared (value)"),
         ("error", "ALTER TABLE compared ADD CONSTRAINT \"One\" UNIQUE (value)"),
         ("error", "ALTER TABLE compared ADD EXCLUDE (value WITH =)"),
-        ("error", "CREATE TABLE other (value bytea UNIQUE); ALTER TABLE compared ADD FOREIGN KEY (value) REFERENCES other (value) NOT VALID"),
+        (
+            "error",
+            "CREATE TABLE other (value bytea UNIQUE); ALTER TABLE compared ADD FOREIGN KEY (value) REFERENCES other (value) NOT VALID",
+        ),
     ] {
         fixture.cluster.sql(made);
         mend(&fixture, "useless_index", severity);
     }
     // These are of use.
-    fixture.cluster.sql(
-        "CREATE INDEX ON compared (env_key_id(value)); CREATE INDEX ON compared (id) INCLUDE (value)",
-    );
+    fixture.cluster.sql("CREATE INDEX ON compared (env_key_id(value)); CREATE INDEX ON compared (id) INCLUDE (value)");
     assert_gone(&fixture, "useless_index");
     fixture.cluster.sql("DROP TABLE compared, other");
 }
@@ -375,9 +378,7 @@ fn triggers_that_do_not_do_their_work() {
         client.column::<String>("SELECT env_decrypt(value, 'row ' || id) FROM triggered ORDER BY id"),
         ["with", "without"]
     );
-    client.run(
-        "ALTER TABLE triggered DROP CONSTRAINT triggered_value_check",
-    );
+    client.run("ALTER TABLE triggered DROP CONSTRAINT triggered_value_check");
     mend(&fixture, "check_missing", "notice");
     client.run(
         "DROP TABLE triggered; CREATE TABLE triggered (name text);
@@ -467,7 +468,9 @@ fn found_with_keys(fixture: &Fixture, name: &str, severity: &str, key_id: &str) 
 fn nothing_of_an_owner_runs() {
     let fixture = fixture();
     let mut mallory = fixture.connect_as("mallory", &[]);
-    fixture.cluster.sql("CREATE SCHEMA mallory AUTHORIZATION mallory; GRANT EXECUTE ON FUNCTION env_encrypt_trigger() TO mallory");
+    fixture
+        .cluster
+        .sql("CREATE SCHEMA mallory AUTHORIZATION mallory; GRANT EXECUTE ON FUNCTION env_encrypt_trigger() TO mallory");
     mallory.run(
         "CREATE TABLE mallory.ran (who text);
          GRANT INSERT ON mallory.ran TO PUBLIC;

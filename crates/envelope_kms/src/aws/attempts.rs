@@ -108,7 +108,8 @@ impl Intercept for Attempts {
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(response) = context.response() {
-            let date = response.headers().get("date").and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+            let date =
+                response.headers().get("date").and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
             *self.0.server_seconds.lock() = date.map(|date| date.secs());
             let request_id = response.headers().get("x-amzn-requestid").map(str::to_owned);
             let body = response.body().bytes().unwrap_or_default();

@@ -176,7 +176,9 @@ impl KeyringLock {
     pub(super) fn try_acquire(path: &Path) -> Result<Option<Self>, KmsErrorKind> {
         let failed = |error: io::Error| problem(path, &format!("cannot be locked: {error}"));
         let directory = File::open(directory_of(path)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => KmsErrorKind::Keyring(format!("the directory of \"{}\" does not exist", path.display())),
+            io::ErrorKind::NotFound => {
+                KmsErrorKind::Keyring(format!("the directory of \"{}\" does not exist", path.display()))
+            }
             _ => failed(error),
         })?;
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {

@@ -146,7 +146,15 @@ names! {
 pub fn entries() -> Vec<Entry> {
     let kms = KMS.iter().map(|(kind, key_id)| Error::Kms(KmsError::new(kind(), Operation::Decrypt, key_id)));
     let mut entries: Vec<Entry> = Vec::new();
-    for error in values().into_iter().chain(arguments()).chain(faults()).chain(named_keys()).chain(kms).chain(searches()).chain(others()) {
+    for error in values()
+        .into_iter()
+        .chain(arguments())
+        .chain(faults())
+        .chain(named_keys())
+        .chain(kms)
+        .chain(searches())
+        .chain(others())
+    {
         let name = match &error {
             Error::Value(error) => name_of_value(error),
             Error::Argument(error) => name_of_argument(error),
@@ -158,7 +166,8 @@ pub fn entries() -> Vec<Entry> {
         };
         let report = error.report();
         // One name, several cases.
-        let before = entries.iter().filter(|entry| entry.id == name || entry.id.starts_with(&format!("{name}-"))).count();
+        let before =
+            entries.iter().filter(|entry| entry.id == name || entry.id.starts_with(&format!("{name}-"))).count();
         let case = if before == 0 { String::new() } else { format!("-{}", before + 1) };
         entries.push(Entry {
             id: format!("{name}{case}"),
@@ -328,8 +337,7 @@ fn others() -> Vec<Error> {
         Error::Broker("REASON".into()),
         Error::NoRandomness,
     ];
-    let obstacles =
-        [Obstacle::Gone, Obstacle::NotATable, Obstacle::NoSelect, Obstacle::RowSecurity, Obstacle::Column];
+    let obstacles = [Obstacle::Gone, Obstacle::NotATable, Obstacle::NoSelect, Obstacle::RowSecurity, Obstacle::Column];
     others.extend(obstacles.map(Error::NotScanned));
     others
 }
@@ -347,13 +355,13 @@ const ADVICE: &[(&str, &str)] = &[
         "A column that holds plaintext, or text of a value (hexadecimal with `\\x`) in a text column. `env_check()` lists columns \
          with both. A row of `env_inventory()` with the content `no envelope` says how many there are.",
     ),
-    (
-        "truncated",
-        "A column, a driver or a file that cuts long values. The value cannot be mended: restore it.",
-    ),
+    ("truncated", "A column, a driver or a file that cuts long values. The value cannot be mended: restore it."),
     ("wrong-type", "`env_inspect(value)` shows the type."),
     ("out-of-memory", "The value, and what it opens to, must fit into the memory of the backend at the same time."),
-    ("not-in-encoding", "The text was made by something that did not check it, such as a function in C. Write it anew."),
+    (
+        "not-in-encoding",
+        "The text was made by something that did not check it, such as a function in C. Write it anew.",
+    ),
     (
         "not-scanned",
         "`env_inventory_columns()` says it of all columns. Ask as a role that may read the whole table, or as its owner.",

@@ -102,7 +102,8 @@ fn end_of_statement(text: &str) -> usize {
 
 fn parse(file: &str, statement: &str) -> Entry {
     let statement = statement.strip_prefix("EXCEPTION").unwrap_or(statement);
-    let (message, using) = statement.split_once("USING").unwrap_or_else(|| panic!("{file}: {statement} has no SQLSTATE"));
+    let (message, using) =
+        statement.split_once("USING").unwrap_or_else(|| panic!("{file}: {statement} has no SQLSTATE"));
     let texts = texts(message);
     let message = texts.first().unwrap_or_else(|| panic!("{file}: {statement} has no message")).clone();
     let sqlstate = if message.contains("MESSAGE") { String::new() } else { sqlstate(file, using) };
@@ -129,7 +130,8 @@ fn option(using: &str, name: &str) -> Option<String> {
     let after = using.split_once(&format!("{name} ="))?.1;
     let end = ["ERRCODE =", "DETAIL =", "HINT =", "MESSAGE ="].iter().filter_map(|next| after.find(next)).min();
     let texts: Vec<String> = texts(&after[..end.unwrap_or(after.len())]);
-    let parts: Vec<&str> = texts.iter().map(String::as_str).filter(|text| text.contains(' ') || text.ends_with('.')).collect();
+    let parts: Vec<&str> =
+        texts.iter().map(String::as_str).filter(|text| text.contains(' ') || text.ends_with('.')).collect();
     // A literal that goes on in the next line, or several cases.
     let mut joined = String::new();
     for part in parts {
@@ -165,7 +167,8 @@ fn texts(part: &str) -> Vec<String> {
 }
 
 fn id_of(message: &str) -> String {
-    let words: String = message.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { ' ' }).collect();
+    let words: String =
+        message.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { ' ' }).collect();
     words.split_whitespace().collect::<Vec<_>>().join("-").to_lowercase()
 }
 
