@@ -17,6 +17,7 @@ SECTIONS = {
     "data_keys": "Data keys",
     "rotation": "Rotation and adoption",
     "inventory": "Inventory",
+    "check": "Checks",
     "monitoring": "Monitoring",
     "named_keys": "Named keys",
     "local": "Local keys",

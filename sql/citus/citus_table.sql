@@ -105,7 +105,7 @@ REVOKE ALL ON FUNCTION
 GRANT EXECUTE ON FUNCTION
     envelope_internal.citus_form(oid), envelope_internal.citus_is_shard(oid), envelope_internal.citus_is_coordinator(),
     envelope_internal.citus_extent(oid)
-    TO envelope_rotate, envelope_admin;
+    TO envelope_rotate, envelope_admin, pg_monitor;
 
 COMMENT ON FUNCTION envelope_internal.citus_form(oid) IS
     'part of env_rotate on Citus: how the rows of a table are placed';

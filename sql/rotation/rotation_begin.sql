@@ -72,7 +72,7 @@ BEGIN
     FOREACH named IN ARRAY array_remove(ARRAY[p ->> 'source', rotated, p ->> 'target']::name[], NULL) LOOP
         SELECT format_type(a.atttypid, a.atttypmod) INTO type_name FROM pg_attribute AS a
         WHERE a.attrelid = root AND a.attname = named AND NOT a.attisdropped;
-        IF named = CASE method WHEN 'decrypt' THEN p ->> 'source' ELSE rotated END
+        IF named = (CASE method WHEN 'decrypt' THEN p ->> 'source' ELSE rotated END)
             AND envelope_internal.rotation_type(root, named) IS DISTINCT FROM 'bytea' THEN
             RAISE 'column "%" of % is %; an encrypted column is bytea', named, root::regclass, type_name
                 USING ERRCODE = 'datatype_mismatch', HINT = 'env_inventory_columns() lists the columns that can hold encrypted values.';

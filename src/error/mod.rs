@@ -295,9 +295,11 @@ impl Error {
                 Some("Send CALL as a statement of its own, outside of BEGIN, and with autocommit on."),
             ),
             Self::OwnThread(reason) => report("58000", Some(format!("{reason}.")), Some("Try again.")),
-            Self::SharedCounters(error) => {
-                report("58000", Some(format!("The file for that, in the directory pg_stat_tmp: {error}.")), None)
-            }
+            Self::SharedCounters(error) => report(
+                "58000",
+                Some(format!("The file for that, in the directory pg_stat_tmp: {error}.")),
+                Some("Remove the file, or give it back to the user of the PostgreSQL server; it is made anew."),
+            ),
             Self::Broker(reason) => report("58000", Some(format!("Reason: {reason}.")), Some(BROKER_HINT)),
             Self::NoRandomness => report("58000", None, None),
         }

@@ -88,3 +88,64 @@ fn a_dump_carries_names_and_rights() {
     let mut stranger = fixture.cluster.connect("stranger", "restored");
     stranger.fail_to_decrypt(&value).with("42501");
 }
+
+#[test]
+fn views_and_policies_ask_for_whoever_reads() {
+    let fixture = fixture();
+    let (_, mut reader) = named(&fixture, "seen", "viewer");
+    let value = reader.encrypt("a text", "key:seen");
+    let mut stranger = fixture.connect_as("stranger", &["envelope_encrypt", "envelope_decrypt"]);
+    let mut admin = fixture.connect();
+    admin.run("CREATE TABLE seen (value bytea)");
+    admin.execute("INSERT INTO seen VALUES ($1)", &[&value]).expect("it is written");
+    // A view's owner lends his right on the table, and not on the key: functions of a view run as whoever reads.
+    admin.run(
+        "CREATE VIEW seen_by_owner AS SELECT env_decrypt(value) FROM seen; GRANT SELECT ON seen_by_owner TO PUBLIC",
+    );
+    let mut views = vec!["seen_by_owner"];
+    if admin.one::<i32>("SELECT current_setting('server_version_num')::int", &[]) >= 150_000 {
+        admin.run(
+            "CREATE VIEW seen_by_invoker WITH (security_invoker) AS SELECT env_decrypt(value) FROM seen;
+             GRANT SELECT ON seen_by_invoker TO PUBLIC; GRANT SELECT ON seen TO PUBLIC",
+        );
+        views.push("seen_by_invoker");
+    }
+    for view in views {
+        assert_eq!(reader.one::<String>(&format!("SELECT * FROM {view}"), &[]), "a text");
+        stranger.fail(&format!("SELECT * FROM {view}"), &[]).with("42501").says("permission denied for key");
+    }
+    // A policy that decrypts.
+    admin.run(
+        "ALTER TABLE seen ENABLE ROW LEVEL SECURITY; GRANT SELECT ON seen TO PUBLIC;
+         CREATE POLICY opened ON seen USING (env_decrypt(value) = 'a text')",
+    );
+    assert_eq!(reader.one::<i64>("SELECT count(*) FROM seen", &[]), 1);
+    stranger.fail("SELECT count(*) FROM seen", &[]).with("42501").says("permission denied for key");
+    admin.run("DROP TABLE seen CASCADE");
+}
+
+/// One backend, one cached data key, one prepared statement, and another client behind it each time.
+#[test]
+fn a_pooled_session_asks_for_each_of_its_users() {
+    let fixture = fixture();
+    let (_, mut reader) = named(&fixture, "pooled", "first");
+    let value = reader.encrypt("a text", "key:pooled");
+    fixture.connect_as("stranger", &["envelope_encrypt", "envelope_decrypt"]);
+    let mut pool = fixture.connect();
+    pool.run("SET plan_cache_mode = force_generic_plan");
+    let decrypt = pool.prepare("SELECT env_decrypt($1)").expect("it can be prepared");
+    for (switch, reset) in [
+        ("SET ROLE", "RESET ROLE"),
+        ("SET SESSION AUTHORIZATION", "RESET SESSION AUTHORIZATION"),
+        ("BEGIN; SET LOCAL ROLE", "ROLLBACK"),
+    ] {
+        for _ in 0..2 {
+            pool.run(&format!("{switch} first"));
+            assert_eq!(pool.query_one(&decrypt, &[&value]).expect("it may").get::<_, String>(0), "a text");
+            pool.run(reset);
+            pool.run(&format!("{switch} stranger"));
+            testkit::expect_error(pool.query(&decrypt, &[&value])).with("42501");
+            pool.run(reset);
+        }
+    }
+}

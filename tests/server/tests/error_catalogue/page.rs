@@ -7,6 +7,7 @@ use super::Entry;
 
 /// PostgreSQL's names of the conditions.
 const NAMES: &[(&str, &str)] = &[
+    ("08006", "connection_failure"),
     ("0A000", "feature_not_supported"),
     ("22000", "data_exception"),
     ("22003", "numeric_value_out_of_range"),
@@ -37,6 +38,7 @@ const NAMES: &[(&str, &str)] = &[
     ("58000", "system_error"),
     ("F0000", "config_file_error"),
     ("HV00D", "fdw_invalid_option_name"),
+    ("XX000", "internal_error"),
     ("XX001", "data_corrupted"),
 ];
 

@@ -9,6 +9,7 @@ use super::Entry;
 const CONDITIONS: &[(&str, &str)] = &[
     ("active_sql_transaction", "25001"),
     ("check_violation", "23514"),
+    ("connection_failure", "08006"),
     ("data_corrupted", "XX001"),
     ("data_exception", "22000"),
     ("datatype_mismatch", "42804"),
@@ -173,4 +174,7 @@ fn id_of(message: &str) -> String {
 }
 
 /// What else to do, by how the message begins.
-const ADVICE: &[(&str, &str)] = &[];
+const ADVICE: &[(&str, &str)] = &[(
+    "data keys of run",
+    "A mistake of the extension's, or of somebody who has changed its tables. No value is harmed: abandon the run, and report it.",
+)];
