@@ -128,7 +128,9 @@ fn the_setting_is_not_for_everybody() {
     // Loads the library; a session that sets it before has no key.
     client.encrypt("a text", &fixture.key_id);
     client.fail("SET envelope_pg.audit = 'off'", &[]).with("42501");
-    fixture.connect().fail("SET envelope_pg.audit = 'some'", &[]).with("22023").says("off, denied or all");
+    let mut admin = fixture.connect();
+    admin.run("LOAD 'envelope_pg'");
+    admin.fail("SET envelope_pg.audit = 'some'", &[]).with("22023").says("off, denied or all");
 }
 
 #[test]

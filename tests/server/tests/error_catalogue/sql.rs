@@ -131,8 +131,11 @@ fn option(using: &str, name: &str) -> Option<String> {
     let after = using.split_once(&format!("{name} ="))?.1;
     let end = ["ERRCODE =", "DETAIL =", "HINT =", "MESSAGE ="].iter().filter_map(|next| after.find(next)).min();
     let texts: Vec<String> = texts(&after[..end.unwrap_or(after.len())]);
-    let parts: Vec<&str> =
-        texts.iter().map(String::as_str).filter(|text| text.contains(' ') || text.ends_with('.')).collect();
+    let parts: Vec<&str> = texts
+        .iter()
+        .map(String::as_str)
+        .filter(|text| text.chars().filter(|letter| letter.is_alphabetic()).count() > 5 && text.contains(' '))
+        .collect();
     // A literal that goes on in the next line, or several cases.
     let mut joined = String::new();
     for part in parts {
@@ -174,7 +177,29 @@ fn id_of(message: &str) -> String {
 }
 
 /// What else to do, by how the message begins.
-const ADVICE: &[(&str, &str)] = &[(
-    "data keys of run",
-    "A mistake of the extension's, or of somebody who has changed its tables. No value is harmed: abandon the run, and report it.",
-)];
+const ADVICE: &[(&str, &str)] = &[
+    (
+        "data keys of run",
+        "A mistake of the extension's, or of somebody who has changed its tables. No value is harmed: abandon the run, and report it.",
+    ),
+    ("a table of the run is gone", "Somebody dropped a partition while the run worked on it. CALL it again."),
+    ("run % does not exist", "`SELECT run_id, state FROM env_rotation` shows the runs."),
+    ("run % is over", "It is `done` or `abandoned`; there is nothing to give up."),
+    ("rates and shares of a plan", "`rows_per_second` is above 0, `sample_percent` above 0 and 100 at most."),
+    ("relation must be a table", "The table was dropped while the statement began, or the OID is of something else."),
+    ("limits of a run", "Leave a limit out for its default; NULL is none for `max_rows_per_second` only."),
+    ("aad_column and aad_expression", "Give the one that the values were encrypted with."),
+    (
+        "column \"%\" of relation % does not exist",
+        "Names are matched letter by letter, as in pg_attribute: no quotes, no folding.",
+    ),
+    (
+        "run % is not an open one",
+        "Another session has ended or abandoned the run meanwhile. `SELECT * FROM env_rotation` shows it.",
+    ),
+    ("relation % is gone", "The table was dropped or renamed while the run worked on it."),
+    ("name of an index key", "Such as `person.name`. The name is part of what each token is made of."),
+    ("arguments of env_index_column", "`CALL env_index_column('table', 'token column')`; `batch_blocks` is above 0."),
+    ("to_key must not be null", "Name the key that the index keys are to be wrapped under."),
+    ("characters to keep", "0 shows none of them."),
+];
