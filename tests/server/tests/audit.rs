@@ -13,6 +13,13 @@ fn lines_of(fixture: &Fixture, statement: impl FnOnce()) -> Vec<String> {
     all()[before..].iter().map(text).collect()
 }
 
+/// The client has the error before the line is written; the answer to the next statement comes behind both.
+fn failing(client: &mut Client, statement: impl FnOnce(&mut Client) -> testkit::Failure) {
+    statement(client);
+    // In a transaction it is refused as well.
+    let _ = client.batch_execute("SELECT 1");
+}
+
 fn audited(fixture: &Fixture, role: &str, audit: &str) -> Client {
     fixture.connect_as(role, &["envelope_encrypt", "envelope_decrypt"]);
     fixture.cluster.sql(&format!("ALTER ROLE {role} SET envelope_pg.audit = '{audit}'"));
@@ -54,7 +61,9 @@ fn a_line_for_each_statement_role_and_key() {
     let first = lines_of(&fixture, || client.run("SELECT env_decrypt(value) FROM audited LIMIT 1"));
     assert!(first.len() == 1 && first[0].contains("opened=1"), "{first:?}");
     let failed = lines_of(&fixture, || {
-        client.fail("SELECT env_decrypt(value), 1 / (octet_length(value) - octet_length(value)) FROM audited", &[]);
+        failing(&mut client, |client| {
+            client.fail("SELECT env_decrypt(value), 1 / (octet_length(value) - octet_length(value)) FROM audited", &[])
+        });
     });
     assert!(failed.len() == 1 && failed[0].contains("opened=1 "), "{failed:?}");
     client.run("ROLLBACK");
@@ -72,16 +81,16 @@ fn denied_is_what_was_refused() {
     let mut client = audited(&fixture, "stranger", "denied");
     let open = fixture.key_id.clone();
     assert!(lines_of(&fixture, || drop(client.encrypt("a text", &open))).is_empty(), "only what was refused");
-    let lines = lines_of(&fixture, || drop(client.fail_to_decrypt(&value)));
+    let lines = lines_of(&fixture, || failing(&mut client, |client| client.fail_to_decrypt(&value)));
     assert_eq!(lines, [format!(r#"role="stranger" key="{key}" named_key="closed" opened=0 sealed=0 denied=1"#)]);
-    let lines = lines_of(&fixture, || drop(client.fail_to_encrypt("key:closed")));
+    let lines = lines_of(&fixture, || failing(&mut client, |client| client.fail_to_encrypt("key:closed")));
     assert!(lines.len() == 1 && lines[0].contains(r#"key="key:closed""#), "{lines:?}");
     fixture.cluster.sql("ALTER ROLE stranger SET envelope_pg.allowed_keys = 'none'");
     let mut client = fixture.connect_as("stranger", &[]);
-    let lines = lines_of(&fixture, || drop(client.fail_to_encrypt(&open)));
+    let lines = lines_of(&fixture, || failing(&mut client, |client| client.fail_to_encrypt(&open)));
     assert!(lines.len() == 1 && lines[0].contains("denied=1"), "{lines:?}");
     let mut off = audited(&fixture, "quiet", "off");
-    assert!(lines_of(&fixture, || drop(off.fail_to_decrypt(&value))).is_empty());
+    assert!(lines_of(&fixture, || failing(&mut off, |off| off.fail_to_decrypt(&value))).is_empty());
     fixture.cluster.sql("DROP SERVER closed");
 }
 

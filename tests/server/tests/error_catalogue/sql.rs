@@ -80,7 +80,10 @@ fn raises(sql: &str) -> Vec<String> {
         }
         let statement = rest[..end_of_statement(rest)].trim();
         // Raised again, or what another error said.
-        let passes_on = statement.is_empty() || statement.starts_with("'%',") && statement.contains("message");
+        // Or a signal from one function to another, which no client sees.
+        let passes_on = statement.is_empty()
+            || statement.starts_with("SQLSTATE")
+            || statement.starts_with("'%',") && statement.contains("message");
         if !passes_on && !["NOTICE", "WARNING", "LOG", "INFO"].iter().any(|level| statement.starts_with(level)) {
             found.push(statement.to_owned());
         }
