@@ -265,7 +265,9 @@ fn named_keys() -> Vec<Error> {
 }
 
 /// What went wrong, and with which key.
-const KMS: &[(fn() -> KmsErrorKind, &str)] = &[
+type KmsSample = (fn() -> KmsErrorKind, &'static str);
+
+const KMS: &[KmsSample] = &[
     (|| KmsErrorKind::Unreachable("REASON".into()), "KEY"),
     (|| KmsErrorKind::Unreachable("invalid peer certificate: REASON".into()), "KEY"),
     (|| KmsErrorKind::TimedOut, "KEY"),
