@@ -13,6 +13,7 @@ use envelope_core::keys::KeyId;
 use envelope_core::keys::named::NAME_PREFIX;
 use envelope_core::request::{KmsError, KmsErrorKind, Operation};
 use envelope_kms::{KeyDescription, Settings};
+use pgrx::datum::Array;
 use pgrx::pg_sys::{Datum, Oid};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
@@ -117,8 +118,8 @@ struct Column {
 /// A relation, the numbers of its columns, and how many rows to look at, NULL for all: an array with an object for each column.
 fn values(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let relation = Oid::from(call.datum(0).ok_or(Error::NullArgument("relation"))?.value() as u32);
-    let numbers = call.smallint_array(1);
-    let mut rows_left = call.datum(2).map_or(u64::MAX, |rows| (rows.value() as i64).unsigned_abs());
+    let numbers: Vec<i16> = call.smallint_array(1).iter().flat_map(Array::iter).flatten().collect();
+    let mut rows_left = call.bigint(2).map_or(u64::MAX, i64::unsigned_abs);
     let mut columns: Vec<Column> = numbers.iter().map(|_| Column::default()).collect();
     table_scan::scan(relation, &numbers, |_, values| {
         if rows_left == 0 {
