@@ -46,7 +46,7 @@ def anchors(path):
 def main():
     public, internal, settings, roles = known()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    crates = {path.name for path in (ROOT / "crates").iterdir()}
+    crates = {re.search(r'^name = "(.*)"', file.read_text(), re.MULTILINE)[1] for file in ROOT.glob("crates/*/Cargo.toml")}
     wrong, checked = [], 0
     pages_checked = [page for page in pages() if page.name not in HISTORY]
     for page in pages_checked:

@@ -32,7 +32,7 @@ BEGIN
         BEGIN
             before := pg_current_wal_insert_lsn();
             EXECUTE format('EXPLAIN (ANALYZE, WAL, BUFFERS, TIMING OFF, FORMAT JSON)
-                UPDATE ONLY %s AS t SET %2$I = t.%2$I OPERATOR(pg_catalog.||) ''\x'' WHERE t.ctid = ANY (%3$L::tid[])',
+                UPDATE ONLY %s AS t SET %2$I = t.%2$I OPERATOR(pg_catalog.||) ''''::pg_catalog.bytea WHERE t.ctid = ANY (%3$L::tid[])',
                 leaf::regclass, column_name, tids) INTO plan;
             plan := jsonb_build_object('seconds', (plan -> 0 ->> 'Execution Time')::double precision / 1000,
                 -- What triggers write is not in the plan's own figures; what other sessions write is in the server's.
