@@ -7,8 +7,8 @@ import sys
 from pages import ROOT
 
 PAGE = "docs/guide/capacity.md"
-# A refresh is due at 70 % of cache_ttl, of which the broker has the answer for all sessions.
-REFRESHED_AT = 0.70
+# A refresh is due at 85 to 92 % of cache_ttl, of which the broker has the answer for all sessions.
+REFRESHED_AT = 0.85
 USD = 0.03 / 10_000
 HOURS = 730
 DAY = 86_400

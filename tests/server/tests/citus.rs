@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use server_tests::citus::nodes;
-use server_tests::rotation::spawn;
 use testkit::install::Installation;
 use testkit::{Client, Emulator, Session, wait_until};
 
@@ -98,13 +97,16 @@ fn a_run_that_was_killed_resumes_and_asks_for_nothing_again() {
     let data_keys = usize::try_from(data_keys).expect("a count");
     let mut victim = nodes.connect();
     let backend = victim.backend();
-    let running = spawn(victim, call.clone());
+    let running = thread::spawn({
+        let call = call.clone();
+        move || victim.batch_execute(&call)
+    });
     let mut client = nodes.connect();
     wait_until("some rows are done", || {
         client.one("SELECT EXISTS (SELECT FROM env_rotation WHERE relation ~ 'killed' AND rows_done > 200)", &[])
     });
     client.run(&format!("SELECT pg_terminate_backend({backend})"));
-    running.join().expect("no panic").1.expect_err("it was killed");
+    running.join().expect("no panic").expect_err("it was killed");
     assert_eq!(last_run(&mut client, "state"), "interrupted");
     client.run(&call);
     assert_eq!(last_run(&mut client, "state"), "done");

@@ -206,7 +206,7 @@ fn the_model_of_the_capacity_page_holds() {
     }
     #[expect(clippy::cast_precision_loss, reason = "small counts")]
     let (cold, asked_of): (f64, Vec<f64>) = (data_keys as f64, asked.iter().map(|calls| *calls as f64).collect());
-    let model = cold * (1.0 + seconds / (0.70 * CACHE_TTL));
+    let model = cold * (1.0 + seconds / (0.85 * CACHE_TTL));
     println!(
         "{data_keys} data keys, {seconds:.1} s: {asked:?} Decrypts, env_stat_kms {counted:?}, model {model:.0} a worker"
     );
