@@ -16,8 +16,9 @@ for target in "${targets[@]}"; do
     corpus=$target_dir/fuzz/corpus/$target
     artifacts=$target_dir/fuzz/artifacts/$target
     mkdir -p "$corpus" "$artifacts"
-    # Without a sanitizer a stable compiler will do. All code but the C library's is safe Rust.
-    cargo fuzz run --sanitizer none --fuzz-dir . --target-dir "$target_dir/fuzz" "$target" "$corpus" "seeds/$target" -- \
+    # With AddressSanitizer, for the C code and the `unsafe` code of libraries, and with debug assertions and overflow checks. The
+    # flag is not a stable one; the compiler that builds the extension takes it all the same.
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer address --debug-assertions --fuzz-dir . --target-dir "$target_dir/fuzz" "$target" "$corpus" "seeds/$target" -- \
         -artifact_prefix="$artifacts/" -max_total_time="${FUZZ_SECONDS:-60}" -max_len=4096 -timeout=5 \
         -verbosity=0 -print_final_stats=1
 done

@@ -152,6 +152,13 @@ pub fn wait_for_any<'a>(pending: impl Iterator<Item = &'a Pending>, at_most: Dur
 fn ask_thread(request: &Request) -> Result<Way, Error> {
     let request = request.clone();
     aliases::forget_old();
-    own_thread::start(settings::kms_settings(), move |providers| async move { providers.answer(request).await })
-        .map(Way::Thread)
+    own_thread::start(settings::kms_settings(), move |providers| async move {
+        providers.answer(request).await.map_err(uncounted)
+    })
+    .map(Way::Thread)
+}
+
+/// An error of a call that was not made counts as none.
+fn uncounted(error: KmsError) -> KmsError {
+    KmsError { calls: if error.was_made() { error.calls } else { 0 }, ..error }
 }

@@ -25,6 +25,7 @@
 //! - `backend`: what PostgreSQL knows of this process
 //! - `exit`: what is done when the process ends
 //! - `statement_end`: what is done when the current statement has ended
+//! - `idle`: a look at the process once in a while, also while it waits for its client
 //! - `shared_memory`: a file that processes map, to share counters
 //! - `foreign_servers`: the named keys in the catalogs, and who may use them
 //! - `run_lock`: one rotation of a column at a time
@@ -46,6 +47,7 @@ pub mod foreign_servers;
 pub mod function_call;
 pub mod head;
 mod heap;
+pub mod idle;
 pub mod index_keys;
 pub mod jsonb;
 pub mod key_memory;

@@ -12,10 +12,12 @@
 //! - `release`: whether library and SQL objects are of one release
 //! - `rewrap`: data keys that are rewrapped, once each
 //! - `pipeline`: many requests to KMS at a time
+//! - `idle`: what is wiped while the session waits for its client
 //! - `proof`: whether the key provider opens a wrapped data key
 
 mod asking;
 mod audit;
+mod idle;
 pub mod index_keys;
 mod known_keys;
 pub mod named_keys;
@@ -135,5 +137,6 @@ pub fn flush_everywhere() -> Result<usize, Error> {
 
 /// Forgets the session's data keys, and says how many there were.
 pub fn flush() -> usize {
+    idle::wipe_stack_at_end();
     with_policy(Policy::flush)
 }

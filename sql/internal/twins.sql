@@ -207,7 +207,7 @@ COMMENT ON FUNCTION envelope_internal.encryption_context(bytea) IS
 COMMENT ON FUNCTION envelope_internal.rotate_dek(text) IS
     'have new current data keys made for a KMS key, for all sessions, each at the next use of its encryption context; returns NULL';
 COMMENT ON FUNCTION envelope_internal.kms_calls() IS
-    'KMS calls that the current statement, the current transaction and this session have waited for';
+    'KMS calls that the current statement, the current transaction and this session have caused';
 COMMENT ON FUNCTION envelope_internal.rewrap(bytea, text) IS
     'bring an encrypted value under another KMS key: KMS re-encrypts its data key, the ciphertext stays, nothing is decrypted here';
 COMMENT ON FUNCTION envelope_internal.reencrypt(bytea, text) IS

@@ -21,8 +21,12 @@ BEGIN
             SELECT part.atttypid, row.reltype, false
             FROM pg_attribute AS part JOIN pg_class AS row ON row.oid = part.attrelid
             WHERE part.attnum > 0 AND NOT part.attisdropped AND row.reltype <> 0
+            UNION ALL
+            SELECT rngsubtype, rngtypid, false FROM pg_range
+            UNION ALL
+            SELECT rngtypid, rngmultitypid, false FROM pg_range
         ), holder (type, is_bytea) AS (
-            -- Types with bytea in them: domains over it, arrays, composites.
+            -- Types with bytea in them: domains over it, arrays, composites, ranges, and all of these in each other.
             SELECT 'bytea'::regtype::oid, true
             UNION
             SELECT c.holder, h.is_bytea AND c.is_domain FROM holder AS h JOIN contained AS c ON c.type = h.type

@@ -1,5 +1,8 @@
 //! Counters that all processes of the server see: a small file that each of them maps. It stands beside the broker's socket
 //! and holds nothing that matters after a restart, and nothing secret.
+//!
+//! Somebody may remove the file while processes have it mapped. Whoever tells them something, asks for a data key, or looks once
+//! a second for what to wipe, then maps the one that stands in its place; and takes it for a flush.
 
 use std::cell::Cell;
 use std::io;
@@ -10,14 +13,13 @@ use envelope_broker::server::Signals;
 use envelope_core::policy::{BLIND_TIME, Epochs};
 use envelope_core::request::{Reply, Request};
 use envelope_kms::Limiter;
-use once_cell::sync::OnceCell;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::pg::backend;
-use crate::pg::shared_memory::{self, BYTES};
+use crate::pg::shared_memory::{self, BYTES, Current, FileIdentity};
 
 /// In the data directory's directory for temporary statistics, which only the server's user can write and which base backups
 /// leave out. Processes of PostgreSQL have the data directory as their working directory.
@@ -27,9 +29,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A broker that failed a session is left alone by all for so long.
 const AVOIDANCE: Duration = Duration::from_secs(30);
 
-/// What stands in the file. Zero is where everything starts.
+/// What stands in the file. Zero is where everything starts, but for the flushes.
 struct Counters {
-    /// Flushes of all data keys.
+    file: FileIdentity,
+    /// Flushes of all data keys. Starts from the time, so that no two files have the same.
     flushes: &'static AtomicU64,
     /// Replacements of current data keys.
     replacements: &'static AtomicU64,
@@ -83,7 +86,7 @@ pub struct RoleCalls {
     pub stale_serves: u64,
 }
 
-static COUNTERS: OnceCell<Counters> = OnceCell::new();
+static COUNTERS: Current<Counters> = Current::none();
 
 thread_local! {
     /// When it was last tried in vain, and why.
@@ -92,7 +95,7 @@ thread_local! {
 
 /// Why the file cannot be used, if so: flushes and replacements by other sessions are then not seen.
 pub fn problem() -> Option<String> {
-    with_counters(|_| ()).err().map(|error| format!("{PATH}: {error}"))
+    check().err().map(|error| format!("{PATH}: {error}"))
 }
 
 /// What has happened up to now; `None` without the file: see [`problem`].
@@ -110,7 +113,39 @@ pub fn epochs() -> Option<Epochs> {
 /// # Errors
 /// Why they cannot.
 pub fn check() -> io::Result<()> {
-    with_counters(|_| ())
+    with_counters(|_| ())?;
+    follow_file().map(drop)
+}
+
+/// Whether another file, or none, stands where the mapped one stood. To be called in signal handlers, too.
+pub fn is_file_replaced() -> bool {
+    COUNTERS.get().is_some_and(|counters| counters.file.is_gone_from(PATH))
+}
+
+/// Has this process, and those that have the same file mapped, drop their data keys. To be called in signal handlers, too.
+pub fn flush_own_file() {
+    if let Some(counters) = COUNTERS.get() {
+        counters.flushes.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Maps the file that stands in the place of the mapped one, if so; whether it does.
+///
+/// # Errors
+/// Why it cannot be mapped.
+pub fn follow_file() -> io::Result<bool> {
+    let is_replaced = is_file_replaced();
+    if is_replaced {
+        COUNTERS.set(map()?);
+    }
+    Ok(is_replaced)
+}
+
+/// Counts one more for all processes: also for those that have a file mapped that was removed, as this one has perhaps.
+fn tell(counter: impl Fn(&Counters) -> &AtomicU64) -> io::Result<()> {
+    let count = || with_counters(|counters| counter(counters).fetch_add(1, Ordering::SeqCst)).map(drop);
+    count()?;
+    if follow_file()? { count() } else { Ok(()) }
 }
 
 /// Has all processes drop their data keys before they serve another value.
@@ -118,7 +153,7 @@ pub fn check() -> io::Result<()> {
 /// # Errors
 /// If they cannot be told.
 pub fn flush() -> io::Result<()> {
-    with_counters(|counters| counters.flushes.fetch_add(1, Ordering::SeqCst)).map(drop)
+    tell(|counters| counters.flushes)
 }
 
 /// Has all processes ask for the current data key before they seal another value.
@@ -126,7 +161,7 @@ pub fn flush() -> io::Result<()> {
 /// # Errors
 /// If they cannot be told.
 pub fn announce_replacement() -> io::Result<()> {
-    with_counters(|counters| counters.replacements.fetch_add(1, Ordering::SeqCst)).map(drop)
+    tell(|counters| counters.replacements)
 }
 
 /// Has the broker make all next data keys anew, since it could not be told of a replacement.
@@ -134,7 +169,7 @@ pub fn announce_replacement() -> io::Result<()> {
 /// # Errors
 /// If it cannot be told this way either.
 pub fn retire() -> io::Result<()> {
-    with_counters(|counters| counters.retirements.fetch_add(1, Ordering::SeqCst)).map(drop)
+    tell(|counters| counters.retirements)
 }
 
 /// Has all processes make new clients for KMS before their next call: connections, credentials, certificates, breakers.
@@ -142,7 +177,7 @@ pub fn retire() -> io::Result<()> {
 /// # Errors
 /// If they cannot be told.
 pub fn reconnect() -> io::Result<()> {
-    with_counters(|counters| counters.reconnects.fetch_add(1, Ordering::SeqCst)).map(drop)
+    tell(|counters| counters.reconnects)
 }
 
 /// How often [`reconnect`] was called; 0 without the file.
@@ -167,15 +202,15 @@ pub fn count_call(request: &Request, reply: &Result<Reply, Error>) {
         Request::OpeningKey { .. } => 1,
         Request::Rewrap { .. } => 2,
     };
-    let (took_call, failed, refused, stale) = match reply {
-        Ok(reply) => (reply.took_call(), false, false, reply.is_stale()),
+    let (calls, failed, refused, stale) = match reply {
+        Ok(reply) => (reply.calls(), false, false, reply.is_stale()),
         Err(Error::Kms(error)) => {
-            let took_call = error.was_made();
-            (took_call, took_call, took_call && error.kind.is_refusal(), false)
+            let failed = error.was_made();
+            (error.calls, failed, failed && error.kind.is_refusal(), false)
         }
         Err(_) => return,
     };
-    if !took_call && !stale {
+    if calls == 0 && !stale {
         return;
     }
     if stale {
@@ -184,11 +219,11 @@ pub fn count_call(request: &Request, reply: &Result<Reply, Error>) {
     let (database, role) = backend::database_and_role();
     let _ = with_counters(|counters| {
         let [_, words @ ..] = role_words(counters.roles, u64::from(database) << 32 | u64::from(role)) else { return };
-        let add = |word: usize, really: bool| words[word].fetch_add(u64::from(really), Ordering::Relaxed);
-        add(operation, took_call);
-        add(3, failed);
-        add(4, refused);
-        add(5, stale);
+        let add = |word: usize, count: u32| words[word].fetch_add(u64::from(count), Ordering::Relaxed);
+        add(operation, calls);
+        add(3, failed.into());
+        add(4, refused.into());
+        add(5, stale.into());
     });
 }
 
@@ -292,6 +327,8 @@ pub fn role_calls() -> io::Result<Vec<RoleCalls>> {
 
 /// What the broker is told without a call. It does not listen without the file.
 pub fn signals() -> Signals {
+    // The next time, if it cannot be mapped now.
+    let _ = follow_file();
     with_counters(|counters| Signals {
         flushes: counters.flushes.load(Ordering::SeqCst),
         retirements: counters.retirements.load(Ordering::SeqCst),
@@ -350,7 +387,7 @@ fn map_now_and_then() -> Result<&'static Counters, Errno> {
     {
         return Err(error);
     }
-    let mapped = COUNTERS.get_or_try_init(map);
+    let mapped = map().map(|counters| COUNTERS.set(counters));
     FAILED.set(mapped.err().map(|error| (Instant::now(), error)));
     mapped
 }
@@ -378,6 +415,7 @@ pub fn open_own(path: &str) -> Result<OwnedFd, Errno> {
 fn map() -> Result<Counters, Errno> {
     let file = open_own(PATH)?;
     allocate(&file)?;
+    let identity = FileIdentity::of(&file)?;
     let words = shared_memory::map(&file)?;
     let [flushes, replacements, avoided_until, logged, retirements, reconnects, damaged, server, ..] = words;
     let [_, _, _, _, _, _, _, _, stale_at, own_calls, calls_due, ..] = words;
@@ -390,7 +428,9 @@ fn map() -> Result<Counters, Errno> {
         let counts = counts.into_iter().chain(roles).chain(on_their_own);
         counts.for_each(|word| word.store(0, Ordering::SeqCst));
     }
+    let _ = flushes.compare_exchange(0, now_ms() * 1_000, Ordering::SeqCst, Ordering::SeqCst);
     Ok(Counters {
+        file: identity,
         flushes,
         replacements,
         avoided_until,

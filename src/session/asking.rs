@@ -11,7 +11,7 @@ use envelope_core::policy::{Ask, PolicyError, Step};
 use envelope_core::request::{KmsError, KmsErrorKind, Reply, Request};
 
 use super::surroundings::Here;
-use super::{Policy, named_keys, release, with_policy};
+use super::{Policy, idle, named_keys, release, with_policy};
 use crate::ask::{self, Pending, journal, own_thread, shared_counters};
 use crate::error::Error;
 
@@ -93,6 +93,7 @@ pub fn tell(ask: Ask, reply: Result<Reply, Error>) -> Result<Step<Pending>, Erro
         }
     };
     let step = with_policy(|policy| policy.answered(ask, reply, &Here));
+    idle::watch();
     act_on_notes();
     Ok(step?)
 }
@@ -102,7 +103,7 @@ pub fn tell(ask: Ask, reply: Result<Reply, Error>) -> Result<Step<Pending>, Erro
 /// # Errors
 /// [`Error::TooManyKmsCalls`], [`Error::OwnThread`].
 pub fn start(request: Request) -> Result<Pending, Error> {
-    with_policy(|policy| policy.begin_call(&request, &Here))?;
+    with_policy(|policy| policy.begin_call(&Here))?;
     before_asking();
     ask::start(request)
 }
@@ -161,7 +162,7 @@ pub fn act_on_notes() {
             Note::Refresh(refresh) => match ask::start_in_background(refresh.request().clone()) {
                 Ok(Some(pending)) => with_policy(|policy| policy.refresh_started(refresh, pending)),
                 // The broker is not there yet, or this backend's thread is not.
-                Ok(None) | Err(_) => with_policy(|policy| policy.refresh_not_started(&refresh)),
+                Ok(None) | Err(_) => with_policy(|policy| policy.refresh_not_started(&refresh, &Here)),
             },
         }
     }

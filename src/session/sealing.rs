@@ -81,7 +81,7 @@ pub fn rotate_dek(key_id: &str, context: Option<&EncryptionContext>) -> Result<O
 /// Has the broker, if one runs, make a new current data key.
 fn replace_in_broker(key_id: KeyId, context: &EncryptionContext) -> Result<(), Error> {
     let request = Request::ReplaceDek { key_id, context: context.clone() };
-    with_policy(|policy| policy.begin_call(&request, &Here))?;
+    with_policy(|policy| policy.begin_call(&Here))?;
     let reply = match broker::ask_running(request).transpose() {
         Some(Ok(reply)) => Ok(reply),
         Some(Err(Error::Kms(error))) => Err(error),

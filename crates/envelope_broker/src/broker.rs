@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use envelope_core::cache::RefusedWrappedKeys;
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{Commitment, KeyId};
 use envelope_core::request::{
@@ -15,6 +16,7 @@ use envelope_core::request::{
 use envelope_kms::limiter::{on_behalf_of, on_behalf_of_current};
 use envelope_kms::{GeneratedKey, KeyProvider, Statistics, UnwrappedKey};
 
+use crate::begun::Begun;
 use crate::flight::{Flight, Flights};
 use crate::look_ahead::LookAhead;
 use crate::store::{self, Current, DekName, Held, Place, Purpose, Store};
@@ -23,6 +25,9 @@ use crate::store::{self, Current, DekName, Held, Place, Purpose, Store};
 /// key, so that brokers that began together do not go on in step.
 const REFRESH_FROM: u32 = 218;
 const REFRESH_SPREAD: u32 = 18;
+
+/// Wrapped keys that are not asked about again for a while: 10 MB.
+const MAX_REFUSED_WRAPPED_KEYS: usize = 32_768;
 
 /// A data key that was made, and its plaintext.
 type Generated = (Rc<Current>, Rc<Held>);
@@ -34,6 +39,7 @@ pub struct Broker<P> {
     unwrapping: Flights<DekName, Rc<Held>>,
     generating: Flights<Place, Generated>,
     look_ahead: RefCell<LookAhead>,
+    refused: RefCell<RefusedWrappedKeys>,
     unwrapped_ahead: Cell<u64>,
     /// Changes with each flush: what was asked for before is not kept.
     epoch: Cell<u64>,
@@ -61,6 +67,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             unwrapping: Flights::new(),
             generating: Flights::new(),
             look_ahead: RefCell::default(),
+            refused: RefCell::new(RefusedWrappedKeys::new(MAX_REFUSED_WRAPPED_KEYS)),
             unwrapped_ahead: Cell::new(0),
             epoch: Cell::new(0),
             replaced: Cell::new(clock()),
@@ -73,6 +80,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// From now on other providers are asked.
     pub fn set_providers(&self, providers: P) {
         *self.providers.borrow_mut() = Rc::new(providers);
+        self.refused.borrow_mut().clear();
         self.unwrapping.forget();
         self.generating.forget();
     }
@@ -94,6 +102,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// Drops all data keys; what is being asked for now is not kept, and nobody joins it.
     pub fn flush(&self) {
         self.epoch.set(self.epoch.get() + 1);
+        self.refused.borrow_mut().clear();
         self.unwrapping.forget();
         self.generating.forget();
         self.store.borrow_mut().clear();
@@ -123,7 +132,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
     }
 
     /// Answers a session, which is known by its process id. Dropping the future gives the request up; a call that others wait
-    /// for goes on.
+    /// for goes on. The reply says how many calls were begun because of the request, those in the background included.
     ///
     /// # Errors
     /// What the provider said.
@@ -132,37 +141,60 @@ impl<P: KeyProvider + 'static> Broker<P> {
     }
 
     async fn answer_to(self: &Rc<Self>, session: i32, request: Request) -> Result<Reply, KmsError> {
-        let asked = self.now();
-        match request {
+        let (asked, begun) = (self.now(), Begun::default());
+        let mut reply = match request {
             Request::SealingKey { key_id, context, terms, limits } => {
-                self.sealing_key(Place { key_id, context }, &terms, &limits, asked).await.map(Reply::Sealing)
+                self.sealing_key(Place { key_id, context }, &terms, &limits, asked, &begun).await.map(Reply::Sealing)
             }
             Request::ReplaceDek { key_id, context } => {
-                self.replace_dek(Place { key_id, context }, asked).await.map(Reply::Sealing)
+                self.replace_dek(Place { key_id, context }, asked, &begun).await.map(Reply::Sealing)
             }
             Request::OpeningKey { wrapped, context, commitment, terms } => {
                 let name = DekName { wrapped, context };
-                self.unwrap_ahead(session, &name, &terms);
-                self.opening_key(name, commitment, &terms, asked).await.map(Reply::Opening)
+                self.unwrap_ahead(session, &name, &terms, &begun);
+                let grant = self.opening_key(name.clone(), commitment, &terms, asked, &begun).await;
+                // What does not open is on nobody's way.
+                if grant.is_ok() {
+                    self.look_ahead.borrow_mut().opened(session, &name);
+                }
+                grant.map(Reply::Opening)
             }
             Request::Rewrap { wrapped, context, to } => {
                 let providers = self.providers();
-                providers.rewrap_key(&wrapped, &context, &to).await.map(Reply::Rewrapped)
+                begun.own(providers.rewrap_key(&wrapped, &context, &to)).await.map(Reply::Rewrapped)
+            }
+        };
+        match &mut reply {
+            Ok(reply) => reply.count_calls(begun.calls()),
+            Err(error) => error.calls = begun.calls(),
+        }
+        reply
+    }
+
+    /// Asks for what a scan is about to ask for.
+    fn unwrap_ahead(self: &Rc<Self>, session: i32, name: &DekName, terms: &Terms, begun: &Begun) {
+        if terms.calls != Calls::Ahead {
+            return;
+        }
+        let ahead = self.look_ahead.borrow_mut().ahead(session, name);
+        for (before, name) in ahead {
+            let is_held =
+                self.store.borrow_mut().held(&name).is_some_and(|held| held.age(self.now()) < terms.fresh_for);
+            if !is_held && !self.unwrapping.is_under_way(&name) && self.refusal(&name, None).is_none() {
+                self.unwrapped_ahead.set(self.unwrapped_ahead.get() + 1);
+                let (broker, unwrapping) = (Rc::clone(self), self.unwrap(&name, begun));
+                tokio::task::spawn_local(async move {
+                    if unwrapping.await.is_err_and(|error| error.kind.is_refusal()) {
+                        broker.look_ahead.borrow_mut().failed(&before, &name);
+                    }
+                });
             }
         }
     }
 
-    /// Asks for what a scan is about to ask for.
-    fn unwrap_ahead(self: &Rc<Self>, session: i32, name: &DekName, terms: &Terms) {
-        let ahead = self.look_ahead.borrow_mut().asked(session, name);
-        for name in ahead.into_iter().filter(|_| terms.calls == Calls::Ahead) {
-            let is_held =
-                self.store.borrow_mut().held(&name).is_some_and(|held| held.age(self.now()) < terms.fresh_for);
-            if !is_held && !self.unwrapping.is_under_way(&name) {
-                self.unwrapped_ahead.set(self.unwrapped_ahead.get() + 1);
-                self.in_background(self.unwrap(&name));
-            }
-        }
+    /// Why a wrapped key need not be asked about, if so.
+    fn refusal(&self, name: &DekName, commitment: Option<Commitment>) -> Option<KmsError> {
+        self.refused.borrow_mut().find(&name.wrapped, &name.context, commitment, self.now())
     }
 
     async fn opening_key(
@@ -171,8 +203,9 @@ impl<P: KeyProvider + 'static> Broker<P> {
         commitment: Option<Commitment>,
         terms: &Terms,
         asked: Instant,
+        begun: &Begun,
     ) -> Result<OpeningGrant, KmsError> {
-        let (held, consent) = self.usable(name, commitment, Purpose::Open, terms, asked).await?;
+        let (held, consent) = self.usable(name, commitment, Purpose::Open, terms, asked, begun).await?;
         Ok(OpeningGrant { dek: held.dek.copy(), key_id: held.key_id.clone(), consent })
     }
 
@@ -182,6 +215,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         terms: &Terms,
         limits: &SealingLimits,
         asked: Instant,
+        begun: &Begun,
     ) -> Result<SealingGrant, KmsError> {
         let mut took_call = false;
         loop {
@@ -189,9 +223,10 @@ impl<P: KeyProvider + 'static> Broker<P> {
             if let Some(current) = &current
                 && let Some(lease) = current.lease(limits, self.now())
             {
-                match self.usable(current.name.clone(), Some(current.commitment), Purpose::Seal, terms, asked).await {
+                let name = current.name.clone();
+                match self.usable(name, Some(current.commitment), Purpose::Seal, terms, asked, begun).await {
                     Ok((held, mut consent)) => {
-                        self.make_next_in_time(&place, current, terms, limits);
+                        self.make_next_in_time(&place, current, terms, limits, begun);
                         consent.took_call |= took_call;
                         return Ok(current.grant(&held, lease, asked, consent));
                     }
@@ -202,14 +237,14 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 }
             }
             took_call = true;
-            if terms.calls == Calls::None && !self.generating.is_under_way(&place) {
+            if !begun.may_begin(terms) && !self.generating.is_under_way(&place) {
                 return Err(KmsError::no_call_left(Operation::GenerateDataKey, &place.key_id.to_string()));
             }
-            match self.generate(&place).await {
+            match begun.wait(|| self.generate(&place, begun)).await {
                 Ok((current, held)) => {
                     // The provider consents just now, even if its answer took longer than a data key is good for.
                     if let Some(lease) = current.lease_of_new(limits) {
-                        self.make_next_in_time(&place, &current, terms, limits);
+                        self.make_next_in_time(&place, &current, terms, limits, begun);
                         return Ok(current.grant(&held, lease, asked, held.consent(asked, false, true)));
                     }
                     // Those who waited with us have used it up: once more.
@@ -230,15 +265,27 @@ impl<P: KeyProvider + 'static> Broker<P> {
         }
     }
 
-    fn make_next_in_time(self: &Rc<Self>, place: &Place, current: &Current, terms: &Terms, limits: &SealingLimits) {
-        if terms.calls != Calls::None && current.is_due(limits, self.now()) {
-            self.in_background(self.generate(place));
+    fn make_next_in_time(
+        self: &Rc<Self>,
+        place: &Place,
+        current: &Current,
+        terms: &Terms,
+        limits: &SealingLimits,
+        begun: &Begun,
+    ) {
+        if terms.calls == Calls::Ahead && current.is_due(limits, self.now()) {
+            self.in_background(self.generate(place, begun));
         }
     }
 
-    async fn replace_dek(self: &Rc<Self>, place: Place, asked: Instant) -> Result<SealingGrant, KmsError> {
+    async fn replace_dek(
+        self: &Rc<Self>,
+        place: Place,
+        asked: Instant,
+        begun: &Begun,
+    ) -> Result<SealingGrant, KmsError> {
         // Certainly made after now: a call that is under way is not joined, and what it brings is older than this one.
-        let (current, held) = self.generate_anew(place).await?;
+        let (current, held) = begun.own(self.generate_anew(place)).await?;
         self.generating.forget();
         // For no value: whoever seals with it asks for a lease.
         Ok(current.grant(&held, store::NO_USE, asked, held.consent(asked, false, true)))
@@ -253,19 +300,29 @@ impl<P: KeyProvider + 'static> Broker<P> {
         purpose: Purpose,
         terms: &Terms,
         asked: Instant,
+        begun: &Begun,
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
         let is_wanted = |held: &Held| commitment.is_none_or(|commitment| commitment == held.commitment);
-        let (held, consent) = self.consented(name.clone(), purpose, terms, asked).await?;
+        if let Some(error) = self.refusal(&name, commitment) {
+            return Err(error);
+        }
+        let (held, consent) = self.consented(name.clone(), purpose, terms, asked, begun).await?;
         if is_wanted(&held) {
             return Ok((held, consent));
         }
         // What the provider has answered before this request may be wrong, since nobody may have checked it: then once more. It
         // stays until the next answer takes its place, since it is the value that may be wrong, too.
+        let opens_to = |held: &Held| {
+            let DekName { wrapped, context } = &name;
+            self.refused.borrow_mut().opens_to(wrapped, context, held.commitment, held.asked());
+        };
+        opens_to(&held);
         if held.was_asked_for_before(asked) {
-            if terms.calls == Calls::None {
+            if !begun.may_begin(terms) {
                 return Err(KmsError::no_call_left(Operation::Decrypt, &name.wrapped.key_id));
             }
-            let held = self.unwrap_anew(name.clone()).await?;
+            let held = begun.own(self.unwrap_anew(name.clone())).await?;
+            opens_to(&held);
             if is_wanted(&held) {
                 let consent = held.consent(asked, false, true);
                 return Ok((held, consent));
@@ -281,20 +338,21 @@ impl<P: KeyProvider + 'static> Broker<P> {
         purpose: Purpose,
         terms: &Terms,
         asked: Instant,
+        begun: &Begun,
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
         let held = self.store.borrow_mut().held(&name).filter(|held| held.is_for(purpose));
         if let Some(held) = held.as_ref().filter(|held| held.age(self.now()) < terms.fresh_for) {
             let refresh_from = REFRESH_FROM + u32::from(held.commitment.0[0] ^ self.spread) * REFRESH_SPREAD / 256;
             let is_due = held.age(self.now()) >= terms.fresh_for / 256 * refresh_from;
-            if is_due && terms.calls != Calls::None && held.may_refresh(self.now()) {
-                self.in_background(self.unwrap(&name));
+            if is_due && terms.calls == Calls::Ahead && held.may_refresh(self.now()) {
+                self.in_background(self.unwrap(&name, begun));
             }
             return Ok((Rc::clone(held), held.consent(asked, false, false)));
         }
-        if terms.calls == Calls::None && !self.unwrapping.is_under_way(&name) {
+        if !begun.may_begin(terms) && !self.unwrapping.is_under_way(&name) {
             return Err(KmsError::no_call_left(Operation::Decrypt, &name.wrapped.key_id));
         }
-        match self.unwrap(&name).await {
+        match begun.wait(|| self.unwrap(&name, begun)).await {
             Ok(held) => Ok((Rc::clone(&held), held.consent(asked, false, true))),
             Err(error) => {
                 let held = held.filter(|held| error.kind.is_outage() && held.age(self.now()) < terms.stale_for);
@@ -311,9 +369,13 @@ impl<P: KeyProvider + 'static> Broker<P> {
         tokio::task::spawn_local(async move { drop(call.await) });
     }
 
-    fn unwrap(self: &Rc<Self>, name: &DekName) -> Flight<Rc<Held>> {
+    /// Joins the call that unwraps a data key, or begins it.
+    fn unwrap(self: &Rc<Self>, name: &DekName, begun: &Begun) -> Flight<Rc<Held>> {
         let broker = Rc::clone(self);
-        self.unwrapping.join(name, |name| on_behalf_of_current(async move { broker.unwrap_anew(name).await }))
+        self.unwrapping.join(name, |name| {
+            begun.one();
+            on_behalf_of_current(async move { broker.unwrap_anew(name).await })
+        })
     }
 
     async fn unwrap_anew(self: &Rc<Self>, name: DekName) -> Result<Rc<Held>, KmsError> {
@@ -330,15 +392,20 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 if error.kind.is_refusal() {
                     self.store.borrow_mut().release(&name);
                 }
+                self.refused.borrow_mut().refused(&name.wrapped, &name.context, &error, self.now());
                 self.heed_refusal(&error, &name.context);
                 Err(error)
             }
         }
     }
 
-    fn generate(self: &Rc<Self>, place: &Place) -> Flight<Generated> {
+    /// Joins the call that makes a data key, or begins it.
+    fn generate(self: &Rc<Self>, place: &Place, begun: &Begun) -> Flight<Generated> {
         let broker = Rc::clone(self);
-        self.generating.join(place, |place| on_behalf_of_current(async move { broker.generate_anew(place).await }))
+        self.generating.join(place, |place| {
+            begun.one();
+            on_behalf_of_current(async move { broker.generate_anew(place).await })
+        })
     }
 
     async fn generate_anew(self: &Rc<Self>, place: Place) -> Result<Generated, KmsError> {

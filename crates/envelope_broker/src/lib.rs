@@ -11,10 +11,12 @@
 //! - [`store`]: the data keys
 //! - [`bounded`]: the maps that they are in
 //! - [`flight`]: equal requests at the same time become one call
+//! - [`begun`]: how many calls a request has begun
 //! - [`look_ahead`]: which data keys a scan is about to ask for
 
 #![forbid(unsafe_code)]
 
+pub mod begun;
 pub mod bounded;
 pub mod broker;
 pub mod flight;

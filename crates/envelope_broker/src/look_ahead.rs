@@ -2,8 +2,8 @@
 //! the ones that followed. So a scan over many data keys waits for a few calls, and not for one after the other.
 //!
 //! As with the read-ahead of an operating system, one step in the known order proves nothing; with each further one twice as
-//! many are asked for ahead, up to a bound, and a step off it ends that. Only what a session has asked for before is asked for
-//! again; what is remembered are wrapped data keys, as they stand in values.
+//! many are asked for ahead, up to a bound, and a step off it ends that. Only what was opened before is asked for again, and not
+//! after it has failed; what is remembered are wrapped data keys, as they stand in values.
 
 use std::rc::Rc;
 
@@ -43,31 +43,43 @@ impl Default for LookAhead {
 }
 
 impl LookAhead {
-    /// A session asks for a data key. Returns those that it will ask for next, if it is on a known way.
-    pub fn asked(&mut self, session: i32, name: &DekName) -> Vec<Rc<DekName>> {
+    /// A session asks for a data key. Returns those that it will ask for next, if it is on a known way, each with the one before.
+    pub fn ahead(&mut self, session: i32, name: &DekName) -> Vec<(Rc<DekName>, Rc<DekName>)> {
+        let Some(way) = self.sessions.get_mut(&session) else { return Vec::new() };
+        let is_expected = *way.last != *name && self.followers.peek(&*way.last).is_some_and(|next| **next == *name);
+        way.ahead = if is_expected { (2 * way.ahead).clamp(1, MAX_AHEAD) } else { 0 };
+        let (ahead, first) = (way.ahead, self.followers.get(name));
+        let first = first.map(|(before, next)| (Rc::clone(before), Rc::clone(next)));
+        let step = |(_, last): &(_, Rc<DekName>)| Some((Rc::clone(last), Rc::clone(self.followers.peek(&**last)?)));
+        std::iter::successors(first, step).take(ahead).collect()
+    }
+
+    /// The data key that a session has asked for was opened.
+    pub fn opened(&mut self, session: i32, name: &DekName) {
         if name.bytes() > MAX_NAME_BYTES {
             self.sessions.pop(&session);
-            return Vec::new();
+            return;
         }
         let name = match self.followers.get(name) {
             Some((known, _)) => Rc::clone(known),
             None => Rc::new(name.clone()),
         };
-        let mut ahead = 0;
-        if let Some(way) = self.sessions.get(&session)
-            && way.last != name
-        {
-            let expected = self.followers.put(Rc::clone(&way.last), Rc::clone(&name));
-            if expected.is_some_and(|expected| expected == name) {
-                ahead = (2 * way.ahead).clamp(1, MAX_AHEAD);
-            }
+        let way = self.sessions.get(&session);
+        let ahead = way.map_or(0, |way| way.ahead);
+        if let Some(way) = way.filter(|way| way.last != name) {
+            self.followers.put(Rc::clone(&way.last), Rc::clone(&name));
         }
-        self.sessions.put(session, Way { last: Rc::clone(&name), ahead });
+        self.sessions.put(session, Way { last: name, ahead });
         if self.sessions.len() > MAX_SESSIONS {
             self.sessions.pop_lru();
         }
-        let followers = std::iter::successors(self.followers.peek(&name), |last| self.followers.peek(*last));
-        followers.take(ahead).cloned().collect()
+    }
+
+    /// What was asked for ahead, since it came after this one, does not open.
+    pub fn failed(&mut self, before: &DekName, name: &DekName) {
+        if self.followers.peek(before).is_some_and(|next| **next == *name) {
+            self.followers.pop(before);
+        }
     }
 }
 
@@ -83,7 +95,9 @@ mod tests {
     }
 
     fn ahead(look_ahead: &mut LookAhead, session: i32, number: u8) -> Vec<u8> {
-        look_ahead.asked(session, &name(number)).iter().map(|name| name.wrapped.wrapped_dek[0]).collect()
+        let ahead = look_ahead.ahead(session, &name(number));
+        look_ahead.opened(session, &name(number));
+        ahead.iter().map(|(_, name)| name.wrapped.wrapped_dek[0]).collect()
     }
 
     #[test]
@@ -115,12 +129,28 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_open_is_not_asked_for_ahead() {
+        let mut look_ahead = LookAhead::default();
+        for number in 0..10 {
+            look_ahead.opened(1, &name(number));
+        }
+        // A value of another data key that does not open stands between.
+        assert!(look_ahead.ahead(2, &name(0)).is_empty());
+        look_ahead.opened(2, &name(0));
+        assert!(look_ahead.ahead(2, &name(100)).is_empty());
+        assert_eq!(ahead(&mut look_ahead, 2, 1), [2], "it is no step off the way");
+        look_ahead.failed(&name(4), &name(5));
+        assert_eq!(ahead(&mut look_ahead, 2, 2), [3, 4]);
+        assert_eq!(ahead(&mut look_ahead, 2, 3), [4]);
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let mut look_ahead = LookAhead::default();
         for number in 0..2 * MAX_REMEMBERED as u32 {
             let wrapped_dek = number.to_be_bytes().to_vec();
             let wrapped = WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek };
-            look_ahead.asked(number as i32 % 5_000, &DekName { wrapped, context: EncryptionContext::default() });
+            look_ahead.opened(number as i32 % 5_000, &DekName { wrapped, context: EncryptionContext::default() });
         }
         assert!(look_ahead.followers.len() <= MAX_REMEMBERED);
         assert_eq!(look_ahead.sessions.len(), MAX_SESSIONS);
@@ -133,7 +163,7 @@ mod tests {
         let mut ask = |number: u32, bytes: usize| {
             let wrapped_dek = [&number.to_be_bytes()[..], &vec![0; bytes]].concat();
             let wrapped = WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek };
-            look_ahead.asked(1, &DekName { wrapped, context: EncryptionContext::default() });
+            look_ahead.opened(1, &DekName { wrapped, context: EncryptionContext::default() });
             look_ahead.followers.len()
         };
         let small = (0..4_000).map(|number| ask(number, 8 * 1024)).max();

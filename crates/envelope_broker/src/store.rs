@@ -93,6 +93,12 @@ impl Held {
         Self { dek, commitment, key_id, asked, only_seals: Cell::new(false), refresh_started: Cell::new(None) }
     }
 
+    /// When the provider was asked.
+    #[must_use]
+    pub fn asked(&self) -> Instant {
+        self.asked
+    }
+
     /// How long ago the provider was asked.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
@@ -120,7 +126,7 @@ impl Held {
     /// How the provider's consent stands, for a request of `requested`.
     #[must_use]
     pub fn consent(&self, requested: Instant, is_stale: bool, took_call: bool) -> ConsentAge {
-        ConsentAge { age: requested.saturating_duration_since(self.asked), is_stale, took_call }
+        ConsentAge { age: requested.saturating_duration_since(self.asked), is_stale, took_call, calls: 0 }
     }
 }
 

@@ -4,8 +4,10 @@
 //!
 //! - [`CachedKey`]: a data key, and whether its provider consents to its use
 //! - [`RewrappedKeys`]: what rotation has had rewrapped, which is not secret
+//! - [`RefusedWrappedKeys`]: what need not be asked for again
 
 mod cached_key;
+mod refused_wrapped_keys;
 mod rewrapped_keys;
 
 use std::cell::Cell;
@@ -19,6 +21,7 @@ use crate::context::EncryptionContext;
 use crate::request::Lease;
 use crate::value::DataKey;
 pub use cached_key::{Authorisation, CachedKey, Consent};
+pub use refused_wrapped_keys::RefusedWrappedKeys;
 pub use rewrapped_keys::{Rewrapped, RewrappedKeys};
 
 /// How long and how much a data key may be used.
@@ -77,6 +80,14 @@ impl OpeningKeys {
     /// All of them, the most recently used first.
     pub fn iter(&self) -> impl Iterator<Item = &CachedKey> {
         self.entries.iter().map(|(_, cached)| &**cached)
+    }
+
+    /// Drops those that are of no more use, and says how many there were.
+    pub fn prune(&mut self, now: Instant, limits: &Limits) -> usize {
+        let entries = self.entries.len();
+        self.last = None;
+        self.entries.retain(|_, cached| !cached.is_useless(now, limits));
+        entries - self.entries.len()
     }
 
     /// Drops the data keys that `is_refused` names, and says how many there were.
@@ -242,6 +253,14 @@ impl SealingKeys {
     /// All of them, the most recently used first: the key id that statements name, and the data key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &CachedKey)> {
         self.current.iter().map(|(_, current)| (current.key_id.as_str(), &*current.cached))
+    }
+
+    /// Drops those that are of no more use, and says how many there were.
+    pub fn prune(&mut self, now: Instant, limits: &Limits) -> usize {
+        let entries = self.current.len();
+        self.last = None;
+        self.current.retain(|_, current| !current.cached.is_useless(now, limits));
+        entries - self.current.len()
     }
 
     /// Drops the data keys that `is_refused` names.

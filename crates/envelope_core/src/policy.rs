@@ -32,19 +32,22 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::allowed_keys::AllowedKeys;
-use crate::cache::{CachedKey, OpeningKeys, SealingKeys};
+use crate::cache::{CachedKey, OpeningKeys, RefusedWrappedKeys, SealingKeys};
 use crate::cipher::message_keys::MessageKeys;
 use crate::context::EncryptionContext;
 use crate::format::Head;
 use crate::keys::stack::wipe_stack;
 use crate::keys::{Commitment, KeyId};
-use crate::request::{Calls, ConsentAge, KmsError, KmsErrorKind, Reply, Request, Terms};
+use crate::request::{ConsentAge, KmsError, KmsErrorKind, Reply, Request, Terms};
 use crate::value::DataKey;
 use budget::Budget;
 use note::Note;
 use refresh::Refreshes;
 use refusals::Refusals;
 pub use surroundings::{Asked, BLIND_TIME, Epochs, PolicyError, StatementId, Surroundings};
+
+/// Wrapped keys that a session does not ask about again for a while.
+const MAX_REFUSED_WRAPPED_KEYS: usize = 4_096;
 
 /// What comes next for a value.
 pub enum Step<P> {
@@ -60,8 +63,6 @@ pub enum Step<P> {
 pub struct Ask {
     request: Request,
     asked: Asked,
-    /// Whether it counts as a call of the statement: a background refresh that somebody waits for in the end does not.
-    counted: bool,
     then: Then,
 }
 
@@ -98,6 +99,7 @@ pub struct Policy<P> {
     opening: OpeningKeys,
     refreshes: Refreshes<P>,
     refusals: Refusals,
+    refused_wrapped_keys: RefusedWrappedKeys,
     allowed: AllowedKeys,
     allowed_generation: u64,
     /// What all processes were told, as far as this session has acted on it. `None`: it cannot see that.
@@ -124,6 +126,7 @@ impl<P> Policy<P> {
             opening: OpeningKeys::new(),
             refreshes: Refreshes::default(),
             refusals: Refusals::default(),
+            refused_wrapped_keys: RefusedWrappedKeys::new(MAX_REFUSED_WRAPPED_KEYS),
             allowed: world.allowed_keys(),
             allowed_generation: world.allowed_keys_generation(),
             seen_epochs: world.epochs(),
@@ -181,22 +184,14 @@ impl<P> Policy<P> {
         reply: Result<Reply, KmsError>,
         world: &impl Surroundings,
     ) -> Result<Step<P>, PolicyError> {
-        let Ask { request, asked, counted, then } = ask;
-        // Who may cause no call waits for somebody else's, if one is under way.
-        let may_call = request.terms().is_none_or(|terms| terms.calls != Calls::None);
-        let reply = match counted {
-            true if may_call => self.end_call(request.context(), reply, world),
-            true => {
-                self.budget.uncount(world);
-                reply.map_err(|error| self.not_called(error, request.context(), world))
-            }
-            false => {
-                reply.inspect_err(|error| self.heed_refusal(error, request.context(), world)).map_err(PolicyError::from)
-            }
+        let Ask { request, asked, then } = ask;
+        let is_to_ask_again = match &reply {
+            Ok(reply) => is_overtaken(reply, asked, world),
+            // It has made the one that it may make at a time, and needs another one.
+            Err(error) => error.kind == KmsErrorKind::NoCallLeft && error.calls > 0,
         };
-        if let Ok(reply) = &reply
-            && is_overtaken(reply, asked, world)
-        {
+        let reply = self.take_reply(reply, asked, request.context(), world);
+        if is_to_ask_again && (reply.is_ok() || self.budget.check(world).is_ok()) {
             let (asked, terms) = (self.asked(world), self.terms(world));
             return Ok(self.ask(request.under(terms), asked, then, world));
         }
@@ -232,25 +227,22 @@ impl<P> Policy<P> {
     /// # Errors
     /// There is none; why an earlier one was in vain, if there was one.
     pub fn skip(&mut self, ask: Ask, world: &impl Surroundings) -> Result<Ask, Option<PolicyError>> {
-        self.budget.uncount(world);
+        self.budget.settle(ask.asked.statement, 0, world);
         let Then::Open(unwrapping) = ask.then else { return Err(None) };
         self.skip_wrapped(unwrapping, world)
     }
 
-    /// Begins a call that is not about a data key of this session, such as one that rewraps.
+    /// Begins a call that is not for a data key of this session, such as one that rewraps.
     ///
     /// # Errors
     /// [`PolicyError::TooManyCalls`].
-    pub fn begin_call(&mut self, request: &Request, world: &impl Surroundings) -> Result<(), PolicyError> {
-        // A request for a data key says by itself which calls it may take: the broker may have the answer.
-        if request.terms().is_none() {
-            self.budget.check(world)?;
-        }
+    pub fn begin_call(&mut self, world: &impl Surroundings) -> Result<(), PolicyError> {
+        self.budget.check(world)?;
         self.budget.count(world);
         Ok(())
     }
 
-    /// Ends a call that was begun: takes it back if none was made, and heeds a refusal.
+    /// Ends a call that this statement began: counts those that were made, and heeds a refusal.
     ///
     /// # Errors
     /// What the provider said; [`PolicyError::TooManyCalls`].
@@ -260,30 +252,25 @@ impl<P> Policy<P> {
         reply: Result<Reply, KmsError>,
         world: &impl Surroundings,
     ) -> Result<Reply, PolicyError> {
-        match &reply {
-            Ok(reply) if !reply.took_call() => self.budget.uncount(world),
-            Ok(_) => {}
-            Err(KmsError { kind: KmsErrorKind::NoCallLeft, .. }) => {
-                self.budget.uncount(world);
-                return Err(PolicyError::TooManyCalls(world.max_calls().unwrap_or_default()));
-            }
-            Err(error) => {
-                if !error.was_made() {
-                    self.budget.uncount(world);
-                }
-                self.heed_refusal(error, context, world);
-            }
-        }
-        Ok(reply?)
+        let asked = self.asked(world);
+        self.take_reply(reply, asked, context, world)
     }
 
-    /// What an error means for a statement that has caused no call.
-    fn not_called(&mut self, error: KmsError, context: &EncryptionContext, world: &impl Surroundings) -> PolicyError {
-        if error.kind == KmsErrorKind::NoCallLeft {
-            return PolicyError::TooManyCalls(world.max_calls().unwrap_or_default());
+    /// Counts the calls that a request came to, to the statement that it was made for, and heeds a refusal.
+    fn take_reply(
+        &mut self,
+        reply: Result<Reply, KmsError>,
+        asked: Asked,
+        context: &EncryptionContext,
+        world: &impl Surroundings,
+    ) -> Result<Reply, PolicyError> {
+        self.budget.settle(asked.statement, reply.as_ref().map_or_else(|error| error.calls, Reply::calls), world);
+        match reply {
+            Err(error) if error.kind == KmsErrorKind::NoCallLeft => {
+                Err(PolicyError::TooManyCalls(world.max_calls().unwrap_or_default()))
+            }
+            reply => Ok(reply.inspect_err(|error| self.heed_refusal(error, context, world))?),
         }
-        self.heed_refusal(&error, context, world);
-        error.into()
     }
 
     /// How many calls were made.
@@ -355,11 +342,37 @@ impl<P> Policy<P> {
     /// Drops all data keys, and says how many there were for opening values.
     pub fn flush(&mut self) -> usize {
         self.refreshes.cancel();
-        self.refusals.clear();
+        self.refused_wrapped_keys.clear();
         self.sealing.clear();
         let flushed = self.opening.clear();
         wipe_stack();
         flushed
+    }
+
+    /// Drops the data keys that are of no more use whatever their provider says, and all of them if somebody has flushed. How many
+    /// are left.
+    pub fn prune(&mut self, world: &impl Surroundings) -> usize {
+        self.heed(world);
+        let (now, limits) = (world.now(), world.limits());
+        let dropped = self.opening.prune(now, &limits) + self.sealing.prune(now, &limits);
+        if dropped > 0 {
+            wipe_stack();
+        }
+        self.opening.iter().count() + self.sealing.iter().count()
+    }
+
+    /// When the first data key is of no more use; `None` if there is none.
+    #[must_use]
+    pub fn next_useless(&self, world: &impl Surroundings) -> Option<Instant> {
+        let limits = world.limits();
+        let all = self.opening.iter().chain(self.sealing.iter().map(|(_, cached)| cached));
+        all.filter_map(|cached| cached.useless_at(&limits)).min()
+    }
+
+    /// The flushes by everybody that the session has acted on; `None` if it cannot see them.
+    #[must_use]
+    pub fn seen_flushes(&self) -> Option<u64> {
+        self.seen_epochs.map(|epochs| epochs.flushes)
     }
 
     /// Acts on what all processes were told since.
@@ -391,7 +404,12 @@ impl<P> Policy<P> {
 
     fn asked(&mut self, world: &impl Surroundings) -> Asked {
         self.heed(world);
-        Asked { at: world.now(), epochs: self.seen_epochs, refusals: self.refusals.count() }
+        Asked {
+            at: world.now(),
+            epochs: self.seen_epochs,
+            refusals: self.refusals.count(),
+            statement: world.statement(),
+        }
     }
 
     /// How old a provider's consent may be that another session has obtained.
@@ -408,7 +426,7 @@ impl<P> Policy<P> {
     fn ask(&mut self, request: Request, asked: Asked, then: Then, world: &impl Surroundings) -> Step<P> {
         debug_assert!(request.terms().is_some(), "it says by itself which calls it may take");
         self.budget.count(world);
-        Step::Ask(Ask { request, asked, counted: true, then })
+        Step::Ask(Ask { request, asked, then })
     }
 
     /// Keeps a data key that was just handed out, if its key is allowed, and was not refused since it was asked for. One that was

@@ -102,7 +102,7 @@ impl Request {
 pub enum Calls {
     /// Those that it needs, and those that the session is about to need.
     Ahead,
-    /// Those that it needs.
+    /// One that it needs. Whoever needs another one, and has one left, asks again.
     Needed,
     /// None: the statement may cause no more of them.
     None,
@@ -159,6 +159,22 @@ impl Reply {
         self.consent().is_none_or(|consent| consent.took_call)
     }
 
+    /// How many calls to providers were begun because of the request.
+    #[must_use]
+    pub fn calls(&self) -> u32 {
+        self.consent().map_or(1, |consent| consent.calls)
+    }
+
+    /// So many calls to providers were begun because of the request.
+    pub fn count_calls(&mut self, calls: u32) {
+        match self {
+            Self::Sealing(SealingGrant { consent, .. }) | Self::Opening(OpeningGrant { consent, .. }) => {
+                consent.calls = calls;
+            }
+            Self::Rewrapped(_) => {}
+        }
+    }
+
     /// The provider's consent to the use of the data key that is handed out.
     #[must_use]
     pub fn consent(&self) -> Option<&ConsentAge> {
@@ -210,13 +226,16 @@ pub struct ConsentAge {
     pub age: Duration,
     /// It could not be asked again just now.
     pub is_stale: bool,
-    /// Whether the answer took a call to the provider.
+    /// Whether the answer took a call to the provider, perhaps one that somebody else had begun.
     pub took_call: bool,
+    /// How many calls to providers were begun because of the request: what the answer took, and what the session or another one
+    /// is about to need.
+    pub calls: u32,
 }
 
 impl ConsentAge {
     /// The provider was asked because of the request.
-    pub const JUST_GIVEN: Self = Self { age: Duration::ZERO, is_stale: false, took_call: true };
+    pub const JUST_GIVEN: Self = Self { age: Duration::ZERO, is_stale: false, took_call: true, calls: 1 };
 
     /// When the consent was given, for a session that has asked at `asked`: never later than it was, however long the answer
     /// has been there when the session takes it up.

@@ -247,7 +247,7 @@ fn consent_counts_from_when_the_provider_was_asked() {
     let mut session = Session::new();
     let ask = session.asks_to_open(&value);
     // The broker was asked by somebody else that long ago.
-    let consent = ConsentAge { age: TTL - SECOND, is_stale: false, took_call: false };
+    let consent = ConsentAge { age: TTL - SECOND, is_stale: false, took_call: false, calls: 0 };
     assert!(session.told(ask, value.grant(consent)).is_ok());
     session.world.pass(SECOND);
     session.asks_to_open(&value);
@@ -391,7 +391,7 @@ fn what_took_no_call_is_not_counted() {
     let value = Value::new();
     let mut session = Session::new();
     let ask = session.asks_to_open(&value);
-    let consent = ConsentAge { age: SECOND, is_stale: false, took_call: false };
+    let consent = ConsentAge { age: SECOND, is_stale: false, took_call: false, calls: 0 };
     assert!(session.told(ask, value.grant(consent)).is_ok());
     assert_eq!(session.policy.budget().calls(&session.world), [0; 3]);
     session.world.flush();

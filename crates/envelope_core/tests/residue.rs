@@ -4,6 +4,8 @@
 #![cfg(target_os = "linux")]
 
 mod common;
+#[path = "common/secrets.rs"]
+mod secrets;
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -12,16 +14,13 @@ use std::process::Command;
 use std::rc::Rc;
 use std::{env, iter};
 
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use common::{random_bytes, unhex};
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::{Envelope, ValueType};
 use envelope_core::keys::stack::wipe_stack;
 use envelope_core::keys::{Dek, Provider, WrappedKey};
 use envelope_core::value::DataKey;
-use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
 /// Every byte of what is looked for is stored so, or else the child would find its own copies.
 const MASK: u8 = 0xa5;
@@ -47,75 +46,10 @@ fn masked(bytes: &[u8]) -> String {
     hex::encode(bytes.iter().map(|byte| byte ^ MASK).collect::<Vec<_>>())
 }
 
-fn encrypted(key: &[u8], block: [u8; 16]) -> [u8; 16] {
-    let mut block = block.into();
-    aes::Aes256::new(key.try_into().unwrap()).encrypt_block(&mut block);
-    block.into()
-}
-
-/// The round keys of AES-256 (FIPS 197, section 5.2): written again here, since no library gives them out.
-fn round_keys(key: &[u8]) -> Vec<u8> {
-    // S-box by its definition: the inverse in GF(2^8) and an affine map.
-    let multiply = |mut a: u8, mut b: u8| {
-        let mut product = 0;
-        while b != 0 {
-            product ^= if b & 1 == 1 { a } else { 0 };
-            a = a << 1 ^ if a & 0x80 == 0 { 0 } else { 0x1b };
-            b >>= 1;
-        }
-        product
-    };
-    let s_box = |byte: u8| {
-        let inverse = (1..=255).find(|other| multiply(byte, *other) == 1).unwrap_or(0);
-        (1..5).fold(inverse, |sum, shift| sum ^ inverse.rotate_left(shift)) ^ 0x63
-    };
-    let mut words: Vec<[u8; 4]> = key.chunks_exact(4).map(|word| word.try_into().unwrap()).collect();
-    for at in 8..60 {
-        let mut word = words[at - 1];
-        if at % 8 == 0 {
-            word.rotate_left(1);
-            word = word.map(s_box);
-            word[0] ^= 1 << (at / 8 - 1);
-        } else if at % 8 == 4 {
-            word = word.map(s_box);
-        }
-        words.push(std::array::from_fn(|byte| words[at - 8][byte] ^ word[byte]));
-    }
-    words.concat()
-}
-
-/// All that is secret about one message (docs/FORMAT.md and C2SP's XAES-256-GCM.md).
+/// All that is secret about one message.
 fn secrets(dek: &[u8], nonce: &[u8]) -> Vec<Secret> {
-    let (prk, hkdf) = Hkdf::<Sha256>::extract(None, dek);
-    let mut key = [0; 32];
-    hkdf.expand(b"envelope_pg/v1/\x01key", &mut key).unwrap();
-    let l = u128::from_be_bytes(encrypted(&key, [0; 16]));
-    let k1 = l << 1 ^ if l >> 127 == 1 { 0x87 } else { 0 };
-    let half = |counter| {
-        let block = [&[0, counter, b'X', 0], &nonce[..12]].concat();
-        encrypted(&key, (u128::from_be_bytes(block.try_into().unwrap()) ^ k1).to_be_bytes())
-    };
-    let message_key = [half(1), half(2)].concat();
-    let counter_block =
-        |counter: u8| encrypted(&message_key, [&nonce[12..], &[0, 0, 0, counter]].concat().try_into().unwrap());
-    let pieces = |name: &str, bytes: &[u8]| -> Vec<_> {
-        bytes.chunks_exact(16).map(|piece| Secret { name: name.to_owned(), masked: masked(piece) }).collect()
-    };
-    [
-        vec![Secret { name: "K".to_owned(), masked: masked(&key) }],
-        pieces("the data key", dek),
-        pieces("PRK", &prk),
-        pieces("L", &l.to_be_bytes()),
-        pieces("K1", &k1.to_be_bytes()),
-        pieces("a round key of K", &round_keys(&key)),
-        pieces("a round key of the message key", &round_keys(&message_key)),
-        pieces("the hash key", &encrypted(&message_key, [0; 16])),
-        pieces("the mask of the tag", &counter_block(1)),
-        pieces("the key stream", &counter_block(2)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let secrets = secrets::secrets(dek, nonce);
+    secrets.into_iter().map(|(name, bytes)| Secret { name: name.to_owned(), masked: masked(&bytes) }).collect()
 }
 
 /// The names of the secrets that are in memory, each as often as it is there.
@@ -183,14 +117,16 @@ fn work(task: &Task) {
 
     let key = data_key();
     let one_k = ["K", "a round key of K"];
-    let k_copies = |found: &[&str]| found.iter().filter(|name| **name == "K").count();
+    // Fifteen round keys, the first two of which are K.
+    let count = |found: &[&str], wanted| found.iter().filter(|name| **name == wanted).count();
+    let k_copies = |found: &[&str]| (count(found, "K"), count(found, "a round key of K"));
     let derived = found(&task.secrets);
-    assert_eq!((without_message_key(&derived), k_copies(&derived)), (one_k.to_vec(), 1), "with a data key");
+    assert_eq!((without_message_key(&derived), k_copies(&derived)), (one_k.to_vec(), (1, 15)), "with a data key");
 
     let mut value = vec![0; key.value_bytes(plaintext.len())];
     key.seal(ValueType::Text, &random, None, &plaintext, &mut value);
     let sealed = found(&task.secrets);
-    assert_eq!((without_message_key(&sealed), k_copies(&sealed)), (one_k.to_vec(), 1), "after sealing");
+    assert_eq!((without_message_key(&sealed), k_copies(&sealed)), (one_k.to_vec(), (1, 15)), "after sealing");
     if env::var("OPENSSL_ia32cap").is_ok_and(|without| without.is_empty()) {
         assert!(sealed.contains(&"a round key of the message key"), "else this could not fail");
     }

@@ -128,7 +128,12 @@ fn run_server(fleet: Fleet, time: Duration, server: u64, random: &mut Rng, secon
                     *calls += 1;
                 }
             }
-            let consent = ConsentAge { age: age.unwrap_or_default(), is_stale: false, took_call: age.is_none() };
+            let consent = ConsentAge {
+                age: age.unwrap_or_default(),
+                is_stale: false,
+                took_call: age.is_none(),
+                calls: age.is_none().into(),
+            };
             Reply::Opening(OpeningGrant { dek: dek(server, number), key_id: wrapped.key_id.clone(), consent })
         };
         for policy in &mut sessions {

@@ -160,7 +160,11 @@ impl KeyProvider for Kms {
 
     async fn unwrap_key(&self, wrapped: &WrappedKey, _: &EncryptionContext) -> Result<UnwrappedKey, KmsError> {
         let (_, mood, asked) = self.call(Operation::Decrypt, &wrapped.key_id).await?;
-        let reject = || KmsError::new(KmsErrorKind::WrappedKeyRejected, Operation::Decrypt, &wrapped.key_id);
+        let reject = || {
+            let mut error = KmsError::new(KmsErrorKind::WrappedKeyRejected, Operation::Decrypt, &wrapped.key_id);
+            error.metadata.code = Some("InvalidCiphertextException".into());
+            error
+        };
         let mut state = self.0.borrow_mut();
         // A forged one has a number that was never given out.
         let number = number_of(&wrapped.wrapped_dek).filter(|number| *number <= state.last).ok_or_else(reject)?;

@@ -64,6 +64,8 @@ pub struct Report {
     pub failed: u64,
     /// Calls that reached KMS.
     pub calls: u64,
+    /// Calls that sessions were told of, and count to their statements.
+    pub calls_told: u64,
     /// Calls that KMS refused.
     pub refusals: u64,
     /// Flushes by everybody.
@@ -85,6 +87,7 @@ impl Report {
         self.stale += other.stale;
         self.failed += other.failed;
         self.calls += other.calls;
+        self.calls_told += other.calls_told;
         self.refusals += other.refusals;
         self.flushes += other.flushes;
         self.refreshes += other.refreshes;

@@ -46,6 +46,8 @@ struct Pending {
     task: JoinHandle<()>,
     request: Request,
     told: Granted,
+    /// The statement that its calls count to.
+    statement: StatementId,
 }
 
 impl Drop for Pending {
@@ -155,8 +157,6 @@ struct Waiting {
     begun: Begun,
     ask: Ask,
     pending: Pending,
-    /// Whether it counts as a call of the statement.
-    counted: bool,
 }
 
 struct Session {
@@ -165,7 +165,7 @@ struct Session {
     has_broker: bool,
     oracle: Oracle,
     last_outage: Option<Instant>,
-    /// Calls that the statement has truly waited for.
+    /// Calls that were begun because of the statement, as far as it was told.
     calls: u64,
     waiting: Option<Waiting>,
     random: Rng,
@@ -249,6 +249,10 @@ impl World {
         self.report.steps = steps;
         self.open_all().map_err(|what| self.violation(what))?;
         self.report.calls = self.kms.0.borrow().calls;
+        if self.report.calls_told > self.report.calls {
+            let Report { calls, calls_told, .. } = self.report;
+            return Err(self.violation(format!("{calls_told} calls are counted, and {calls} were made")));
+        }
         self.report.refusals = self.kms.0.borrow().refusals;
         Ok(self.report)
     }
@@ -426,9 +430,14 @@ impl World {
         self.begin(at, kind)
     }
 
-    /// As somebody would forge a value who can store one: another wrapped data key, under whatever key.
+    /// As somebody would forge a value who can store one: another wrapped data key, under whatever key, or another commitment.
     fn forge(&mut self, value: Value) -> Value {
         let mut bytes = value.bytes;
+        if self.random.bool() {
+            // The commitment to another data key stands behind six bytes.
+            bytes[6] ^= self.random.u8(1..);
+            return Value { bytes, is_forged: true };
+        }
         let end = Envelope::parse(&bytes).expect("a value").head.as_bytes().len() - 24;
         for byte in &mut bytes[end - 8..end] {
             *byte = 0xff ^ self.random.u8(0..16);
@@ -464,11 +473,11 @@ impl World {
             Ok(Step::Ready(cached)) => self.finish(at, kind, begun, &cached, was_asked),
             Ok(Step::Ask(ask)) => {
                 let pending = self.spawn(at, ask.request().clone());
-                self.sessions[at].waiting = Some(Waiting { kind, begun, ask, pending, counted: true });
+                self.sessions[at].waiting = Some(Waiting { kind, begun, ask, pending });
                 Ok(())
             }
             Ok(Step::Await(pending, ask)) => {
-                self.sessions[at].waiting = Some(Waiting { kind, begun, ask, pending, counted: false });
+                self.sessions[at].waiting = Some(Waiting { kind, begun, ask, pending });
                 Ok(())
             }
             Err(error) => {
@@ -502,7 +511,7 @@ impl World {
             self.broken.get_or_insert("a statement without calls left has caused one".into());
         }
         let told = Granted { given: now(), asked: now(), epochs: self.epochs, by_broker };
-        Pending { answer, task, request, told }
+        Pending { answer, task, request, told, statement: self.sessions[at].view.statement }
     }
 
     /// The oracle hears what the session is told. Returns what the policy hears.
@@ -514,6 +523,16 @@ impl World {
     ) -> Result<Result<Reply, KmsError>, String> {
         let session = &mut self.sessions[at];
         let told = pending.told;
+        let calls = reply.as_ref().map_or_else(|error| error.calls, Reply::calls);
+        self.report.calls_told += u64::from(calls);
+        if pending.statement == session.view.statement {
+            session.calls += u64::from(calls);
+            if let Some(max) = session.view.max_calls
+                && session.calls > max
+            {
+                return Err(format!("a statement that may make {max} calls has made {}", session.calls));
+            }
+        }
         match &reply {
             Ok(reply) => {
                 let (wrapped_dek, consent) = match (reply, &pending.request) {
@@ -551,21 +570,9 @@ impl World {
     }
 
     fn tell(&mut self, at: usize, waiting: Waiting, reply: Result<Reply, KmsError>) -> Result<(), String> {
-        let Waiting { kind, begun, ask, pending, counted } = waiting;
+        let Waiting { kind, begun, ask, pending } = waiting;
         let reply = self.hear(at, &pending, reply)?;
         let session = &mut self.sessions[at];
-        let may_call = pending.request.terms().is_some_and(|terms| terms.calls != Calls::None);
-        let was_call = may_call
-            && match &reply {
-                Ok(reply) => reply.took_call(),
-                Err(error) => error.kind != KmsErrorKind::NoCallLeft,
-            };
-        session.calls += u64::from(counted && was_call);
-        if let Some(max) = session.view.max_calls
-            && session.calls > max
-        {
-            return Err(format!("a statement that may make {max} calls has made {}", session.calls));
-        }
         let step = session.policy.answered(ask, reply, &session.view);
         self.proceed(at, kind, begun, step, true)
     }
@@ -578,8 +585,8 @@ impl World {
         let answered = refreshes.take_answered(|pending: &mut Pending| {
             let reply = pending.answer.borrow_mut().take()?;
             let task = self.tasks.spawn_local(async {});
-            let (request, told) = (pending.request.clone(), pending.told);
-            Some((Pending { answer: Rc::default(), task, request, told }, reply))
+            let (request, told, statement) = (pending.request.clone(), pending.told, pending.statement);
+            Some((Pending { answer: Rc::default(), task, request, told, statement }, reply))
         });
         self.sessions[at].policy.put_back(refreshes);
         for (refresh, (pending, reply)) in answered {
@@ -599,7 +606,8 @@ impl World {
             if let Note::Refresh(refresh) = note {
                 self.report.refreshes += 1;
                 if self.random.u8(0..8) == 0 {
-                    self.sessions[at].policy.refresh_not_started(&refresh);
+                    let session = &mut self.sessions[at];
+                    session.policy.refresh_not_started(&refresh, &session.view);
                 } else {
                     let pending = self.spawn(at, refresh.request().clone());
                     self.sessions[at].policy.refresh_started(refresh, pending);

@@ -84,7 +84,9 @@ SELECT * FROM env_key_usage(NULL);
 
 -- What cannot be examined makes the answer incomplete: types with bytea in them, foreign tables.
 CREATE TYPE pair AS (id int, secret bytea);
-CREATE TABLE packed (list bytea[], pair pair, pairs pair[], number int, json jsonb);
+CREATE TYPE span AS RANGE (subtype = bytea);
+CREATE DOMAIN spans AS span[];
+CREATE TABLE packed (list bytea[], pair pair, pairs pair[], number int, json jsonb, span span, set span_multirange, spans spans);
 CREATE FOREIGN DATA WRAPPER no_handler;
 CREATE SERVER elsewhere FOREIGN DATA WRAPPER no_handler;
 CREATE FOREIGN TABLE remote (secret bytea) SERVER elsewhere;

@@ -157,3 +157,36 @@ fn a_hung_broker_does_not_hinder_it() {
     assert_eq!(fixture.kms_calls(), (0, 1), "its own call, since the broker hangs");
     drop(stopped);
 }
+
+/// The file through which processes hear of flushes is removed, or replaced, while they have it mapped.
+#[test]
+fn a_flush_reaches_all_when_somebody_has_removed_the_file_of_the_counters() {
+    for with_broker in [true, false] {
+        let fixture = if with_broker { Fixture::with_broker() } else { Fixture::kms() };
+        let (mut before, mut telling) = (fixture.connect(), fixture.connect());
+        let value = before.encrypt("a text", &fixture.key_id);
+        assert_eq!(before.decrypt(&value), "a text");
+        assert_eq!(telling.decrypt(&value), "a text");
+        let file = fixture.cluster.broker_file("shared");
+        std::fs::remove_file(&file).expect("root may");
+        // One that has never seen the file that was removed.
+        let mut after = fixture.connect();
+        assert_eq!(after.decrypt(&value), "a text");
+        assert!(file.exists(), "there is another one");
+        for telling in [&mut telling, &mut after] {
+            // Within a second the others look whether theirs is still there.
+            thread::sleep(Duration::from_millis(2_500));
+            before.decrypt(&value);
+            flush_everywhere(telling);
+            fixture.proxy.reset_counts();
+            assert_eq!(before.decrypt(&value), "a text");
+            assert_eq!(fixture.kms_calls(), (0, 1), "it has heard of it");
+        }
+        // Without waiting for anything: who tells looks, too.
+        std::fs::remove_file(&file).expect("root may");
+        flush_everywhere(&mut telling);
+        fixture.proxy.reset_counts();
+        assert_eq!(before.decrypt(&value), "a text");
+        assert_eq!(fixture.kms_calls(), (0, 1), "it has the file that was removed, as the one who told");
+    }
+}

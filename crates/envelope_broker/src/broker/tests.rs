@@ -125,7 +125,9 @@ impl Kms {
             None => Ok(result(begun)),
             Some(kind) => {
                 let breaker_was_open = self.0.breaker_is_open.get();
-                Err(KmsError { breaker_was_open, ..KmsError::new(kind, operation, key_id) })
+                let mut error = KmsError { breaker_was_open, ..KmsError::new(kind, operation, key_id) };
+                error.metadata.code = Some("as KMS says".into());
+                Err(error)
             }
         }
     }

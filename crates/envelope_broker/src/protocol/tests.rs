@@ -59,7 +59,7 @@ fn commands() -> Vec<Command> {
 }
 
 fn responses() -> Vec<Response> {
-    let consent = ConsentAge { age: Duration::from_millis(1_234), is_stale: true, took_call: true };
+    let consent = ConsentAge { age: Duration::from_millis(1_234), is_stale: true, took_call: true, calls: 2 };
     let sealing = SealingGrant {
         dek: dek(),
         wrapped: wrapped(16),

@@ -164,6 +164,11 @@ impl CachedKey {
         self.age(now) >= limits.ttl && !self.may_go_stale(now, limits)
     }
 
+    /// When it comes to be of no more use, unless its provider hands it out again; `None`: not in this world.
+    pub(crate) fn useless_at(&self, limits: &Limits) -> Option<Instant> {
+        self.confirmed.get().checked_add(limits.ttl.saturating_add(limits.stale_if_unreachable))
+    }
+
     /// The provider is being asked.
     pub fn refresh_started(&self) {
         self.refreshing.set(true);

@@ -34,7 +34,8 @@ impl<P> Policy<P> {
     }
 
     /// A refresh could not be started: not for each value again.
-    pub fn refresh_not_started(&mut self, refresh: &Refresh) {
+    pub fn refresh_not_started(&mut self, refresh: &Refresh, world: &impl Surroundings) {
+        self.budget.settle(refresh.asked.statement, 0, world);
         refresh.cached.refresh_failed(refresh.asked.at);
     }
 
@@ -47,18 +48,17 @@ impl<P> Policy<P> {
             cached.refresh_failed(super::failed_at(asked, world));
             return;
         };
-        if let Err(error) = &reply {
-            self.heed_refusal(error, request.context(), world);
-        }
+        let reply = self.take_reply(reply, asked, request.context(), world);
         // It serves on until its time is up, if it still may.
-        let _ = self.settle(&cached, asked, reply.map_err(Into::into), world);
+        let _ = self.settle(&cached, asked, reply, world);
     }
 
-    /// Asks the provider of a data key again in the background, if there is room.
+    /// Asks the provider of a data key again in the background, if there is room, and the statement may cause the call.
     pub(super) fn refresh(&mut self, cached: &Rc<CachedKey>, world: &impl Surroundings) {
         let noted = self.notes.iter().filter(|note| matches!(note, Note::Refresh(_))).count();
-        if self.refreshes.0.len() + noted < MAX_UNDER_WAY {
+        if self.refreshes.0.len() + noted < MAX_UNDER_WAY && self.budget.check(world).is_ok() {
             let asked = self.asked(world);
+            self.budget.count(world);
             cached.refresh_started();
             let request = refresh_request(cached, world);
             self.notes.push(Note::Refresh(Refresh { cached: Rc::clone(cached), asked, request }));

@@ -4,7 +4,7 @@
 use super::surroundings::{PolicyError, StatementId, Surroundings};
 use crate::request::Calls;
 
-/// Calls that somebody waited for, and what may become one.
+/// Calls, and what may become one: each counts to the statement that caused it, whoever waits for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Budget {
     of: StatementId,
@@ -21,7 +21,7 @@ impl Budget {
         [self.statement, self.transaction, self.session]
     }
 
-    /// Which calls the statement may still cause. One that has a limit causes none ahead of its need.
+    /// Which calls the statement may still cause. One that has a limit causes none ahead of its need, and one at a time.
     #[must_use]
     pub fn allowed(&mut self, world: &impl Surroundings) -> Calls {
         self.follow(world);
@@ -43,20 +43,28 @@ impl Budget {
         }
     }
 
-    /// Counts a call that the statement waits for, or what may become one.
+    /// Counts what may become a call of this statement.
     pub fn count(&mut self, world: &impl Surroundings) {
-        self.change(world, |calls| calls + 1);
-    }
-
-    /// Takes a call back that was not made: the broker had the answer, or a limit or a circuit breaker kept it from being made.
-    pub fn uncount(&mut self, world: &impl Surroundings) {
-        self.change(world, |calls| calls.saturating_sub(1));
-    }
-
-    fn change(&mut self, world: &impl Surroundings, change: impl Fn(u64) -> u64) {
         self.follow(world);
         for calls in [&mut self.statement, &mut self.transaction, &mut self.session] {
-            *calls = change(*calls);
+            *calls += 1;
+        }
+    }
+
+    /// Takes back what this statement counted, since no call was made.
+    pub fn uncount(&mut self, world: &impl Surroundings) {
+        self.settle(world.statement(), 0, world);
+    }
+
+    /// What was counted in a statement came to so many calls: none if the broker had the answer, or a limit or a circuit breaker
+    /// kept it from being made; more if the broker has looked ahead.
+    pub fn settle(&mut self, of: StatementId, calls: u32, world: &impl Surroundings) {
+        self.follow(world);
+        let is_of = [of == self.of, of.transaction == self.of.transaction, true];
+        for (counted, is_of) in [&mut self.statement, &mut self.transaction, &mut self.session].into_iter().zip(is_of) {
+            if is_of {
+                *counted = (*counted + u64::from(calls)).saturating_sub(1);
+            }
         }
     }
 

@@ -73,7 +73,8 @@ impl<P> Policy<P> {
     /// Asks about the next wrapped key that may be asked about.
     fn unwrap_next(&mut self, mut unwrapping: Unwrapping, world: &impl Surroundings) -> Result<Step<P>, PolicyError> {
         while let Some(wrapped) = unwrapping.rest.next() {
-            let refused = self.refusals.of_wrapped(&wrapped, &unwrapping.context, world.now());
+            let commitment = Some(unwrapping.head()?.commitment());
+            let refused = self.refused_wrapped_keys.find(&wrapped, &unwrapping.context, commitment, world.now());
             let may_ask = match refused {
                 Some(error) => Err(one_message(error.into())),
                 None => self.check_allowed(&wrapped.key_id, world),
@@ -81,9 +82,8 @@ impl<P> Policy<P> {
             match may_ask {
                 Ok(()) => {
                     let asked = self.asked(world);
-                    let head = unwrapping.head()?;
                     let request = Request::OpeningKey {
-                        commitment: Some(head.commitment()),
+                        commitment,
                         context: unwrapping.context.clone(),
                         wrapped,
                         terms: self.terms(world),
@@ -123,14 +123,19 @@ impl<P> Policy<P> {
             unreachable!("an Unwrapping asks for nothing else")
         };
         if let Err(PolicyError::Kms(error)) = &reply {
-            self.refusals.note_wrapped(&wrapped, &context, error, world.now());
+            self.refused_wrapped_keys.refused(&wrapped, &context, error, world.now());
         }
         let kept = reply.and_then(|reply| match reply {
             Reply::Opening(OpeningGrant { dek, key_id, consent }) => {
                 self.check_allowed(&key_id, world)?;
                 // It keeps the key id of the value: where a replica of a multi-Region key has helped out, the key's own region
                 // is asked again next time.
-                let data_key = DataKey::unwrapped(dek, wrapped, &unwrapping.head()?, &self.message_keys)?;
+                let head = unwrapping.head()?;
+                let opened = dek.commitment();
+                if opened != head.commitment() {
+                    self.refused_wrapped_keys.opens_to(&wrapped, &context, opened, consent.given_at(asked.at));
+                }
+                let data_key = DataKey::unwrapped(dek, wrapped, &head, &self.message_keys)?;
                 self.keep(data_key, consent, asked, world)
             }
             _ => Err(another_reply(Operation::Decrypt, &wrapped.key_id).into()),

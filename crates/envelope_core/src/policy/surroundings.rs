@@ -80,6 +80,8 @@ pub struct Asked {
     pub(super) at: Instant,
     pub(super) epochs: Option<Epochs>,
     pub(super) refusals: u64,
+    /// The statement that the calls count to.
+    pub(super) statement: StatementId,
 }
 
 impl Asked {

@@ -153,6 +153,8 @@ pub struct KmsError {
     pub breaker_was_open: bool,
     /// How long the call took, retries included.
     pub elapsed: Option<Duration>,
+    /// How many calls to providers were begun because of the request.
+    pub calls: u32,
 }
 
 impl KmsError {
@@ -166,6 +168,7 @@ impl KmsError {
     #[must_use]
     pub fn new(kind: KmsErrorKind, operation: Operation, key_id: &str) -> Self {
         Self {
+            calls: u32::from(!matches!(kind, KmsErrorKind::NoCallLeft | KmsErrorKind::HeldBack)),
             kind,
             operation,
             key_id: key_id.to_owned(),

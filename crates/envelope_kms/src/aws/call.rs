@@ -182,6 +182,7 @@ impl AwsKms {
             attempts: Some(attempts.made()),
             breaker_was_open: attempts.breaker_was_open(),
             elapsed: Some(started.elapsed()),
+            calls: u32::from(!attempts.breaker_was_open()),
         };
         counted.end(made, throttled, Some(&error));
         if let KmsErrorKind::UnexpectedAnswer(reason) = &error.kind {
