@@ -55,12 +55,12 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// A broker without data keys. Counts in `statistics` what it serves stale.
     #[must_use]
     pub fn new(providers: P, statistics: Statistics) -> Rc<Self> {
-        Self::with_clock(providers, statistics, Instant::now)
+        Self::with_clock(providers, statistics, Instant::now, RandomState::new().hash_one(()) as u8)
     }
 
-    /// As [`Self::new`], by this clock.
+    /// As [`Self::new`], by this clock, and refreshing its data keys as early or late as `spread` says.
     #[must_use]
-    pub fn with_clock(providers: P, statistics: Statistics, clock: fn() -> Instant) -> Rc<Self> {
+    pub fn with_clock(providers: P, statistics: Statistics, clock: fn() -> Instant, spread: u8) -> Rc<Self> {
         Rc::new(Self {
             providers: RefCell::new(Rc::new(providers)),
             store: RefCell::default(),
@@ -73,7 +73,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             replaced: Cell::new(clock()),
             statistics,
             clock,
-            spread: RandomState::new().hash_one(()) as u8,
+            spread,
         })
     }
 

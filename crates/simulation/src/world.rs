@@ -217,7 +217,7 @@ impl World {
             mistake,
             tasks: LocalSet::new(),
             woken: Arc::new(Woken(AtomicBool::new(true))),
-            broker: Broker::with_clock(kms.clone(), Statistics::new(), now),
+            broker: Broker::with_clock(kms.clone(), Statistics::new(), now, 0),
             kms,
             broker_flushes: 0,
             epochs: Epochs::default(),
@@ -296,7 +296,7 @@ impl World {
                 self.sessions[at] = self.new_session();
             }
             99_910..99_912 => {
-                self.broker = Broker::with_clock(self.kms.clone(), Statistics::new(), now);
+                self.broker = Broker::with_clock(self.kms.clone(), Statistics::new(), now, 0);
             }
             99_912..99_930 => self.pass_some(1..120, Duration::from_secs(1)),
             99_930..99_932 => self.pass_some(1..20_000, Duration::from_secs(1)),

@@ -85,7 +85,7 @@ fn an_answer_does_not_take_the_place_of_a_younger_one() {
     run(async {
         let kms = Kms::new();
         let broker = kms.broker();
-        broker.hold(name(KEY, 7), MINUTE * 8 / 10);
+        broker.hold(name(KEY, 7), MINUTE * 95 / 100);
         kms.0.lies.set(1);
         kms.block([1]);
         broker.open(name(KEY, 7), TERMS).await.unwrap();
@@ -242,11 +242,11 @@ fn a_data_key_is_refreshed_while_it_serves() {
         broker.open(name(KEY, 7), TERMS).await.unwrap();
         settle().await;
         assert_eq!(kms.calls(), (0, 0), "too early");
-        broker.hold(name(KEY, 7), MINUTE * 8 / 10);
+        broker.hold(name(KEY, 7), MINUTE * 95 / 100);
         kms.block([1]);
         for _ in 0..20 {
             let consent = broker.open(name(KEY, 7), TERMS).await.unwrap().consent;
-            assert!(!consent.took_call && consent.age >= MINUTE * 8 / 10, "it does not wait");
+            assert!(!consent.took_call && consent.age >= MINUTE * 95 / 100, "it does not wait");
             settle().await;
         }
         assert_eq!(kms.calls(), (0, 1));
@@ -262,7 +262,7 @@ fn a_refresh_that_fails_is_not_repeated_at_once_and_does_no_harm() {
     run(async {
         let kms = Kms::new();
         let broker = kms.broker();
-        broker.hold(name(KEY, 7), MINUTE * 8 / 10);
+        broker.hold(name(KEY, 7), MINUTE * 95 / 100);
         kms.fail_unwrap(KmsErrorKind::TimedOut);
         for _ in 0..20 {
             broker.open(name(KEY, 7), TERMS).await.unwrap();

@@ -52,7 +52,7 @@ fn a_refusal_in_the_background_counts_as_well() {
     run(async {
         let kms = Kms::new();
         let broker = with_three_keys(&kms);
-        broker.hold(name(KEY, 9), MINUTE * 8 / 10);
+        broker.hold(name(KEY, 9), MINUTE * 95 / 100);
         kms.fail_unwrap(KmsErrorKind::KeyUnusable);
         assert!(broker.open(name(KEY, 9), TERMS).await.is_ok());
         settle().await;
@@ -66,7 +66,7 @@ fn a_rejected_data_key_goes_alone() {
     run(async {
         let kms = Kms::new();
         let broker = with_three_keys(&kms);
-        broker.hold(name(KEY, 9), MINUTE * 8 / 10);
+        broker.hold(name(KEY, 9), MINUTE * 95 / 100);
         kms.fail_unwrap(KmsErrorKind::WrappedKeyRejected);
         assert!(broker.open(name(KEY, 9), TERMS).await.is_ok());
         settle().await;
@@ -139,7 +139,7 @@ fn encryption_goes_on_where_decrypt_is_denied() {
             assert!(!grant.consent.is_stale);
         }
         // Or it is refreshed in the background.
-        broker.hold(name(KEY, 2), MINUTE * 8 / 10);
+        broker.hold(name(KEY, 2), MINUTE * 95 / 100);
         assert_eq!(number_of(&broker.seal(place(KEY), NO_LIMITS).await.unwrap().dek), 2);
         settle().await;
         assert_eq!(number_of(&broker.seal(place(KEY), NO_LIMITS).await.unwrap().dek), 3);
