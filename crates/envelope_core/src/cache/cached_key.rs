@@ -41,6 +41,7 @@ pub struct CachedKey {
     outage: Cell<bool>,
     /// It is being asked now.
     refreshing: Cell<bool>,
+    /// In 65,536ths of its time, so that few of many servers have the same.
     refresh_from: u32,
     uses: Cell<u64>,
     encrypts: Cell<Option<Authorisation>>,
@@ -74,7 +75,7 @@ impl CachedKey {
             failed: Cell::new(None),
             outage: Cell::new(false),
             refreshing: Cell::new(false),
-            refresh_from: REFRESH_FROM + u32::from(spread) * REFRESH_SPREAD / 256,
+            refresh_from: REFRESH_FROM * 256 + u32::from(spread) * REFRESH_SPREAD,
             uses: Cell::new(0),
             encrypts: Cell::new(None),
             decrypts: Cell::new(None),
@@ -142,7 +143,7 @@ impl CachedKey {
         let since_failure = self.failed.get().map(|failed| now.saturating_duration_since(failed));
         let may_ask = !self.refreshing.get() && since_failure.is_none_or(|since| since >= RETRY_PAUSE);
         if age < limits.ttl {
-            let is_due = age >= limits.ttl * self.refresh_from / 256 && may_ask;
+            let is_due = age >= limits.ttl * self.refresh_from / 65_536 && may_ask;
             return if is_due { Consent::RefreshDue } else { Consent::Fresh };
         }
         let outage_is_known = self.outage.get() && since_failure.is_some_and(|since| since < OUTAGE_MEMORY);
