@@ -24,6 +24,7 @@
 //! - `extension`: what the catalog says of the extension
 //! - `backend`: what PostgreSQL knows of this process
 //! - `exit`: what is done when the process ends
+//! - `shared_page`: the page of the buffer pool that a value is on
 //! - `statement_end`: what is done when the current statement has ended
 //! - `idle`: a look at the process once in a while, also while it waits for its client
 //! - `shared_memory`: a file that processes map, to share counters
@@ -60,6 +61,7 @@ pub mod run_lock;
 pub mod scalars;
 pub mod settings;
 pub mod shared_memory;
+pub mod shared_page;
 pub mod statement_end;
 pub mod table_scan;
 pub mod threads;

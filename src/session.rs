@@ -3,6 +3,7 @@
 //!
 //! - `surroundings`: what the policy sees of the backend
 //! - `opening`: the data key that opens a value
+//! - `page_ahead`: the data keys that a scan is about to need
 //! - `sealing`: the data key that seals a value
 //! - `asking`: asks what the policy wants to know, and tells it the answers
 //! - `named_keys`: keys that are named and granted in SQL, and who may use them
@@ -22,6 +23,7 @@ pub mod index_keys;
 mod known_keys;
 pub mod named_keys;
 mod opening;
+mod page_ahead;
 pub mod pipeline;
 pub mod proof;
 mod release;
@@ -32,6 +34,7 @@ mod surroundings;
 use std::cell::RefCell;
 
 use envelope_core::cache::CachedKey;
+use envelope_core::cache::bounded::CacheCounts;
 use envelope_core::cipher::random::Nonces;
 use envelope_core::format::{Head, NONCE_BYTES};
 use envelope_core::request::Calls;
@@ -112,6 +115,11 @@ pub fn is_warm(head: &Head<'_>) -> bool {
 /// Calls `read` with the data keys of the session: the key id that statements name if it seals new values, and the data key.
 pub fn for_each_cached(read: impl FnMut(Option<&str>, &CachedKey)) {
     with_policy(|policy| policy.for_each_cached(&Here, read));
+}
+
+/// What has happened to the session's data keys for sealing, and to those for opening.
+pub fn cache_counts() -> [CacheCounts; 2] {
+    with_policy(|policy| policy.cache_counts())
 }
 
 /// The KMS calls of the current statement, of the current transaction and of the session.

@@ -52,6 +52,9 @@ pub fn ask(request: &Request) -> Option<Exchange> {
     }
     let settings = settings::kms_settings();
     let command = command(request, &settings);
+    if let Some(exchange) = Exchange::start_kept(&command, settings.aws.timeout) {
+        return Some(exchange);
+    }
     let try_once = || connect().and_then(|socket| Exchange::start(socket, &command, settings.aws.timeout));
     // One that has just ended, as an idle one does, is followed by another one.
     let until = Instant::now() + SUCCESSION_TIME;

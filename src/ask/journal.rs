@@ -51,6 +51,9 @@ fn write_event(event: Event) {
         Event::FailedOver { key_id, region } => {
             log_once(&format!("KMS failed over to region {region} for key {key_id}"));
         }
+        Event::BrokerMemoryShort { needed_again } => log(&format!(
+            "envelope_pg.broker_memory is full: {needed_again} data keys that had been dropped were asked of KMS again"
+        )),
     }
 }
 
@@ -62,6 +65,16 @@ pub fn shared_problem(problem: &str) {
 /// The broker is of no help. Once a minute for the whole server: the caller has asked for leave.
 pub fn broker_lost(reason: &str) {
     log(&format!("envelope_pg broker is not available ({reason}): sessions call KMS themselves for now"));
+}
+
+/// Data keys that the session had dropped to make room were needed again, so many so far.
+pub fn cache_short(needed_again: u64) {
+    if is_due("cache") {
+        log(&format!(
+            "envelope_pg.cache_memory or cache_entries is full: {needed_again} data keys that this session had dropped were \
+             asked for again"
+        ));
+    }
 }
 
 /// A provider has refused a data key that was in use.

@@ -5,13 +5,14 @@ mod ousted;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use envelope_broker::server::Config;
 use envelope_core::allowed_keys::AllowedKeys;
 use envelope_core::cache::Limits;
+use envelope_core::cache::bounded::Bounds;
 use envelope_core::keys::is_region;
 use envelope_kms::aws;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
@@ -39,7 +40,10 @@ static DEK_MAX_AGE_S: GucSetting<i32> = GucSetting::<i32>::new(24 * 60 * 60);
 static DEK_MAX_USES: GucSetting<i32> = GucSetting::<i32>::new(0);
 static DEK_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(0);
 static ALLOW_DOUBLE_ENCRYPTION: GucSetting<bool> = GucSetting::<bool>::new(false);
-static CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(1_024);
+static CACHE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(100_000);
+static LOOK_AHEAD: GucSetting<bool> = GucSetting::<bool>::new(true);
+static CACHE_MEMORY_KB: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
+static BROKER_MEMORY_KB: GucSetting<i32> = GucSetting::<i32>::new(160 * 1024);
 static CACHE_TTL_S: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
 static STALE_IF_UNREACHABLE_S: GucSetting<i32> = GucSetting::<i32>::new(60 * 60);
 
@@ -47,6 +51,8 @@ static STALE_IF_UNREACHABLE_S: GucSetting<i32> = GucSetting::<i32>::new(60 * 60)
 const MAX_ATTEMPTS: i32 = 20;
 /// The largest quota that AWS has for a Region.
 const MAX_CALLS_PER_SECOND: i32 = 100_000;
+/// Room for a data key with the largest encryption context.
+const MIN_MEMORY_KB: i32 = 1024;
 
 thread_local! {
     /// Changes with every assignment of `allowed_keys`, also by SET LOCAL and at its end.
@@ -96,7 +102,8 @@ pub fn cache_ttl() -> Duration {
 pub fn limits() -> Limits {
     let unless_zero = |limit: u64| (limit > 0).then_some(limit);
     Limits {
-        entries: NonZeroUsize::new(CACHE_ENTRIES.get() as usize).unwrap_or(NonZeroUsize::MIN),
+        // Half of the memory each for those that seal and those that open.
+        bounds: Bounds { entries: unsigned(&CACHE_ENTRIES) as usize, bytes: kilobytes(&CACHE_MEMORY_KB) / 2 },
         ttl: cache_ttl(),
         stale_if_unreachable: Duration::from_secs(unsigned(&STALE_IF_UNREACHABLE_S)),
         max_age: Duration::from_secs(unsigned(&DEK_MAX_AGE_S)),
@@ -108,6 +115,11 @@ pub fn limits() -> Limits {
 /// Whether sessions share the broker's data keys.
 pub fn broker() -> bool {
     BROKER.get()
+}
+
+/// Whether data keys are asked for before a value needs them.
+pub fn look_ahead() -> bool {
+    LOOK_AHEAD.get()
 }
 
 /// Whether a key must be a named key to be used.
@@ -150,6 +162,7 @@ pub fn broker_config() -> Config {
         kms: kms_settings(),
         useful_for: limits.ttl.saturating_add(limits.stale_if_unreachable),
         dek_max_age: limits.max_age,
+        memory: kilobytes(&BROKER_MEMORY_KB),
         idle_timeout: Duration::from_secs(unsigned(&BROKER_IDLE_TIMEOUT_S)),
     }
 }
@@ -176,6 +189,10 @@ pub fn allowed_keys() -> AllowedKeys {
 /// Never negative: the lower bounds of the integer settings are 0 or 1.
 fn unsigned(setting: &GucSetting<i32>) -> u64 {
     u64::from(setting.get().unsigned_abs())
+}
+
+fn kilobytes(setting: &GucSetting<i32>) -> usize {
+    unsigned(setting) as usize * 1024
 }
 
 /// An empty setting is none. Settings that are not UTF-8 fail where they are used, as no region or file has such a name.
@@ -235,6 +252,14 @@ pub fn define() {
         c"Off: env_encrypt and the encrypting trigger refuse it, because it is nearly always a mistake.",
         &ALLOW_DOUBLE_ENCRYPTION,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"envelope_pg.look_ahead",
+        c"Whether a scan asks for the data keys that it is about to need.",
+        c"Up to 16 at a time: those of the values on the same page, and those that followed in an earlier scan.",
+        &LOOK_AHEAD,
+        GucContext::Suset,
         GucFlags::default(),
     );
     define_integer(
@@ -322,12 +347,30 @@ pub fn define() {
     );
     define_integer(
         c"envelope_pg.cache_entries",
-        c"How many data keys a session keeps.",
-        c"A scan that meets more distinct data keys asks the broker again for each that was dropped, or KMS without a broker.",
+        c"How many data keys a session keeps, within cache_memory.",
+        c"One that was dropped and is needed again is asked for again: of the broker, or of KMS if there is none.",
         &CACHE_ENTRIES,
         1,
         GucContext::Suset,
         GucFlags::default(),
+    );
+    define_integer(
+        c"envelope_pg.cache_memory",
+        c"How much memory a session keeps data keys in.",
+        c"About 2 kB each: half of it is for those that encrypt, half for those that decrypt.",
+        &CACHE_MEMORY_KB,
+        MIN_MEMORY_KB,
+        GucContext::Suset,
+        GucFlags::UNIT_KB,
+    );
+    define_integer(
+        c"envelope_pg.broker_memory",
+        c"How much memory the broker keeps data keys in.",
+        c"About 1.5 kB each. One that was dropped and is needed again is a KMS call.",
+        &BROKER_MEMORY_KB,
+        MIN_MEMORY_KB,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
     );
     define_integer(
         c"envelope_pg.cache_ttl",

@@ -12,6 +12,8 @@ use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Reported at once; the others are reported in the next round.
 const MAX_EVENTS: usize = 32;
+/// What the broker has in memory it answers sooner.
+const SOON: Duration = Duration::from_micros(300);
 
 thread_local! {
     /// All descriptors that something may come from, in one that PostgreSQL can wait for.
@@ -35,6 +37,9 @@ pub fn watch(descriptor: impl AsFd) -> io::Result<()> {
 /// raise an error. Read all there is before: only what comes later ends the wait.
 pub fn wait(at_most: Duration) {
     WATCHED.with_borrow(|watched| {
+        if watched.get().is_some_and(|watched| comes_soon(watched, at_most)) {
+            return;
+        }
         let descriptor = watched.get().map(AsRawFd::as_raw_fd);
         wait_for_latch_or(descriptor, at_most);
         if let Some(watched) = watched.get() {
@@ -44,6 +49,15 @@ pub fn wait(at_most: Duration) {
         }
     });
     pg_sys::check_for_interrupts!();
+}
+
+/// Waits for a moment, which nobody notices who interrupts: PostgreSQL's wait makes and drops a set of descriptors each time,
+/// which takes longer than the broker does to answer from memory.
+fn comes_soon(watched: &OwnedFd, at_most: Duration) -> bool {
+    let time = at_most.min(SOON);
+    let time = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+    let mut events = [const { std::mem::MaybeUninit::uninit() }; MAX_EVENTS];
+    epoll::wait(watched, &mut events, Some(&time)).is_ok_and(|(events, _)| !events.is_empty())
 }
 
 fn wait_for_latch_or(descriptor: Option<i32>, at_most: Duration) {

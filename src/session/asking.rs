@@ -158,6 +158,7 @@ pub fn act_on_notes() {
                 shared_counters::note_stale();
                 journal::served_stale(&key_id);
             }
+            Note::CacheShort(needed_again) => journal::cache_short(needed_again),
             Note::Refused(error) => journal::refused(&error),
             Note::Refresh(refresh) => match ask::start_in_background(refresh.request().clone()) {
                 Ok(Some(pending)) => with_policy(|policy| policy.refresh_started(refresh, pending)),

@@ -9,7 +9,7 @@ use envelope_core::policy::{Ask, Step};
 use envelope_core::request::Reply;
 
 use super::surroundings::Here;
-use super::{asking, audit, named_keys, quickly, with_policy};
+use super::{asking, audit, named_keys, page_ahead, quickly, with_policy};
 use crate::ask::{self, Pending};
 use crate::error::Error;
 
@@ -25,7 +25,12 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
 fn find(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
     let cached = match quickly(|session| session.policy.open_quickly(head, &Here)) {
         Some(cached) => cached,
-        None => asking::drive_from(|policy| policy.open(head, &Here))?,
+        None => {
+            let ahead = page_ahead::start(head);
+            let cached = asking::drive_from(|policy| policy.open(head, &Here))?;
+            page_ahead::finish(ahead);
+            cached
+        }
     };
     named_keys::check_cached(&cached, Use::Decrypt)?;
     Ok(cached)
@@ -58,6 +63,15 @@ impl Unwrapping {
     /// Whatever keeps it from being asked for.
     pub fn start(head: &Head<'_>) -> Result<Self, Error> {
         let step = with_policy(|policy| policy.unwrap(head, &Here))?;
+        Ok(Self::of(step)?.expect("it is asked for, whether or not the session has it"))
+    }
+
+    /// As [`Self::start`], for a value that nobody has asked for yet.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_ahead(head: &Head<'_>) -> Result<Self, Error> {
+        let step = with_policy(|policy| policy.unwrap_ahead(head, &Here))?;
         Ok(Self::of(step)?.expect("it is asked for, whether or not the session has it"))
     }
 

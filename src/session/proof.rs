@@ -36,7 +36,7 @@ fn start(head: &Head<'_>) -> Result<Pending, Error> {
     let wrapped = head.wrapped_keys()?.swap_remove(0);
     check_allowed(&wrapped.key_id)?;
     named_keys::check(&wrapped.key_id, Use::Decrypt)?;
-    let terms = Terms { fresh_for: Duration::ZERO, stale_for: Duration::ZERO, calls: Calls::Needed };
+    let terms = Terms { fresh_for: Duration::ZERO, stale_for: Duration::ZERO, calls: Calls::Needed, is_ahead: false };
     let (context, commitment) = (head.encryption_context()?, Some(head.commitment()));
     asking::start(Request::OpeningKey { wrapped, context, commitment, terms })
 }

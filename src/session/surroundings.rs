@@ -55,6 +55,10 @@ impl Surroundings for Here {
         settings::max_kms_calls_per_statement()
     }
 
+    fn may_look_ahead(&self) -> bool {
+        settings::look_ahead()
+    }
+
     fn statement(&self) -> StatementId {
         let (statement, transaction) = backend::statement_and_transaction_start();
         StatementId { statement, transaction }

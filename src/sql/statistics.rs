@@ -84,8 +84,10 @@ fn add_rows(rows: &mut Vec<Value>, source: &str, StatisticsSnapshot { since, row
 fn stat_cache(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let (now, limits) = (Instant::now(), settings::limits());
     let mut rows = Vec::new();
+    let [sealing, opening] = session::cache_counts();
     session::for_each_cached(|named, cached: &CachedKey| {
         let data_key = cached.data_key();
+        let counts = if named.is_some() { sealing } else { opening };
         rows.push(json!({
             "purpose": if named.is_some() { "encrypt" } else { "decrypt" },
             "named_key_id": named,
@@ -100,6 +102,10 @@ fn stat_cache(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
                 Consent::Stale | Consent::StaleRefreshDue => "stale",
                 Consent::Expired => "expired",
             },
+            "cache_hits": counts.hits,
+            "cache_misses": counts.misses,
+            "cache_evictions": counts.evictions,
+            "cache_evicted_needed": counts.evicted_needed,
         }));
     });
     jsonb_datum(&Value::Array(rows).to_string()).map(Some)
@@ -121,6 +127,11 @@ fn stat_broker(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
             "waiting_calls": status.waiting_calls,
             "memory_bytes": status.memory,
             "responds": responds,
+            "data_key_bytes": status.data_key_bytes,
+            "cache_hits": status.cache_hits,
+            "cache_misses": status.cache_misses,
+            "evictions": status.evictions,
+            "evicted_needed": status.evicted_needed,
         })
     };
     let rows = match broker::watch_running(&Command::Status) {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use envelope_core::cache::RefusedWrappedKeys;
+use envelope_core::cache::bounded::CacheCounts;
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{Commitment, KeyId};
 use envelope_core::request::{
@@ -54,16 +55,22 @@ pub struct Broker<P> {
 impl<P: KeyProvider + 'static> Broker<P> {
     /// A broker without data keys. Counts in `statistics` what it serves stale.
     #[must_use]
-    pub fn new(providers: P, statistics: Statistics) -> Rc<Self> {
-        Self::with_clock(providers, statistics, Instant::now, RandomState::new().hash_one(()) as u8)
+    pub fn new(providers: P, statistics: Statistics, memory: usize) -> Rc<Self> {
+        Self::with_clock(providers, statistics, memory, Instant::now, RandomState::new().hash_one(()) as u8)
     }
 
     /// As [`Self::new`], by this clock, and refreshing its data keys as early or late as `spread` says.
     #[must_use]
-    pub fn with_clock(providers: P, statistics: Statistics, clock: fn() -> Instant, spread: u8) -> Rc<Self> {
+    pub fn with_clock(
+        providers: P,
+        statistics: Statistics,
+        memory: usize,
+        clock: fn() -> Instant,
+        spread: u8,
+    ) -> Rc<Self> {
         Rc::new(Self {
             providers: RefCell::new(Rc::new(providers)),
-            store: RefCell::default(),
+            store: RefCell::new(Store::new(memory)),
             unwrapping: Flights::new(),
             generating: Flights::new(),
             look_ahead: RefCell::default(),
@@ -131,6 +138,23 @@ impl<P: KeyProvider + 'static> Broker<P> {
         self.store.borrow().sizes()
     }
 
+    /// Keeps data keys in so many bytes from now on.
+    pub fn resize(&self, memory: usize) {
+        self.store.borrow_mut().resize(memory);
+    }
+
+    /// What has happened to the data keys for opening values, and to the current ones.
+    #[must_use]
+    pub fn cache_counts(&self) -> [CacheCounts; 2] {
+        self.store.borrow().counts()
+    }
+
+    /// About the memory that the data keys take.
+    #[must_use]
+    pub fn used_bytes(&self) -> usize {
+        self.store.borrow().used_bytes()
+    }
+
     /// Answers a session, which is known by its process id. Dropping the future gives the request up; a call that others wait
     /// for goes on. The reply says how many calls were begun because of the request, those in the background included.
     ///
@@ -157,6 +181,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 if grant.is_ok() {
                     self.look_ahead.borrow_mut().opened(session, &name);
                 }
+                let is_call_ahead = terms.is_ahead && grant.as_ref().is_ok_and(|grant| grant.consent.took_call);
+                self.unwrapped_ahead.set(self.unwrapped_ahead.get() + u64::from(is_call_ahead));
                 grant.map(Reply::Opening)
             }
             Request::Rewrap { wrapped, context, to } => {
@@ -223,7 +249,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             if let Some(current) = &current
                 && let Some(lease) = current.lease(limits, self.now())
             {
-                let name = current.name.clone();
+                let name = (*current.name).clone();
                 match self.usable(name, Some(current.commitment), Purpose::Seal, terms, asked, begun).await {
                     Ok((held, mut consent)) => {
                         self.make_next_in_time(&place, current, terms, limits, begun);
@@ -240,6 +266,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             if !begun.may_begin(terms) && !self.generating.is_under_way(&place) {
                 return Err(KmsError::no_call_left(Operation::GenerateDataKey, &place.key_id.to_string()));
             }
+            self.store.borrow_mut().count_missing_current(&place);
             match begun.wait(|| self.generate(&place, begun)).await {
                 Ok((current, held)) => {
                     // The provider consents just now, even if its answer took longer than a data key is good for.
@@ -347,11 +374,13 @@ impl<P: KeyProvider + 'static> Broker<P> {
             if is_due && terms.calls == Calls::Ahead && held.may_refresh(self.now()) {
                 self.in_background(self.unwrap(&name, begun));
             }
+            self.store.borrow_mut().count_hit();
             return Ok((Rc::clone(held), held.consent(asked, false, false)));
         }
         if !begun.may_begin(terms) && !self.unwrapping.is_under_way(&name) {
             return Err(KmsError::no_call_left(Operation::Decrypt, &name.wrapped.key_id));
         }
+        self.store.borrow_mut().count_miss(&name);
         match begun.wait(|| self.unwrap(&name, begun)).await {
             Ok(held) => Ok((Rc::clone(&held), held.consent(asked, false, true))),
             Err(error) => {
@@ -384,7 +413,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             Ok(UnwrappedKey { dek, key_id }) => {
                 let held = Rc::new(Held::new(dek, key_id, asked));
                 if epoch == self.epoch.get() {
-                    self.store.borrow_mut().hold(name, &held);
+                    self.store.borrow_mut().hold(&Rc::new(name), &held);
                 }
                 Ok(held)
             }
@@ -418,12 +447,12 @@ impl<P: KeyProvider + 'static> Broker<P> {
             Ok(GeneratedKey { dek, wrapped }) => {
                 let held = Rc::new(Held::new(dek, wrapped.key_id.clone(), asked));
                 let current =
-                    Rc::new(Current::new(DekName { wrapped, context: place.context.clone() }, held.commitment, asked));
+                    Rc::new(Current::new(Rc::new(DekName { wrapped, context: place.context.clone() }), held.commitment, asked));
                 if epoch == self.epoch.get() {
                     let mut store = self.store.borrow_mut();
-                    store.hold(current.name.clone(), &held);
+                    store.hold(&current.name, &held);
                     if asked >= self.replaced.get() {
-                        store.make_current(place, &current);
+                        store.make_current(&place, &current);
                     }
                 }
                 Ok((current, held))

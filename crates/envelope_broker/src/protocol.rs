@@ -1,8 +1,8 @@
-//! The bytes on the broker's socket. A connection carries one command and its response.
+//! The bytes on the broker's socket. A connection carries one command and its response, and then perhaps another one.
 //!
 //! ```text
 //! session -> broker   u32 length, command                       length in big-endian
-//! broker -> session   00 at once, and again every 250 ms        "I am alive"
+//! broker -> session   00 first of all, and every 250 ms         "I am alive"
 //!                     01, u32 length, response
 //!
 //! command             postcard encoding of `Command`
@@ -98,6 +98,16 @@ pub struct Status {
     pub memory: u64,
     /// Calls that wait for their turn under the limit of calls in a second.
     pub waiting_calls: u64,
+    /// About the memory that the data keys take.
+    pub data_key_bytes: u64,
+    /// Look-ups that found their data key in memory.
+    pub cache_hits: u64,
+    /// Look-ups that did not.
+    pub cache_misses: u64,
+    /// Data keys that had to go to make room.
+    pub evictions: u64,
+    /// Look-ups that did not find what had been evicted.
+    pub evicted_needed: u64,
 }
 
 /// Bytes that are neither a command nor a response.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use envelope_core::request::{KmsError, Reply, Request};
-use envelope_kms::{Lasting, Providers, Resolution, Settings};
+use envelope_kms::{Event, Lasting, Providers, Resolution, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -26,6 +26,10 @@ const RESPONSE_TIME: Duration = Duration::from_secs(2);
 const RELOAD_TIME: Duration = Duration::from_millis(200);
 /// Time between two rounds of housekeeping.
 const ROUND: Duration = Duration::from_millis(500);
+/// Time between two reports of data keys that were needed again.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a connection that carries nothing is kept for the next request.
+const IDLE_TIME: Duration = Duration::from_secs(1);
 /// Accepting fails when descriptors run out: then it is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,6 +40,8 @@ pub struct Config {
     pub kms: Settings,
     /// Plaintext of data keys is kept for so long since the provider handed it out.
     pub useful_for: Duration,
+    /// Data keys take so many bytes of memory.
+    pub memory: usize,
     /// Current data keys are remembered for so long.
     pub dek_max_age: Duration,
     /// Without a request for so long, the broker ends.
@@ -80,6 +86,8 @@ struct Server {
     last_request: Cell<Instant>,
     requests: Cell<u64>,
     from_memory: Cell<u64>,
+    /// When it was last said how many evicted data keys were needed again, and how many they were.
+    reported: Cell<(Instant, u64)>,
     connections: Cell<u64>,
     stop: Notify,
 }
@@ -95,11 +103,11 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    let settings = config.borrow().kms.clone();
+    let (settings, memory) = (config.borrow().kms.clone(), config.borrow().memory);
     let providers = Providers::new(settings.clone(), &host.lasting);
     let slots = Arc::new(Semaphore::new(host.max_connections));
     let server = Rc::new(Server {
-        broker: Broker::new(providers, host.lasting.statistics.clone()),
+        broker: Broker::new(providers, host.lasting.statistics.clone(), memory),
         seen_signals: Cell::new((host.signals)()),
         host,
         config,
@@ -109,6 +117,7 @@ pub async fn serve(
         last_request: Cell::new(Instant::now()),
         requests: Cell::new(0),
         from_memory: Cell::new(0),
+        reported: Cell::new((Instant::now(), 0)),
         connections: Cell::new(0),
         stop: Notify::new(),
     });
@@ -117,11 +126,13 @@ pub async fn serve(
             let slot = Arc::clone(&slots).acquire_owned().await;
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let server = Rc::clone(&server);
+                    let (server, slots) = (Rc::clone(&server), Arc::clone(&slots));
                     tokio::task::spawn_local(async move {
-                        let (_slot, _connection) = (slot, Connection::open(&server.connections));
+                        let _slot = slot;
+                        // While few are left, nobody keeps one.
+                        let may_stay = || slots.available_permits() > server.host.max_connections / 2;
                         // A session that has gone away needs no response, and one that talks nonsense gets none.
-                        let _ = server.converse(stream).await;
+                        let _ = server.converse(stream, may_stay).await;
                     });
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -163,7 +174,8 @@ impl Server {
                     if changed.is_err() {
                         return;
                     }
-                    config.mark_unchanged();
+                    let memory = config.borrow_and_update().memory;
+                    self.broker.resize(memory);
                     self.follow_settings();
                 }
                 _ = rounds.tick() => {
@@ -171,6 +183,7 @@ impl Server {
                     let Config { useful_for, dek_max_age, idle_timeout, .. } = *config.borrow();
                     self.broker.prune(useful_for, dek_max_age);
                     self.host.lasting.aliases.forget_older_than(dek_max_age);
+                    self.report_evictions();
                     (self.host.publish)(self.status());
                     if self.last_request.get().elapsed() >= idle_timeout && self.connections.get() == 0 {
                         return;
@@ -181,18 +194,30 @@ impl Server {
     }
 
     /// Serves one connection.
-    async fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+    async fn converse(&self, mut stream: UnixStream, may_stay: impl Fn() -> bool) -> io::Result<()> {
         let session = stream.peer_cred()?;
         if session.uid() != self.host.uid {
             return Ok(());
         }
         stream.write_all(&[ALIVE]).await?;
-        let command = timeout(CALL_TIME, read_command(&mut stream)).await??;
+        let mut command = timeout(CALL_TIME, read_command(&mut stream)).await??;
+        loop {
+            let may_go_on = matches!(command, Command::Ask { .. });
+            self.serve_one(&mut stream, session.pid().unwrap_or_default(), command).await?;
+            if !may_go_on || !may_stay() {
+                return Ok(());
+            }
+            command = timeout(IDLE_TIME, read_command(&mut stream)).await??;
+        }
+    }
+
+    async fn serve_one(&self, stream: &mut UnixStream, session: i32, command: Command) -> io::Result<()> {
+        let _connection = Connection::open(&self.connections);
         let is_stop = command == Command::Stop;
         let (reader, mut writer) = stream.split();
-        let response = self.answer(session.pid().unwrap_or_default(), command);
+        let response = self.answer(session, command);
         tokio::pin!(response);
-        // The first sign was given. Not by awaiting a tick that is due: the runtime's clock has ticks of a millisecond, and that
+        // Not by awaiting a tick that is due: the runtime's clock has ticks of a millisecond, and that
         // would take one.
         let mut signs_of_life = interval_at(tokio::time::Instant::now() + ALIVE_INTERVAL, ALIVE_INTERVAL);
         let response = loop {
@@ -200,7 +225,7 @@ impl Server {
                 response = &mut response => break response,
                 _ = signs_of_life.tick() => timeout(RESPONSE_TIME, writer.write_all(&[ALIVE])).await??,
                 // It was cancelled, and dropping the request cancels that, too.
-                gone = until_gone(&reader) => return gone,
+                gone = until_gone(&reader) => return gone.and(Err(io::ErrorKind::UnexpectedEof.into())),
             }
         };
         timeout(RESPONSE_TIME, writer.write_all(&protocol::encode_response(response))).await??;
@@ -296,8 +321,19 @@ impl Server {
         }
     }
 
+    /// Says once in a while that data keys are asked of their providers again for want of memory.
+    fn report_evictions(&self) {
+        let (last, before) = self.reported.get();
+        let evicted_needed = self.broker.cache_counts().iter().map(|counts| counts.evicted_needed).sum();
+        if evicted_needed > before && last.elapsed() >= REPORT_INTERVAL {
+            self.reported.set((Instant::now(), evicted_needed));
+            self.host.lasting.events.add(Event::BrokerMemoryShort { needed_again: evicted_needed - before });
+        }
+    }
+
     fn status(&self) -> Status {
         let (data_keys, current_data_keys) = self.broker.sizes();
+        let [opening, sealing] = self.broker.cache_counts();
         Status {
             pid: std::process::id(),
             started: self.started,
@@ -310,6 +346,11 @@ impl Server {
             open_breakers: self.broker.providers().open_breakers(),
             memory: own_memory().unwrap_or_default(),
             waiting_calls: self.host.lasting.limiter.waiting(),
+            data_key_bytes: self.broker.used_bytes() as u64,
+            cache_hits: opening.hits + sealing.hits,
+            cache_misses: opening.misses + sealing.misses,
+            evictions: opening.evictions + sealing.evictions,
+            evicted_needed: opening.evicted_needed + sealing.evicted_needed,
         }
     }
 }
@@ -329,7 +370,7 @@ fn is_same_service(one: &Settings, other: &Settings) -> bool {
     service(one) == service(other)
 }
 
-/// Waits until the session has gone away, or says more than its one command.
+/// Waits until the session has gone away, or says more before it is answered.
 async fn until_gone(reader: &ReadHalf<'_>) -> io::Result<()> {
     loop {
         reader.ready(Interest::READABLE).await?;

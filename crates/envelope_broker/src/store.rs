@@ -1,24 +1,27 @@
-//! The data keys of the broker: bounded, the least recently used go first. Keys are wiped when the last user drops them.
+//! The data keys of the broker, bounded in memory. Keys are wiped when the last user drops them.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use envelope_core::cache::bounded::{Bounded, Bounds, CacheCounts, Entry};
 use envelope_core::context::EncryptionContext;
-use envelope_core::keys::{Commitment, Dek, KeyId, WrappedKey, is_same_key};
+use envelope_core::keys::{Commitment, Dek, KEY_BYTES, KeyId, WrappedKey, is_same_key};
 use envelope_core::request::{ConsentAge, KmsError, Lease, SealingGrant, SealingLimits};
 
-use crate::bounded::{Bounded, Name};
+use crate::bounded::Name;
 
-/// About 10 MB of data keys in all.
-const MAX_HELD: usize = 16_384;
-/// What their names take at most: encryption contexts can be large.
-const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
-/// Pairs of a key and an encryption context that have a current data key.
-const MAX_CURRENT: usize = 4_096;
-/// What these pairs take at most.
-const MAX_CURRENT_BYTES: usize = 4 * 1024 * 1024;
+/// The memory of the data keys for opening values, in sixteenths of all.
+const HELD_SHARE: usize = 8;
+/// The memory of the current data keys, in sixteenths. What is left is for looking ahead.
+const CURRENT_SHARE: usize = 7;
+/// What the allocator adds to a name.
+const ALLOCATIONS_BYTES: usize = 64;
+/// Entries that one round of [`Store::prune`] looks at.
+const PRUNED: usize = 16_384;
+/// Key ids that statements named lately, of which the store keeps one copy each.
+const MAX_KEY_IDS: usize = 16;
 /// One session gets this part of what a limit leaves, so that many can use the data key at the same time.
 const LEASE_SHARE: u64 = 16;
 /// After a failed attempt to refresh or to replace a data key the next one waits for so long.
@@ -48,16 +51,11 @@ pub struct Place {
 }
 
 impl Name for DekName {
+    /// About the memory that it takes.
     fn bytes(&self) -> usize {
         let WrappedKey { key_id, wrapped_dek, .. } = &self.wrapped;
-        size_of::<Self>() + key_id.len() + wrapped_dek.len() + self.context.as_bytes().len()
-    }
-}
-
-impl Name for Place {
-    fn bytes(&self) -> usize {
-        // The data key's name has the encryption context once more.
-        2 * (size_of::<Self>() + self.context.as_bytes().len())
+        let contents = key_id.len() + wrapped_dek.len() + self.context.as_bytes().len();
+        size_of::<Self>() + ALLOCATIONS_BYTES + contents
     }
 }
 
@@ -142,7 +140,7 @@ fn may_start(started: &Cell<Option<Instant>>, now: Instant) -> bool {
 /// A data key that seals new values: how much of its limits is used. Its plaintext is among the others.
 pub struct Current {
     /// The data key.
-    pub name: DekName,
+    pub name: Rc<DekName>,
     /// What values under it commit to.
     pub commitment: Commitment,
     made: Instant,
@@ -155,7 +153,7 @@ pub struct Current {
 impl Current {
     /// A data key that was asked for at `made`.
     #[must_use]
-    pub fn new(name: DekName, commitment: Commitment, made: Instant) -> Self {
+    pub fn new(name: Rc<DekName>, commitment: Commitment, made: Instant) -> Self {
         Self {
             name,
             commitment,
@@ -225,34 +223,99 @@ fn share(used: u64, max: Option<u64>, wanted: u64) -> Option<Option<u64>> {
 
 /// All data keys.
 pub struct Store {
-    held: Bounded<DekName, Rc<Held>>,
-    current: Bounded<Place, Rc<Current>>,
+    bytes: usize,
+    held: Bounded<Opening>,
+    current: Bounded<Sealing>,
+    key_ids: VecDeque<Rc<KeyId>>,
 }
 
-impl Default for Store {
-    fn default() -> Self {
-        let held = Bounded::new(MAX_HELD, MAX_HELD_BYTES);
-        Self { held, current: Bounded::new(MAX_CURRENT, MAX_CURRENT_BYTES) }
+struct Opening {
+    name: Rc<DekName>,
+    held: Rc<Held>,
+}
+
+impl Entry for Opening {
+    type Name<'a> = &'a DekName;
+
+    fn is_named(&self, name: &DekName) -> bool {
+        *self.name == *name
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.name.bytes() + size_of::<Held>() + KEY_BYTES + self.held.key_id.len()
+    }
+}
+
+struct Sealing {
+    /// As statements name it.
+    key_id: Rc<KeyId>,
+    current: Rc<Current>,
+}
+
+impl Entry for Sealing {
+    type Name<'a> = &'a Place;
+
+    fn is_named(&self, place: &Place) -> bool {
+        *self.key_id == place.key_id && self.current.name.context == place.context
+    }
+
+    fn bytes(&self) -> usize {
+        // Its name is another entry's, too, as long as the broker has its plaintext.
+        size_of::<Self>() + size_of::<Current>() + self.current.name.bytes()
     }
 }
 
 impl Store {
+    /// None, in so much memory.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self { bytes, held: Bounded::new(), current: Bounded::new(), key_ids: VecDeque::new() }
+    }
+
+    /// Keeps within so much memory from now on.
+    pub fn resize(&mut self, bytes: usize) {
+        self.bytes = bytes;
+        self.held.make_room(usize::MAX, self.share(HELD_SHARE).bytes);
+        self.current.make_room(usize::MAX, self.share(CURRENT_SHARE).bytes);
+    }
+
+    /// The bounds of what has a share of the memory.
+    fn share(&self, sixteenths: usize) -> Bounds {
+        Bounds { entries: u32::MAX as usize, bytes: self.bytes / 16 * sixteenths }
+    }
+
     /// The data key of a name.
     pub fn held(&mut self, name: &DekName) -> Option<Rc<Held>> {
-        self.held.get(name).map(|(_, held)| Rc::clone(held))
+        self.held.get(name).map(|opening| Rc::clone(&opening.held))
+    }
+
+    /// Counts that the data key of a name was there.
+    pub fn count_hit(&mut self) {
+        self.held.count_hit();
+    }
+
+    /// Counts that the data key of a name has to be asked for.
+    pub fn count_miss(&mut self, name: &DekName) {
+        self.held.count_miss(name);
     }
 
     /// Adds the plaintext of a data key, or replaces it, unless the provider was asked for what there is later.
-    pub fn hold(&mut self, name: DekName, held: &Rc<Held>) {
-        if self.held.peek(&name).is_some_and(|found| found.asked > held.asked) {
+    pub fn hold(&mut self, name: &Rc<DekName>, held: &Rc<Held>) {
+        if self.held.peek(name).is_some_and(|found| found.held.asked > held.asked) {
             return;
         }
-        self.held.put(name, Rc::clone(held));
+        let (bounds, opening) = (self.share(HELD_SHARE), Opening { name: Rc::clone(name), held: Rc::clone(held) });
+        self.held.put(name, opening, &bounds);
     }
 
     /// The data key that seals new values.
     pub fn current(&mut self, place: &Place) -> Option<Rc<Current>> {
-        self.current.get(place).map(|(_, current)| Rc::clone(current))
+        self.current.get(place).map(|sealing| Rc::clone(&sealing.current))
+    }
+
+    /// Counts that a data key has to be made.
+    pub fn count_missing_current(&mut self, place: &Place) {
+        self.current.count_miss(place);
     }
 
     /// Drops the plaintext of a data key.
@@ -262,40 +325,54 @@ impl Store {
 
     /// Drops the plaintext of the data key that seals new values, so that its provider is asked about it.
     pub fn doubt_current(&mut self, place: &Place) {
-        if let Some(current) = self.current.peek(place) {
-            self.held.pop(&current.name);
+        if let Some(sealing) = self.current.peek(place) {
+            self.held.pop(&sealing.current.name);
         }
     }
 
-    /// Seals new values with a data key from now on, unless there is a younger one.
-    pub fn make_current(&mut self, place: Place, current: &Rc<Current>) {
-        if self.current.peek(&place).is_some_and(|found| found.made > current.made) {
+    /// Seals new values with a data key from now on, unless there is a younger one. Its encryption context is the place's.
+    pub fn make_current(&mut self, place: &Place, current: &Rc<Current>) {
+        if self.current.peek(place).is_some_and(|found| found.current.made > current.made) {
             return;
         }
-        self.current.put(place, Rc::clone(current));
+        let (bounds, key_id) = (self.share(CURRENT_SHARE), self.key_id(&place.key_id));
+        self.current.put(place, Sealing { key_id, current: Rc::clone(current) }, &bounds);
+    }
+
+    /// One copy for all entries.
+    fn key_id(&mut self, key_id: &KeyId) -> Rc<KeyId> {
+        if let Some(known) = self.key_ids.iter().find(|known| ***known == *key_id) {
+            return Rc::clone(known);
+        }
+        let new = Rc::new(key_id.clone());
+        self.key_ids.push_front(Rc::clone(&new));
+        self.key_ids.truncate(MAX_KEY_IDS);
+        new
     }
 
     /// Seals no more values with this data key; another one that took its place stays.
     pub fn remove_current(&mut self, place: &Place, current: &Rc<Current>) {
-        if self.current.peek(place).is_some_and(|found| Rc::ptr_eq(found, current)) {
+        if self.current.peek(place).is_some_and(|found| Rc::ptr_eq(&found.current, current)) {
             self.current.pop(place);
         }
     }
 
     /// Seals new values with new data keys from now on. The ones until now serve only while no new ones can be had.
     pub fn retire_all(&mut self) {
-        self.current.iter().for_each(|(_, current)| current.retired.set(true));
+        self.current.iter().for_each(|sealing| sealing.current.retired.set(true));
     }
 
     /// As [`Self::retire_all`], under a key, by whatever name: as statements name it, and the keys that have that name.
     pub fn retire(&mut self, key_id: &KeyId) {
-        let is_named = |place: &Place| place.key_id == *key_id;
-        let named = self.current.iter().filter(|(place, _)| is_named(place));
-        let mut keys: BTreeSet<String> = named.map(|(_, current)| current.name.wrapped.key_id.clone()).collect();
+        let is_named = |sealing: &Sealing| *sealing.key_id == *key_id;
+        let named = self.current.iter().filter(|sealing| is_named(sealing));
+        let mut keys: BTreeSet<String> =
+            named.map(|Sealing { current, .. }| current.name.wrapped.key_id.clone()).collect();
         keys.insert(key_id.to_string());
-        for (place, current) in self.current.iter() {
+        for sealing in self.current.iter() {
+            let Sealing { current, .. } = sealing;
             let is_of_key = |key: &String| is_same_key(&current.name.wrapped.key_id, key);
-            current.retired.set(current.retired.get() || is_named(place) || keys.iter().any(is_of_key));
+            current.retired.set(current.retired.get() || is_named(sealing) || keys.iter().any(is_of_key));
         }
     }
 
@@ -304,29 +381,43 @@ impl Store {
     /// allowed to make data keys.
     pub fn remove_refused(&mut self, error: &KmsError, context: &EncryptionContext) {
         let is_under = |name: &DekName| error.refuses(&name.wrapped.key_id, &name.context, context);
-        let made = |(_, current): (&Place, &Rc<Current>)| (current.name.clone(), current.made);
-        let made: HashMap<_, _> = self.current.iter().filter(|_| error.is_denial()).map(made).collect();
-        self.held.retain(|name, held| {
+        let refused = self.current.iter().filter(|sealing| error.is_denial() && is_under(&sealing.current.name));
+        let made: HashMap<_, _> =
+            refused.map(|Sealing { current, .. }| (Rc::clone(&current.name), current.made)).collect();
+        self.held.retain(|Opening { name, held }| {
             let stays = !is_under(name) || made.get(name) == Some(&held.asked);
             held.only_seals.set(held.only_seals.get() || is_under(name));
             stays
         });
         let held = &self.held;
-        self.current.retain(|_, current| !is_under(&current.name) || held.peek(&current.name).is_some());
+        self.current.retain(|Sealing { current, .. }| !is_under(&current.name) || held.peek(&current.name).is_some());
     }
 
     /// Drops what is of no more use: plaintext that the provider would have to hand out again in any case, and current data
-    /// keys that are too old. Those that can still serve while no new ones can be had stay.
+    /// keys that are too old. Those that can still serve while no new ones can be had stay. A round looks at a part of many.
     pub fn prune(&mut self, useful_for: Duration, max_age: Duration, now: Instant) {
-        self.held.retain(|_, held| held.age(now) < useful_for);
+        self.held.sweep(PRUNED, |opening| opening.held.age(now) < useful_for);
         let held = &self.held;
-        self.current.retain(|_, current| current.age(now) < max_age || held.peek(&current.name).is_some());
+        let is_held = |current: &Current| held.peek(&current.name).is_some();
+        self.current.sweep(PRUNED, |Sealing { current, .. }| current.age(now) < max_age || is_held(current));
     }
 
     /// Drops all.
     pub fn clear(&mut self) {
         self.held.clear();
         self.current.clear();
+    }
+
+    /// What has happened to the data keys for opening values, and to the current ones.
+    #[must_use]
+    pub fn counts(&self) -> [CacheCounts; 2] {
+        [self.held.counts(), self.current.counts()]
+    }
+
+    /// About the memory that they take, at most.
+    #[must_use]
+    pub fn used_bytes(&self) -> usize {
+        self.held.bytes() + self.current.bytes()
     }
 
     /// How many data keys there are, and how many of them seal new values.

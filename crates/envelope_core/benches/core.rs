@@ -1,7 +1,6 @@
 //! What a value costs without PostgreSQL: seal, open, parse, find its data key, draw a nonce.
 
 use std::hint::black_box;
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, KeyInit};
 use aws_lc_rs::aead::{self, AES_256_GCM, Aad, LessSafeKey, UnboundKey};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use envelope_core::cache::bounded::Bounds;
 use envelope_core::cache::{CachedKey, Limits, NewCurrent, OpeningKeys, SealingKeys};
 use envelope_core::cipher::random::Nonces;
 use envelope_core::cipher::xaes::{self, Xaes256Gcm};
@@ -121,20 +121,26 @@ fn nonce(criterion: &mut Criterion) {
 fn find(criterion: &mut Criterion) {
     let now = Instant::now();
     let limits = Limits {
-        entries: NonZeroUsize::new(1024).expect("not 0"),
+        bounds: Bounds { entries: 1_024, bytes: usize::MAX },
         ttl: Duration::from_secs(900),
         stale_if_unreachable: Duration::ZERO,
         max_age: Duration::from_secs(86_400),
         max_uses: None,
         max_bytes: None,
     };
-    let (mut opening, mut sealing) = (OpeningKeys::new(), SealingKeys::new());
+    let (mut opening, mut sealing) = (OpeningKeys::default(), SealingKeys::default());
     let context = EncryptionContext::default();
     let keys: Vec<_> = (0..100).map(|number| Rc::new(CachedKey::new(data_key(number), now, 0))).collect();
     for key in &keys {
         opening.insert(Rc::clone(key), now, &limits);
     }
-    let new = NewCurrent { cached: Rc::clone(&keys[0]), made: now, lease: Lease::default(), plaintext_bytes: 16 };
+    let new = NewCurrent {
+        cached: Rc::clone(&keys[0]),
+        made: now,
+        lease: Lease::default(),
+        plaintext_bytes: 16,
+        allowed_by: None,
+    };
     sealing.insert(KEY_ID, &context, new, now, &limits);
     let last = keys[0].data_key().identity();
     criterion.bench_function("find/opening key, the same again", |bencher| {

@@ -2,33 +2,36 @@
 //!
 //! Keys are handed out as `Rc`: they are wiped when the cache has dropped them and the call that uses them ends.
 //!
+//! - [`bounded`]: a map with bounds, and what goes first
 //! - [`CachedKey`]: a data key, and whether its provider consents to its use
 //! - [`RewrappedKeys`]: what rotation has had rewrapped, which is not secret
 //! - [`RefusedWrappedKeys`]: what need not be asked for again
 
+pub mod bounded;
 mod cached_key;
 mod refused_wrapped_keys;
 mod rewrapped_keys;
 
 use std::cell::Cell;
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-use lru::LruCache;
 
 use crate::context::EncryptionContext;
 use crate::request::Lease;
 use crate::value::DataKey;
+use bounded::{Bounded, Bounds, CacheCounts, Entry};
 pub use cached_key::{Authorisation, CachedKey, Consent};
 pub use refused_wrapped_keys::RefusedWrappedKeys;
 pub use rewrapped_keys::{Rewrapped, RewrappedKeys};
 
+/// With each data key that comes so many others are looked at whether they are of use still.
+const SWEPT: usize = 16;
+
 /// How long and how much a data key may be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Entries of each cache.
-    pub entries: NonZeroUsize,
+    /// How many of them a session keeps for opening and as many for sealing, and how much memory each of both takes.
+    pub bounds: Bounds,
     /// How long a data key may be used before its provider is asked again whether it may.
     pub ttl: Duration,
     /// How much longer it may be used while the provider is unreachable or throttles.
@@ -41,20 +44,27 @@ pub struct Limits {
     pub max_bytes: Option<u64>,
 }
 
-/// The data keys for opening values, by their identity; the least recently used goes first.
+/// The data keys for opening values, by their identity.
+#[derive(Default)]
 pub struct OpeningKeys {
-    entries: LruCache<Box<[u8]>, Rc<CachedKey>>,
+    entries: Bounded<Rc<CachedKey>>,
     /// A scan meets the same data key again and again: one comparison finds it.
     last: Option<Rc<CachedKey>>,
 }
 
-impl OpeningKeys {
-    /// An empty cache.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { entries: LruCache::unbounded(), last: None }
+impl Entry for Rc<CachedKey> {
+    type Name<'a> = &'a [u8];
+
+    fn is_named(&self, identity: &[u8]) -> bool {
+        self.data_key().identity() == identity
     }
 
+    fn bytes(&self) -> usize {
+        size_of::<CachedKey>() + self.data_key().heap_bytes()
+    }
+}
+
+impl OpeningKeys {
     /// The data key of an identity; its use is not counted. Its [`CachedKey::consent`] says whether it may be used.
     pub fn find(&mut self, identity: &[u8]) -> Option<Rc<CachedKey>> {
         if let Some(last) = &self.last
@@ -67,19 +77,39 @@ impl OpeningKeys {
         Some(Rc::clone(cached))
     }
 
-    /// Adds a data key, and drops those that are of no more use or too many.
-    pub fn insert(&mut self, cached: Rc<CachedKey>, now: Instant, limits: &Limits) {
-        self.last = Some(Rc::clone(&cached));
-        self.entries.put(cached.data_key().identity().into(), cached);
-        self.entries.retain(|_, cached| !cached.is_useless(now, limits));
-        while self.entries.len() > limits.entries.get() {
-            self.entries.pop_lru();
-        }
+    /// As [`Self::find`], without being in use for that.
+    #[must_use]
+    pub fn peek(&self, identity: &[u8]) -> Option<&CachedKey> {
+        self.entries.peek(identity).map(|cached| &**cached)
     }
 
-    /// All of them, the most recently used first.
+    /// Counts that the data key of a value was there.
+    #[inline]
+    pub fn count_hit(&mut self) {
+        self.entries.count_hit();
+    }
+
+    /// Counts that the data key of an identity has to be asked for.
+    pub fn count_miss(&mut self, identity: &[u8]) {
+        self.entries.count_miss(identity);
+    }
+
+    /// Adds a data key, and drops others that are of no more use or too many.
+    pub fn insert(&mut self, cached: Rc<CachedKey>, now: Instant, limits: &Limits) {
+        self.last = Some(Rc::clone(&cached));
+        self.entries.sweep(SWEPT, |cached| !cached.is_useless(now, limits));
+        self.entries.put(Rc::clone(&cached).data_key().identity(), cached, &limits.bounds);
+    }
+
+    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &CachedKey> {
-        self.entries.iter().map(|(_, cached)| &**cached)
+        self.entries.iter().map(|cached| &**cached)
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn counts(&self) -> CacheCounts {
+        self.entries.counts()
     }
 
     /// Drops those that are of no more use, and says how many there were.
@@ -94,7 +124,7 @@ impl OpeningKeys {
     pub fn remove_if(&mut self, is_refused: impl Fn(&DataKey) -> bool) -> usize {
         let entries = self.entries.len();
         self.last = None;
-        self.entries.retain(|_, cached| !is_refused(cached.data_key()));
+        self.entries.retain(|cached| !is_refused(cached.data_key()));
         entries - self.entries.len()
     }
 
@@ -104,12 +134,6 @@ impl OpeningKeys {
         self.last = None;
         self.entries.clear();
         entries
-    }
-}
-
-impl Default for OpeningKeys {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -138,6 +162,8 @@ pub struct NewCurrent {
     pub lease: Lease,
     /// Plaintext bytes of the value that needs it now.
     pub plaintext_bytes: usize,
+    /// The list of allowed keys that its keys were found in, by the list's generation.
+    pub allowed_by: Option<u64>,
 }
 
 impl Current {
@@ -161,19 +187,27 @@ fn at_most(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
 }
 
-/// The current data key of each key id and encryption context; the least recently used goes first.
+/// The current data key of each key id and encryption context.
+#[derive(Default)]
 pub struct SealingKeys {
-    current: LruCache<(String, EncryptionContext), Rc<Current>>,
+    entries: Bounded<Rc<Current>>,
     last: Option<Rc<Current>>,
 }
 
-impl SealingKeys {
-    /// An empty cache.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { current: LruCache::unbounded(), last: None }
+impl Entry for Rc<Current> {
+    type Name<'a> = (&'a str, &'a EncryptionContext);
+
+    fn is_named(&self, (key_id, context): (&str, &EncryptionContext)) -> bool {
+        self.is_for(key_id, context)
     }
 
+    fn bytes(&self) -> usize {
+        let names = self.key_id.len() + self.context.as_bytes().len();
+        size_of::<Current>() + names + size_of::<CachedKey>() + self.cached.data_key().heap_bytes()
+    }
+}
+
+impl SealingKeys {
     /// The data key to seal `plaintext_bytes` bytes with, unless it is spent: [`Self::count_last`] counts the use. Its
     /// [`CachedKey::consent`] says whether it may be used, and the generation of the list of allowed keys, whether its keys were
     /// found in it.
@@ -193,9 +227,15 @@ impl SealingKeys {
         Some((Rc::clone(&current.cached), current.allowed_by.get()))
     }
 
+    /// Counts that the data key of a key id and an encryption context has to be asked for.
+    pub fn count_miss(&mut self, key_id: &str, context: &EncryptionContext) {
+        self.entries.count_miss((key_id, context));
+    }
+
     /// The data key that was found last is used for a value.
     #[inline]
-    pub fn count_last(&self, plaintext_bytes: usize) {
+    pub fn count_last(&mut self, plaintext_bytes: usize) {
+        self.entries.count_hit();
         if let Some(last) = &self.last {
             last.uses.set(last.uses.get() + 1);
             last.cached.count_use();
@@ -217,12 +257,12 @@ impl SealingKeys {
 
     fn current(&mut self, key_id: &str, context: &EncryptionContext) -> Option<&Current> {
         if !self.last.as_ref().is_some_and(|last| last.is_for(key_id, context)) {
-            self.last = self.current.get(&(key_id.to_owned(), context.clone())).cloned();
+            self.last = self.entries.get((key_id, context)).cloned();
         }
         self.last.as_deref()
     }
 
-    /// Puts a data key in the place of the one before, and counts its use for the value at hand. Drops those that are of no
+    /// Puts a data key in the place of the one before, and counts its use for the value at hand. Drops others that are of no
     /// more use or too many.
     pub fn insert(
         &mut self,
@@ -232,7 +272,7 @@ impl SealingKeys {
         now: Instant,
         limits: &Limits,
     ) {
-        self.current.retain(|_, current| !current.cached.is_useless(now, limits));
+        self.entries.sweep(SWEPT, |current| !current.cached.is_useless(now, limits));
         let current = Rc::new(Current {
             key_id: key_id.to_owned(),
             context: context.clone(),
@@ -241,18 +281,21 @@ impl SealingKeys {
             lease: new.lease,
             uses: Cell::new(1),
             bytes: Cell::new(new.plaintext_bytes as u64),
-            allowed_by: Cell::new(None),
+            allowed_by: Cell::new(new.allowed_by),
         });
         self.last = Some(Rc::clone(&current));
-        self.current.put((key_id.to_owned(), context.clone()), current);
-        while self.current.len() > limits.entries.get() {
-            self.current.pop_lru();
-        }
+        self.entries.put((key_id, context), current, &limits.bounds);
     }
 
-    /// All of them, the most recently used first: the key id that statements name, and the data key.
+    /// All of them: the key id that statements name, and the data key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &CachedKey)> {
-        self.current.iter().map(|(_, current)| (current.key_id.as_str(), &*current.cached))
+        self.entries.iter().map(|current| (current.key_id.as_str(), &*current.cached))
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn counts(&self) -> CacheCounts {
+        self.entries.counts()
     }
 
     /// Drops those that are of no more use, and says how many there were.
@@ -266,18 +309,12 @@ impl SealingKeys {
     /// Drops the data keys that `is_refused` names.
     pub fn remove_if(&mut self, is_refused: impl Fn(&DataKey) -> bool) {
         self.last = None;
-        self.current.retain(|_, current| !is_refused(current.cached.data_key()));
+        self.entries.retain(|current| !is_refused(current.cached.data_key()));
     }
 
     /// Drops all.
     pub fn clear(&mut self) {
         self.last = None;
-        self.current.clear();
-    }
-}
-
-impl Default for SealingKeys {
-    fn default() -> Self {
-        Self::new()
+        self.entries.clear();
     }
 }

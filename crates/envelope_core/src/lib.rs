@@ -3,6 +3,7 @@
 //!
 //! - [`value_type`]: the SQL type that a value was encrypted from
 //! - [`format`]: the bytes of a value, parsed and written; knows no cipher
+//! - [`heap_page`]: the encrypted values on a page of a table
 //! - [`context`]: the KMS encryption context and its one canonical encoding
 //! - [`keys`]: the key hierarchy, from the key that a statement names to the key that seals a value
 //! - [`search`]: tokens that encrypted values are found by
@@ -24,6 +25,7 @@ pub mod column_rule;
 pub mod context;
 pub mod error;
 pub mod format;
+pub mod heap_page;
 pub mod keys;
 pub mod policy;
 pub mod request;

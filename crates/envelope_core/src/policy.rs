@@ -32,6 +32,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::allowed_keys::AllowedKeys;
+use crate::cache::bounded::CacheCounts;
 use crate::cache::{CachedKey, OpeningKeys, RefusedWrappedKeys, SealingKeys};
 use crate::cipher::message_keys::MessageKeys;
 use crate::context::EncryptionContext;
@@ -48,6 +49,8 @@ pub use surroundings::{Asked, BLIND_TIME, Epochs, PolicyError, StatementId, Surr
 
 /// Wrapped keys that a session does not ask about again for a while.
 const MAX_REFUSED_WRAPPED_KEYS: usize = 4_096;
+/// Of so many evicted data keys that are needed again one is noted.
+const NOTED_EVICTIONS: u64 = 1_024;
 
 /// What comes next for a value.
 pub enum Step<P> {
@@ -122,8 +125,8 @@ impl<P> Policy<P> {
     #[must_use]
     pub fn new(world: &impl Surroundings, seed: u64, server_seed: u64) -> Self {
         Self {
-            sealing: SealingKeys::new(),
-            opening: OpeningKeys::new(),
+            sealing: SealingKeys::default(),
+            opening: OpeningKeys::default(),
             refreshes: Refreshes::default(),
             refusals: Refusals::default(),
             refused_wrapped_keys: RefusedWrappedKeys::new(MAX_REFUSED_WRAPPED_KEYS),
@@ -328,7 +331,7 @@ impl<P> Policy<P> {
     pub fn is_warm(&mut self, head: &Head<'_>, world: &impl Surroundings) -> bool {
         use crate::cache::Consent;
         self.heed(world);
-        let found = self.opening.find(head.dek_identity());
+        let found = self.opening.peek(head.dek_identity());
         found.is_some_and(|cached| cached.consent(world.now(), &world.limits()) != Consent::Expired)
     }
 
@@ -337,6 +340,19 @@ impl<P> Policy<P> {
         self.heed(world);
         self.sealing.iter().for_each(|(key_id, cached)| read(Some(key_id), cached));
         self.opening.iter().for_each(|cached| read(None, cached));
+    }
+
+    /// Notes once in a while that data keys are asked for again for want of room: `before` this miss so many were.
+    fn note_evictions(&mut self, before: u64, now: u64) {
+        if now > before && now.is_multiple_of(NOTED_EVICTIONS) {
+            self.notes.push(Note::CacheShort(now));
+        }
+    }
+
+    /// What has happened to the data keys for sealing, and to those for opening.
+    #[must_use]
+    pub fn cache_counts(&self) -> [CacheCounts; 2] {
+        [self.sealing.counts(), self.opening.counts()]
     }
 
     /// Drops all data keys, and says how many there were for opening values.
@@ -418,7 +434,11 @@ impl<P> Policy<P> {
         Terms {
             fresh_for: limits.ttl,
             stale_for: limits.ttl.saturating_add(limits.stale_if_unreachable),
-            calls: self.budget.allowed(world),
+            calls: match self.budget.allowed(world) {
+                Calls::Ahead if !world.may_look_ahead() => Calls::Needed,
+                calls => calls,
+            },
+            is_ahead: false,
         }
     }
 
@@ -442,6 +462,7 @@ impl<P> Policy<P> {
         let (now, limits) = (world.now(), world.limits());
         let spread = self.next_spread(data_key.commitment());
         let cached = Rc::new(CachedKey::new(data_key, consent.given_at(asked.at), spread));
+        cached.allowed_by(world.allowed_keys_generation());
         if consent.is_stale {
             cached.out_of_reach(now);
             self.notes.push(Note::ServedStale { decided: None, key_id: cached.data_key().key_id().to_owned() });

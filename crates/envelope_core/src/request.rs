@@ -117,6 +117,8 @@ pub struct Terms {
     pub stale_for: Duration,
     /// Which calls to the provider the answer may take.
     pub calls: Calls,
+    /// No value needs it yet: the statement is about to read one that does.
+    pub is_ahead: bool,
 }
 
 /// How long and how much one data key seals new values.

@@ -1,5 +1,6 @@
 //! Whole values: the format and the suite together.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use zeroize::Zeroizing;
@@ -10,17 +11,22 @@ use crate::cipher::xaes;
 use crate::context::EncryptionContext;
 use crate::error::ValueError;
 use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, ValueType};
-use crate::keys::{Commitment, Dek, WrappedKey};
+use crate::keys::{Commitment, Dek, Provider, WrappedKey};
 use crate::search::IndexKey;
 
 /// Associated data of up to so many bytes is put together without an allocation.
 const SHORT_ASSOCIATED_DATA_BYTES: usize = 256;
+/// The key schedules: of XAES, and of AES-GCM for a batch; and what the allocator adds to all parts of a data key.
+const HEAP_BYTES: usize = 1_000;
 
 /// A data key ready for use: what seals and opens its values, and what they begin with. Has no Debug.
 pub struct DataKey {
     sealing_key: SealingKey,
     preamble: Preamble,
-    wrapped: WrappedKey,
+    provider: Provider,
+    key_id: Box<str>,
+    /// The wrapped data key within the preamble: a session has many data keys.
+    wrapped_dek: Range<usize>,
     context: EncryptionContext,
     index_key: Option<Box<IndexKey>>,
 }
@@ -38,7 +44,7 @@ impl DataKey {
         let index_key = IndexKey::of(&dek, context).map(Box::new);
         let sealing_key = SealingKey::derive(dek, message_keys);
         let preamble = Preamble::new(sealing_key.commitment(), context, std::slice::from_ref(&wrapped))?;
-        Some(Self { sealing_key, preamble, wrapped, context: context.clone(), index_key })
+        Self::assemble(sealing_key, preamble, wrapped, context.clone(), index_key)
     }
 
     /// Takes a data key that a provider unwrapped for a value, from the one of its wrapped keys that the provider opened.
@@ -59,7 +65,22 @@ impl DataKey {
         if *sealing_key.commitment() != head.commitment() {
             return Err(ValueError::AuthenticationFailed);
         }
-        Ok(Self { sealing_key, preamble: Preamble::of(head), wrapped, context, index_key })
+        let malformed = ValueError::Malformed("wrapped keys");
+        Self::assemble(sealing_key, Preamble::of(head), wrapped, context, index_key).ok_or(malformed)
+    }
+
+    /// `None` if the wrapped data key is not in the preamble.
+    fn assemble(
+        sealing_key: SealingKey,
+        preamble: Preamble,
+        wrapped: WrappedKey,
+        context: EncryptionContext,
+        index_key: Option<Box<IndexKey>>,
+    ) -> Option<Self> {
+        let WrappedKey { provider, key_id, wrapped_dek } = wrapped;
+        let start = memchr::memmem::find(preamble.dek_identity(), &wrapped_dek)?;
+        let wrapped_dek = start..start + wrapped_dek.len();
+        Some(Self { sealing_key, preamble, provider, key_id: key_id.into(), wrapped_dek, context, index_key })
     }
 
     /// The identity of the data key, as it stands in its values.
@@ -77,7 +98,7 @@ impl DataKey {
     /// The key that wraps it: a key ARN, or `local:name`, as the provider gave it.
     #[must_use]
     pub fn key_id(&self) -> &str {
-        &self.wrapped.key_id
+        &self.key_id
     }
 
     /// The encryption context that belongs to it.
@@ -94,8 +115,16 @@ impl DataKey {
 
     /// Its wrapped form.
     #[must_use]
-    pub fn wrapped(&self) -> &WrappedKey {
-        &self.wrapped
+    pub fn wrapped(&self) -> WrappedKey {
+        let wrapped_dek = self.identity()[self.wrapped_dek.clone()].to_vec();
+        WrappedKey { provider: self.provider, key_id: self.key_id.to_string(), wrapped_dek }
+    }
+
+    /// About the memory that it takes besides its own size, once it has sealed a value.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let names = self.identity().len() + self.key_id.len() + self.context.as_bytes().len();
+        names + HEAP_BYTES + self.index_key.as_ref().map_or(0, |index_key| size_of_val(&**index_key))
     }
 
     /// Bytes of the value of a plaintext of `plaintext_bytes` bytes.
@@ -214,7 +243,6 @@ fn unpadded_bytes(padded: &[u8]) -> Result<usize, ValueError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::Provider;
 
     fn data_key(byte: u8) -> DataKey {
         let wrapped = WrappedKey { provider: Provider::Local, key_id: "local:a".into(), wrapped_dek: vec![byte; 65] };

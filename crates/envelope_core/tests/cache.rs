@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use envelope_core::cache::bounded::Bounds;
 use envelope_core::cache::{CachedKey, Consent, Limits, NewCurrent, OpeningKeys, SealingKeys};
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{Dek, Provider, WrappedKey};
@@ -15,7 +15,7 @@ use envelope_core::value::DataKey;
 use common::random_bytes;
 
 const LIMITS: Limits = Limits {
-    entries: NonZeroUsize::new(2).unwrap(),
+    bounds: Bounds { entries: 2, bytes: usize::MAX },
     ttl: Duration::from_secs(256),
     stale_if_unreachable: Duration::from_secs(100),
     max_age: Duration::from_secs(600),
@@ -55,7 +55,7 @@ fn is_current(found: Option<Rc<CachedKey>>, cached: &Rc<CachedKey>) -> bool {
 
 #[test]
 fn opening_keys_are_found_by_identity() {
-    let (now, mut keys) = (Instant::now(), OpeningKeys::new());
+    let (now, mut keys) = (Instant::now(), OpeningKeys::default());
     let (one, two) = (cached_key(now), cached_key(now));
     keys.insert(Rc::clone(&one), now, &LIMITS);
     keys.insert(Rc::clone(&two), now, &LIMITS);
@@ -150,7 +150,7 @@ fn refreshes_are_spread() {
 
 #[test]
 fn the_least_recently_used_opening_key_goes_first() {
-    let (now, mut keys) = (Instant::now(), OpeningKeys::new());
+    let (now, mut keys) = (Instant::now(), OpeningKeys::default());
     let (one, two, three) = (cached_key(now), cached_key(now), cached_key(now));
     keys.insert(Rc::clone(&one), now, &LIMITS);
     keys.insert(Rc::clone(&two), now, &LIMITS);
@@ -164,7 +164,7 @@ fn the_least_recently_used_opening_key_goes_first() {
 
 #[test]
 fn an_insertion_drops_what_is_too_old() {
-    let (now, mut keys) = (Instant::now(), OpeningKeys::new());
+    let (now, mut keys) = (Instant::now(), OpeningKeys::default());
     let old = cached_key(now);
     keys.insert(Rc::clone(&old), now, &LIMITS);
     let later = now + 356 * SECOND;
@@ -175,7 +175,7 @@ fn an_insertion_drops_what_is_too_old() {
 
 #[test]
 fn cleared_and_removed_keys_are_gone() {
-    let (now, mut keys) = (Instant::now(), OpeningKeys::new());
+    let (now, mut keys) = (Instant::now(), OpeningKeys::default());
     let (one, two) = (cached_key(now), cached_key(now));
     keys.insert(Rc::clone(&one), now, &LIMITS);
     keys.insert(Rc::clone(&two), now, &LIMITS);
@@ -187,12 +187,12 @@ fn cleared_and_removed_keys_are_gone() {
 }
 
 fn new(cached: &Rc<CachedKey>, plaintext_bytes: usize, made: Instant) -> NewCurrent {
-    NewCurrent { cached: Rc::clone(cached), made, lease: Lease::default(), plaintext_bytes }
+    NewCurrent { cached: Rc::clone(cached), made, lease: Lease::default(), plaintext_bytes, allowed_by: None }
 }
 
 #[test]
 fn a_sealing_key_is_for_its_key_id_and_context_only() {
-    let (now, mut keys) = (Instant::now(), SealingKeys::new());
+    let (now, mut keys) = (Instant::now(), SealingKeys::default());
     let none = EncryptionContext::default();
     let context = EncryptionContext::from_json(r#"{"a": "b"}"#).unwrap();
     let (one, two) = (cached_key(now), cached_key(now));
@@ -208,7 +208,7 @@ fn a_sealing_key_is_for_its_key_id_and_context_only() {
 
 #[test]
 fn a_sealing_key_is_spent_by_uses() {
-    let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
+    let (now, mut keys, none) = (Instant::now(), SealingKeys::default(), EncryptionContext::default());
     let limits = Limits { max_uses: Some(3), ..LIMITS };
     let key = cached_key(now);
     keys.insert("local:a", &none, new(&key, 1, now), now, &limits);
@@ -222,7 +222,7 @@ fn a_sealing_key_is_spent_by_uses() {
 
 #[test]
 fn a_sealing_key_is_spent_by_bytes() {
-    let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
+    let (now, mut keys, none) = (Instant::now(), SealingKeys::default(), EncryptionContext::default());
     let limits = Limits { max_bytes: Some(100), ..LIMITS };
     let key = cached_key(now);
     keys.insert("local:a", &none, new(&key, 60, now), now, &limits);
@@ -235,7 +235,7 @@ fn a_sealing_key_is_spent_by_bytes() {
 
 #[test]
 fn a_sealing_key_is_spent_when_its_lease_is() {
-    let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
+    let (now, mut keys, none) = (Instant::now(), SealingKeys::default(), EncryptionContext::default());
     let key = cached_key(now);
     let leased = |uses, bytes| NewCurrent { lease: Lease { uses, bytes }, ..new(&key, 1, now) };
     keys.insert("local:a", &none, leased(Some(2), None), now, &LIMITS);
@@ -253,7 +253,7 @@ fn a_sealing_key_is_spent_when_its_lease_is() {
 
 #[test]
 fn a_sealing_key_is_spent_by_age() {
-    let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
+    let (now, mut keys, none) = (Instant::now(), SealingKeys::default(), EncryptionContext::default());
     let key = cached_key(now);
     keys.insert("local:a", &none, new(&key, 1, now), now, &LIMITS);
     assert!(is_current(take(&mut keys, "local:a", &none, 1, now + 599 * SECOND, &LIMITS), &key));
@@ -262,7 +262,7 @@ fn a_sealing_key_is_spent_by_age() {
 
 #[test]
 fn a_refused_sealing_key_is_gone_for_all_purposes() {
-    let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
+    let (now, mut keys, none) = (Instant::now(), SealingKeys::default(), EncryptionContext::default());
     let key = cached_key(now);
     keys.insert("local:a", &none, new(&key, 1, now), now, &LIMITS);
     keys.insert("alias/a", &none, new(&key, 1, now), now, &LIMITS);
@@ -273,7 +273,7 @@ fn a_refused_sealing_key_is_gone_for_all_purposes() {
 
 #[test]
 fn cleared_sealing_keys_are_gone() {
-    let (now, mut keys, none) = (Instant::now(), SealingKeys::new(), EncryptionContext::default());
+    let (now, mut keys, none) = (Instant::now(), SealingKeys::default(), EncryptionContext::default());
     let key = cached_key(now);
     keys.insert("local:a", &none, new(&key, 1, now), now, &LIMITS);
     keys.clear();

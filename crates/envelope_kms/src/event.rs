@@ -42,6 +42,11 @@ pub enum Event {
         /// The region that answered.
         region: String,
     },
+    /// Data keys that the broker had dropped to make room were needed again: so many since the last report.
+    BrokerMemoryShort {
+        /// How many.
+        needed_again: u64,
+    },
 }
 
 /// Events that wait to be written.
@@ -50,7 +55,7 @@ pub struct Events(Arc<Mutex<VecDeque<Event>>>);
 
 impl Events {
     /// Adds one.
-    pub(crate) fn add(&self, event: Event) {
+    pub fn add(&self, event: Event) {
         let mut waiting = self.0.lock();
         if waiting.len() < MAX_WAITING {
             waiting.push_back(event);

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use envelope_broker::Broker;
 use envelope_core::allowed_keys::AllowedKeys;
+use envelope_core::cache::bounded::Bounds;
 use envelope_core::cache::{CachedKey, Limits};
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::{Envelope, ValueType};
@@ -35,6 +35,8 @@ use crate::{Mistake, Report, Violation};
 const SESSIONS: usize = 12;
 const CONTEXTS: usize = 6;
 const VALUES: usize = 512;
+/// Room for some of the data keys, so that there are evictions.
+const BROKER_MEMORY: usize = 64 * 1024;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What an outage that was seen may excuse, and a little more: see `envelope_core::cache`.
 const OUTAGE_MEMORY: Duration = Duration::from_secs(75);
@@ -102,7 +104,7 @@ impl Surroundings for View {
     fn limits(&self) -> Limits {
         let factor = if self.mistake == Some(Mistake::StalePastBound) { 2 } else { 1 };
         Limits {
-            entries: NonZeroUsize::new(self.entries).expect("one at least"),
+            bounds: Bounds { entries: self.entries, bytes: usize::MAX },
             ttl: self.ttl,
             stale_if_unreachable: self.stale_for * factor,
             max_age: self.max_age,
@@ -217,7 +219,7 @@ impl World {
             mistake,
             tasks: LocalSet::new(),
             woken: Arc::new(Woken(AtomicBool::new(true))),
-            broker: Broker::with_clock(kms.clone(), Statistics::new(), now, 0),
+            broker: Broker::with_clock(kms.clone(), Statistics::new(), BROKER_MEMORY, now, 0),
             kms,
             broker_flushes: 0,
             epochs: Epochs::default(),
@@ -296,7 +298,7 @@ impl World {
                 self.sessions[at] = self.new_session();
             }
             99_910..99_912 => {
-                self.broker = Broker::with_clock(self.kms.clone(), Statistics::new(), now, 0);
+                self.broker = Broker::with_clock(self.kms.clone(), Statistics::new(), BROKER_MEMORY, now, 0);
             }
             99_912..99_930 => self.pass_some(1..120, Duration::from_secs(1)),
             99_930..99_932 => self.pass_some(1..20_000, Duration::from_secs(1)),

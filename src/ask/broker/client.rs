@@ -1,5 +1,6 @@
-//! One command to the broker: a connection of its own, so that nothing of a cancelled command is left for the next.
+//! One command to the broker. A connection that has carried a whole one carries the next.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use envelope_broker::framing::ResponseReader;
@@ -38,9 +39,16 @@ impl std::fmt::Display for Lost {
     }
 }
 
-/// A command that is under way. Dropping it tells the broker that it was cancelled.
+thread_local! {
+    /// A connection that carries nothing now. The broker closes it when it has carried nothing for a while.
+    static IDLE: Cell<Option<OwnedFd>> = const { Cell::new(None) };
+}
+
+/// A command that is under way. Dropping it closes its connection, which tells the broker that it was cancelled; nothing of it
+/// is left for the next one.
 pub struct Exchange {
-    socket: OwnedFd,
+    /// `None` when the response has come.
+    socket: Option<OwnedFd>,
     reader: ResponseReader,
     silent_after: Instant,
     must_end: Instant,
@@ -59,11 +67,22 @@ pub(super) fn connect() -> Result<OwnedFd, Errno> {
 }
 
 impl Exchange {
+    /// Sends a command over the connection that was kept, if there is one and the broker has not closed it.
+    pub(super) fn start_kept(command: &Command, kms_timeout: Duration) -> Option<Self> {
+        let socket = IDLE.take()?;
+        // Whatever is wrong with it: another connection tells more.
+        Self::send(socket, command, kms_timeout).ok()
+    }
+
     /// Sends a command that may take as long as a KMS call.
     pub(super) fn start(socket: OwnedFd, command: &Command, kms_timeout: Duration) -> Result<Self, Lost> {
-        let bytes = protocol::encode_command(command);
         waiting::watch(socket.as_fd()).map_err(|error| Lost::Own(format!("its socket cannot be watched: {error}")))?;
-        // A socket that was just made has room for all.
+        Self::send(socket, command, kms_timeout)
+    }
+
+    fn send(socket: OwnedFd, command: &Command, kms_timeout: Duration) -> Result<Self, Lost> {
+        let bytes = protocol::encode_command(command);
+        // A socket that carries nothing has room for all.
         match send(&socket, &bytes, SendFlags::NOSIGNAL) {
             Ok(sent) if sent == bytes.len() => {}
             Ok(_) => return Err(Lost::Unwell("it took only a part of the request".into())),
@@ -72,7 +91,7 @@ impl Exchange {
         }
         let now = Instant::now();
         Ok(Self {
-            socket,
+            socket: Some(socket),
             reader: ResponseReader::new(),
             silent_after: now + SILENCE,
             must_end: now + 2 * kms_timeout + GRACE,
@@ -88,7 +107,10 @@ impl Exchange {
     pub fn try_take(&mut self) -> Result<Option<Result<Reply, KmsError>>, Lost> {
         match self.try_take_response()? {
             None => Ok(None),
-            Some(Response::Reply(reply)) => Ok(Some(reply)),
+            Some(Response::Reply(reply)) => {
+                IDLE.set(self.socket.take());
+                Ok(Some(reply))
+            }
             Some(_) => Err(malformed()),
         }
     }
@@ -96,7 +118,8 @@ impl Exchange {
     /// The response, if it is there. Reads all that has come.
     pub(super) fn try_take_response(&mut self) -> Result<Option<Response>, Lost> {
         loop {
-            let count = match recv(&self.socket, self.reader.buffer(), RecvFlags::empty()) {
+            let Some(socket) = &self.socket else { return Err(malformed()) };
+            let count = match recv(socket, self.reader.buffer(), RecvFlags::empty()) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(Lost::Ended),
                 Ok((_, count)) => count,
                 Err(Errno::INTR) => continue,

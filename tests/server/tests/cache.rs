@@ -143,7 +143,7 @@ fn a_denial_is_in_effect_when_the_entry_is_old() {
 }
 
 #[test]
-fn the_cache_is_bounded_and_drops_the_least_recently_used() {
+fn the_cache_is_bounded() {
     let fixture = fixture();
     let mut writer = fixture.connect();
     let values: BTreeMap<&str, Vec<u8>> = ["a", "b", "c"]
@@ -153,12 +153,15 @@ fn the_cache_is_bounded_and_drops_the_least_recently_used() {
     let mut reader = fixture.connect();
     reader.run("SET envelope_pg.cache_entries = 2");
     fixture.proxy.reset_counts();
-    for (context, decrypts) in
-        [("a", 1), ("b", 2), ("a", 2), ("b", 2), ("c", 3), ("b", 3), ("c", 3), ("a", 4), ("c", 4)]
-    {
+    for (context, decrypts) in [("a", 1), ("b", 2), ("a", 2), ("b", 2), ("c", 3), ("c", 3)] {
         assert_eq!(reader.decrypt(&values[context]), "a text");
         assert_eq!(calls(&fixture), (0, decrypts), "after {context}");
     }
+    // One of the two had to go: which one, nobody can tell.
+    for context in ["a", "b"] {
+        assert_eq!(reader.decrypt(&values[context]), "a text");
+    }
+    assert!((4..=5).contains(&calls(&fixture).1), "{:?}", calls(&fixture));
     assert_eq!(reader.one::<i32>("SELECT env_cache_flush()", &[]), 2);
 }
 

@@ -26,8 +26,10 @@ const KEY: &str = "arn:aws:kms:us-west-2:111122223333:key/mrk-1234abcd12ab34cd56
 const REPLICA: &str = "arn:aws:kms:us-east-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab";
 const OTHER_KEY: &str = "arn:aws:kms:us-west-2:111122223333:key/715c0818-5825-4245-a755-138a6d9a11e6";
 const ALIAS: &str = "alias/app";
+const MEMORY: usize = 1 << 20;
 const MINUTE: Duration = Duration::from_secs(60);
-const TERMS: Terms = Terms { fresh_for: MINUTE, stale_for: Duration::from_secs(600), calls: Calls::Ahead };
+const TERMS: Terms =
+    Terms { fresh_for: MINUTE, stale_for: Duration::from_secs(600), calls: Calls::Ahead, is_ahead: false };
 const NO_LIMITS: SealingLimits =
     SealingLimits { max_age: Duration::from_secs(3600), max_uses: None, max_bytes: None, wanted_bytes: 10 };
 
@@ -79,7 +81,7 @@ impl Kms {
     }
 
     fn broker(&self) -> Rc<Broker<Self>> {
-        Broker::new(self.clone(), Statistics::new())
+        Broker::new(self.clone(), Statistics::new(), MEMORY)
     }
 
     /// Calls to GenerateDataKey and to Decrypt.
@@ -267,14 +269,14 @@ impl Broker<Kms> {
         let held = Held::new(dek(number), name.wrapped.key_id.clone(), ago(age));
         let mut store = self.store.borrow_mut();
         store.release(&name);
-        store.hold(name, &Rc::new(held));
+        store.hold(&Rc::new(name), &Rc::new(held));
     }
 
     /// As if a data key had been made so long ago, and its provider asked again since.
     fn hold_current(&self, place: Place, name: DekName, made: Duration, asked: Duration) {
         let number = u64::from_be_bytes(name.wrapped.wrapped_dek.as_slice().try_into().unwrap());
-        let current = Rc::new(Current::new(name.clone(), dek(number).commitment(), ago(made)));
-        self.store.borrow_mut().make_current(place, &current);
+        let current = Rc::new(Current::new(Rc::new(name.clone()), dek(number).commitment(), ago(made)));
+        self.store.borrow_mut().make_current(&place, &current);
         self.hold(name, asked);
     }
 

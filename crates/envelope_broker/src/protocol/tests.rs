@@ -28,7 +28,12 @@ fn context() -> EncryptionContext {
 }
 
 fn commands() -> Vec<Command> {
-    let terms = Terms { fresh_for: Duration::from_secs(900), stale_for: Duration::new(4_500, 1), calls: Calls::Ahead };
+    let terms = Terms {
+        fresh_for: Duration::from_secs(900),
+        stale_for: Duration::new(4_500, 1),
+        calls: Calls::Ahead,
+        is_ahead: false,
+    };
     let limits = SealingLimits {
         max_age: Duration::from_secs(86_400),
         max_uses: Some(u64::MAX),
@@ -82,6 +87,11 @@ fn responses() -> Vec<Response> {
         open_breakers: 2,
         memory: 1 << 40,
         waiting_calls: 3,
+        data_key_bytes: 10,
+        cache_hits: 11,
+        cache_misses: 12,
+        evictions: 13,
+        evicted_needed: 14,
     };
     let statistics = Statistics::new();
     statistics.served_stale(Operation::Decrypt, KEY);
@@ -212,7 +222,7 @@ fn a_length_that_lies_takes_no_memory() {
 
 #[test]
 fn keys_and_contexts_are_checked_on_the_way_in() {
-    let terms = Terms { fresh_for: Duration::ZERO, stale_for: Duration::ZERO, calls: Calls::Ahead };
+    let terms = Terms { fresh_for: Duration::ZERO, stale_for: Duration::ZERO, calls: Calls::Ahead, is_ahead: false };
     let ask = |wrapped| {
         let request = Request::OpeningKey { wrapped, context: context(), commitment: None, terms };
         decode_command(&body(&encode_command(&Command::Ask { request, settings: 0, resolution: None }), LENGTH_BYTES))

@@ -62,7 +62,7 @@ impl Server {
             failover_regions: vec![],
         };
         let kms = Settings { aws, local_keyring: Some(make_keyring(directory.path(), "keys.json", "dev")) };
-        let config = Config { kms, useful_for: HOUR, dek_max_age: HOUR, idle_timeout };
+        let config = Config { kms, memory: 1 << 20, useful_for: HOUR, dek_max_age: HOUR, idle_timeout };
         let (config, watched) = watch::channel(config);
         let flushes = Arc::new(AtomicU64::new(0));
         let retirements = Arc::new(AtomicU64::new(0));
@@ -196,7 +196,7 @@ pub fn seal_request(key: &str) -> Request {
     Request::SealingKey {
         key_id: KeyId::parse(&format!("local:{key}")).unwrap(),
         context: EncryptionContext::default(),
-        terms: Terms { fresh_for: HOUR, stale_for: HOUR, calls: Calls::Ahead },
+        terms: Terms { fresh_for: HOUR, stale_for: HOUR, calls: Calls::Ahead, is_ahead: false },
         limits: SealingLimits { max_age: HOUR, max_uses: None, max_bytes: None, wanted_bytes: 1 },
     }
 }
@@ -206,7 +206,7 @@ pub fn open_request(wrapped: &WrappedKey) -> Request {
         wrapped: wrapped.clone(),
         context: EncryptionContext::default(),
         commitment: None,
-        terms: Terms { fresh_for: HOUR, stale_for: HOUR, calls: Calls::Ahead },
+        terms: Terms { fresh_for: HOUR, stale_for: HOUR, calls: Calls::Ahead, is_ahead: false },
     }
 }
 

@@ -86,29 +86,38 @@ impl MessageKeys {
         set[place] = Some(kept);
     }
 
-    fn forget(&self, owner: u64) {
-        for slot in &mut *self.slots.borrow_mut() {
-            slot.take_if(|kept| kept.owner == owner);
+    /// Drops those of an owner, which are in these sets.
+    fn forget(&self, owner: u64, mut sets: u64) {
+        let slots = &mut *self.slots.borrow_mut();
+        while sets != 0 {
+            let set = slots.iter_mut().skip(sets.trailing_zeros() as usize * WAYS).take(WAYS);
+            set.for_each(|slot| _ = slot.take_if(|kept| kept.owner == owner));
+            sets &= sets - 1;
         }
     }
 }
 
+fn set_of(prefix: &NoncePrefix) -> usize {
+    usize::from(prefix[0]) % SETS
+}
+
 fn first_of_set(prefix: &NoncePrefix) -> usize {
-    usize::from(prefix[0]) % SETS * WAYS
+    set_of(prefix) * WAYS
 }
 
 /// The message keys of one data key among those of its session.
 pub(crate) struct KeptMessageKeys {
     all: Rc<MessageKeys>,
     owner: u64,
-    has_some: Cell<bool>,
+    /// In which sets they are: a bit for each.
+    sets: Cell<u64>,
 }
 
 impl KeptMessageKeys {
     pub fn new(all: &Rc<MessageKeys>) -> Self {
         let owner = all.owners.get();
         all.owners.set(owner + 1);
-        Self { all: Rc::clone(all), owner, has_some: Cell::new(false) }
+        Self { all: Rc::clone(all), owner, sets: Cell::new(0) }
     }
 
     /// Opens with the message key of a prefix, which is derived if it is not kept, and kept if it has opened something.
@@ -124,16 +133,14 @@ impl KeptMessageKeys {
         let key = derive();
         let opened = open(&key)?;
         self.all.keep(Kept { owner: self.owner, prefix: *prefix, key });
-        self.has_some.set(true);
+        self.sets.set(self.sets.get() | 1 << set_of(prefix));
         Ok(opened)
     }
 }
 
 impl Drop for KeptMessageKeys {
     fn drop(&mut self) {
-        if self.has_some.get() {
-            self.all.forget(self.owner);
-        }
+        self.all.forget(self.owner, self.sets.get());
     }
 }
 

@@ -78,9 +78,9 @@ impl<P> Policy<P> {
 fn refresh_request(cached: &CachedKey, world: &impl Surroundings) -> Request {
     let data_key = cached.data_key();
     Request::OpeningKey {
-        wrapped: data_key.wrapped().clone(),
+        wrapped: data_key.wrapped(),
         context: data_key.context().clone(),
         commitment: Some(*data_key.commitment()),
-        terms: Terms { fresh_for: world.ttl() / 2, stale_for: Duration::ZERO, calls: Calls::Needed },
+        terms: Terms { fresh_for: world.ttl() / 2, stale_for: Duration::ZERO, calls: Calls::Needed, is_ahead: false },
     }
 }

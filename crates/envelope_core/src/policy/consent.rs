@@ -33,7 +33,7 @@ impl<P> Policy<P> {
                 let asked = self.asked(world);
                 let data_key = cached.data_key();
                 let request = Request::OpeningKey {
-                    wrapped: data_key.wrapped().clone(),
+                    wrapped: data_key.wrapped(),
                     context: data_key.context().clone(),
                     commitment: Some(*data_key.commitment()),
                     terms: self.terms(world),

@@ -16,6 +16,8 @@ pub enum Note {
         /// The key.
         key_id: String,
     },
+    /// Data keys that the session had dropped to make room were needed again, so many so far. To be logged once in a while.
+    CacheShort(u64),
     /// A provider has refused a key that had data keys in the cache. To be logged.
     Refused(KmsError),
     /// The provider of a data key in use is to be asked again in the background: [`super::Policy::refresh_started`].

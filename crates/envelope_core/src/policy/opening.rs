@@ -29,7 +29,9 @@ impl<P> Policy<P> {
     pub fn open_quickly(&mut self, head: &Head<'_>, world: &impl Surroundings) -> Option<Rc<CachedKey>> {
         self.heed(world);
         let cached = self.opening.find(head.dek_identity())?;
-        use_now(cached, world)
+        let used = use_now(cached, world)?;
+        self.opening.count_hit();
+        Some(used)
     }
 
     /// As [`Self::open_quickly`], of a data key that was had before, unless the cache has dropped it since.
@@ -37,7 +39,9 @@ impl<P> Policy<P> {
     pub fn open_again(&mut self, known: &Weak<CachedKey>, world: &impl Surroundings) -> Option<Rc<CachedKey>> {
         // What it drops, as of a flush, cannot be upgraded any more.
         self.heed(world);
-        use_now(known.upgrade()?, world)
+        let used = use_now(known.upgrade()?, world)?;
+        self.opening.count_hit();
+        Some(used)
     }
 
     pub(super) fn start_opening(&mut self, head: &Head<'_>, world: &impl Surroundings) -> Result<Step<P>, PolicyError> {
@@ -47,10 +51,16 @@ impl<P> Policy<P> {
         match self.opening.find(head.dek_identity()) {
             Some(cached) => {
                 self.check_cached(&cached, world)?;
+                self.opening.count_hit();
                 cached.count_use();
                 Ok(self.obtain_consent(cached, world.coarse_now(), Then::ConsentToOpen, world))
             }
-            None => self.unwrap(head, world),
+            None => {
+                let before = self.opening.counts().evicted_needed;
+                self.opening.count_miss(head.dek_identity());
+                self.note_evictions(before, self.opening.counts().evicted_needed);
+                self.unwrap(head, world)
+            }
         }
     }
 
@@ -68,6 +78,23 @@ impl<P> Policy<P> {
             first_error: None,
         };
         self.unwrap_next(unwrapping, world)
+    }
+
+    /// As [`Self::unwrap`], for a value that the statement is about to read.
+    ///
+    /// # Errors
+    /// Why it may not be asked for.
+    pub fn unwrap_ahead(&mut self, head: &Head<'_>, world: &impl Surroundings) -> Result<Step<P>, PolicyError> {
+        let mut step = self.unwrap(head, world)?;
+        if let Step::Ask(Ask { request: Request::OpeningKey { terms, .. }, .. }) = &mut step {
+            terms.is_ahead = true;
+        }
+        Ok(step)
+    }
+
+    /// Whether the session has a data key, and has opened a value with it since it was unwrapped.
+    pub fn was_used(&mut self, identity: &[u8]) -> bool {
+        self.opening.peek(identity).is_some_and(|cached| cached.uses() > 1)
     }
 
     /// Asks about the next wrapped key that may be asked about.

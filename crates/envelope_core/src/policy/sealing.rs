@@ -63,6 +63,9 @@ impl<P> Policy<P> {
             return Ok(Step::Ready(cached));
         }
         let Some((cached, allowed_by)) = self.sealing.find(key_id, context, plaintext_bytes, now, &limits) else {
+            let before = self.sealing.counts().evicted_needed;
+            self.sealing.count_miss(key_id, context);
+            self.note_evictions(before, self.sealing.counts().evicted_needed);
             return self.generate(place(), world);
         };
         if allowed_by != Some(world.allowed_keys_generation()) {
@@ -134,7 +137,13 @@ impl<P> Policy<P> {
         let (cached, is_kept) = self.keep(data_key, consent, asked, world)?;
         let made = asked.at.checked_sub(age).unwrap_or(asked.at);
         if is_kept && self.seen_epochs == asked.epochs {
-            let new = NewCurrent { cached: Rc::clone(&cached), made, lease, plaintext_bytes: place.plaintext_bytes };
+            let new = NewCurrent {
+                cached: Rc::clone(&cached),
+                made,
+                lease,
+                plaintext_bytes: place.plaintext_bytes,
+                allowed_by: Some(world.allowed_keys_generation()),
+            };
             self.sealing.insert(&place.key_id, &place.context, new, world.now(), &world.limits());
         }
         cached.count_use();

@@ -41,6 +41,10 @@ pub trait Surroundings {
     fn allowed_keys(&self) -> AllowedKeys;
     /// How many calls one statement may make; `None`: any number.
     fn max_calls(&self) -> Option<u64>;
+    /// Whether data keys may be asked for before a value needs them.
+    fn may_look_ahead(&self) -> bool {
+        true
+    }
     /// The statement and the transaction that run.
     fn statement(&self) -> StatementId;
 }

@@ -37,10 +37,10 @@ fn a_data_key_that_is_not_the_one_committed_to_is_asked_for_again() {
         let broker = kms.broker();
         broker.seal(place(KEY), NO_LIMITS).await.unwrap();
         let wrong = || Rc::new(Held::new(dek(99), KEY.to_owned(), Instant::now()));
-        broker.store.borrow_mut().hold(name(KEY, 1), &wrong());
+        broker.store.borrow_mut().hold(&Rc::new(name(KEY, 1)), &wrong());
         assert_eq!(number_of(&broker.open(name(KEY, 1), TERMS).await.unwrap().dek), 1);
         assert_eq!(kms.calls(), (1, 1));
-        broker.store.borrow_mut().hold(name(KEY, 1), &wrong());
+        broker.store.borrow_mut().hold(&Rc::new(name(KEY, 1)), &wrong());
         let grant = broker.seal(place(KEY), NO_LIMITS).await.unwrap();
         assert_eq!((number_of(&grant.dek), kms.calls()), (1, (1, 2)), "what is sealed can be opened");
         // A value that was put together from parts of others.
@@ -373,16 +373,61 @@ fn a_plaintext_that_nobody_holds_is_wiped() {
 }
 
 #[test]
-fn the_store_is_bounded_and_keeps_what_is_in_use() {
-    let mut store = Store::default();
+fn the_store_is_bounded_in_memory_and_keeps_what_is_in_use() {
+    let mut store = Store::new(1 << 20);
+    let in_use = Rc::new(name(KEY, 0));
     let held = Rc::new(Held::new(dek(0), KEY.to_owned(), Instant::now()));
-    for number in 0..20_000 {
-        store.hold(name(KEY, number), &held);
-        assert!(store.held(&name(KEY, 0)).is_some());
-        let place = Place { context: context(&number.to_string()), ..place(KEY) };
-        store.make_current(place, &Rc::new(Current::new(name(KEY, number), dek(number).commitment(), Instant::now())));
+    store.hold(&in_use, &held);
+    for number in 1..20_000 {
+        assert!(store.held(&in_use).is_some(), "{number}");
+        let context = context(&number.to_string());
+        let name = Rc::new(DekName { wrapped: wrapped(KEY, number), context: context.clone() });
+        store.hold(&name, &held);
+        let current = Rc::new(Current::new(name, dek(number).commitment(), Instant::now()));
+        store.make_current(&Place { context, ..place(KEY) }, &current);
+        assert!(store.used_bytes() <= 1 << 20);
     }
-    assert_eq!(store.sizes(), (16_384, 4_096));
-    assert!(store.held(&name(KEY, 1)).is_none() && store.held(&name(KEY, 19_999)).is_some());
-    assert_eq!(Rc::strong_count(&held), 16_384 + 1);
+    let (held_count, current_count) = store.sizes();
+    assert!((700..2_000).contains(&held_count) && (600..2_000).contains(&current_count), "{:?}", store.sizes());
+    assert_eq!(Rc::strong_count(&held), held_count + 1);
+    let [opening, sealing] = store.counts();
+    assert_eq!(opening.evictions, 20_000 - held_count as u64);
+    assert_eq!(sealing.evictions, 19_999 - current_count as u64);
+    store.resize(1 << 19);
+    assert!(store.used_bytes() <= 1 << 19 && store.sizes().0 > 300);
+}
+
+/// What a broker holds by default: with names as long as AWS's.
+#[test]
+fn there_is_room_for_a_hundred_thousand_tenants() {
+    let mut store = Store::new(160 << 20);
+    let held = Rc::new(Held::new(dek(0), KEY.to_owned(), Instant::now()));
+    for number in 0..100_000_u32 {
+        let context = context(&format!("tenant number {number}"));
+        let mut wrapped_dek = number.to_be_bytes().to_vec();
+        wrapped_dek.resize(184, 0);
+        let wrapped = WrappedKey { wrapped_dek, ..wrapped(KEY, 0) };
+        let name = Rc::new(DekName { wrapped, context: context.clone() });
+        store.hold(&name, &held);
+        let current = Rc::new(Current::new(name, dek(0).commitment(), Instant::now()));
+        store.make_current(&Place { context, ..place(KEY) }, &current);
+    }
+    assert_eq!(store.sizes(), (100_000, 100_000));
+}
+
+#[test]
+fn what_was_evicted_and_is_asked_for_again_is_counted() {
+    run(async {
+        let broker = Kms::new().broker();
+        for _ in 0..2 {
+            for number in 0..3_000 {
+                broker.open(name(KEY, number), TERMS).await.unwrap();
+            }
+        }
+        let [opening, _] = broker.cache_counts();
+        assert_eq!(opening.hits + opening.misses, 6_000);
+        assert_eq!(opening.evictions, opening.misses - broker.sizes().0 as u64);
+        assert!(opening.hits > 100, "a cycle over more than fits finds a part: {opening:?}");
+        assert!(opening.evicted_needed > 1_000, "{opening:?}");
+    });
 }

@@ -137,7 +137,7 @@ fn a_provider_that_is_slower_than_a_data_key_lives_is_asked_once() {
         kms.fail_unwrap(KmsErrorKind::AccessDenied);
         let short = Duration::from_millis(10);
         let (terms, limits) = (
-            Terms { fresh_for: short, stale_for: short, calls: Calls::Ahead },
+            Terms { fresh_for: short, stale_for: short, calls: Calls::Ahead, is_ahead: false },
             SealingLimits { max_age: short, ..NO_LIMITS },
         );
         let grant = broker.seal_under(place(KEY), terms, limits).await.unwrap();
@@ -260,7 +260,7 @@ fn a_current_data_key_whose_plaintext_is_gone_is_unwrapped_again() {
 fn the_longest_terms_and_limits_can_be_counted_with() {
     run(async {
         let broker = Kms::new().broker();
-        let terms = Terms { fresh_for: Duration::MAX, stale_for: Duration::MAX, calls: Calls::Ahead };
+        let terms = Terms { fresh_for: Duration::MAX, stale_for: Duration::MAX, calls: Calls::Ahead, is_ahead: false };
         let limits = SealingLimits {
             max_age: Duration::MAX,
             max_uses: Some(u64::MAX),

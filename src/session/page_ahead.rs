@@ -1,0 +1,93 @@
+//! Looking ahead in a cold scan: a function sees one value at a time, but the value of a scan is mostly on a page of the buffer
+//! pool, and the values beside it are what comes next. From the second cold data key of a statement on, those of its page are asked
+//! for together with it. Nothing is decrypted; what may be asked, and how often, is as for any other request.
+
+use std::cell::RefCell;
+
+use envelope_core::format::{Envelope, Head};
+use envelope_core::heap_page::values_beside;
+use envelope_core::policy::{StatementId, Surroundings};
+use envelope_core::request::Calls;
+
+use super::surroundings::Here;
+use super::{Unwrapping, is_warm, with_policy};
+use crate::pg::settings;
+use crate::pg::shared_page::page_of;
+
+/// Requests at a time, with the one that the value at hand needs.
+const MAX_AHEAD: usize = 15;
+/// Requests of the first page.
+const FIRST_AHEAD: usize = 4;
+
+/// What a statement has asked for ahead.
+#[derive(Default)]
+struct Progress {
+    statement: StatementId,
+    /// Data keys that values needed and that were not there.
+    cold: u64,
+    /// How many to ask for next.
+    ahead: usize,
+    /// What was asked for last, by the identities of the data keys.
+    last: Vec<Box<[u8]>>,
+}
+
+thread_local! {
+    static PROGRESS: RefCell<Progress> = RefCell::default();
+}
+
+/// Starts to ask for the data keys beside the one that a value needs, if the statement may be in a scan.
+pub fn start(head: &Head<'_>) -> Vec<Unwrapping> {
+    if !settings::look_ahead() || super::kms_calls_allowed() != Calls::Ahead || is_warm(head) {
+        return Vec::new();
+    }
+    let wanted = PROGRESS.with_borrow_mut(|progress| progress.next());
+    if wanted == 0 {
+        return Vec::new();
+    }
+    let Some((page, at)) = page_of(head.as_bytes()) else { return Vec::new() };
+    let mut identities = vec![Box::from(head.dek_identity())];
+    let mut started = Vec::new();
+    for value in values_beside(&page, at) {
+        if started.len() == wanted {
+            break;
+        }
+        let Ok(Envelope { head, .. }) = Envelope::parse(value) else { continue };
+        let is_new = !identities.iter().any(|identity| **identity == *head.dek_identity()) && !is_warm(&head);
+        if is_new {
+            identities.push(head.dek_identity().into());
+            // Why one cannot be asked for is told to whoever decrypts with it.
+            started.extend(Unwrapping::start_ahead(&head));
+        }
+    }
+    identities.remove(0);
+    PROGRESS.with_borrow_mut(|progress| progress.last = identities);
+    started
+}
+
+/// Waits for what was started, and keeps it. Whoever needs one that failed asks again, and is told.
+pub fn finish(started: Vec<Unwrapping>) {
+    for unwrapping in started {
+        let _ = unwrapping.wait();
+    }
+}
+
+impl Progress {
+    /// A value needs a data key that is not there: how many to ask for besides.
+    fn next(&mut self) -> usize {
+        let statement = Here.statement();
+        if self.statement != statement {
+            *self = Self { statement, ahead: FIRST_AHEAD, ..Self::default() };
+        }
+        self.cold += 1;
+        if self.cold == 1 {
+            return 0;
+        }
+        // As the read-ahead of an operating system: twice as many as long as they are used. Index scans may need one row of a page.
+        if !self.last.is_empty() {
+            let used = with_policy(|policy| self.last.iter().filter(|identity| policy.was_used(identity)).count());
+            self.ahead =
+                if used * 2 >= self.last.len() { (self.ahead * 2).clamp(1, MAX_AHEAD) } else { self.ahead / 2 };
+        }
+        self.ahead
+    }
+}
