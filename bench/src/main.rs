@@ -10,6 +10,7 @@
 //! - `parallel`: parallel query
 //! - `throughput`: pgbench with 8 clients
 //! - `connections`: time to the first value of a session, and its memory
+//! - `growth`: how costs grow with data keys, sessions and allowed keys
 //! - `storage`: bytes of values, TOAST strategies, dumps and WAL
 //! - `large`: values up to the limit, and the memory they take
 //! - `table`, `chart`: Markdown and SVG
@@ -20,6 +21,7 @@ mod chart;
 mod connections;
 mod contender;
 mod core;
+mod growth;
 mod large;
 mod machine;
 mod measure;
@@ -69,12 +71,17 @@ fn main() {
     page += &parallel::measure(&fixture, &plan);
     page += &throughput::measure(&fixture, &plan);
     page += &connections::measure(&plan);
+    let growth = growth::measure(&fixture, &plan);
+    page += &growth.markdown;
     page += &storage::measure(&fixture, &plan);
     page += &large::measure(&fixture, &plan);
 
     std::fs::create_dir_all(&plan.output).expect("the output directory can be made");
     write(&plan.output.join("BENCHMARKS.md"), &page);
     write(&plan.output.join("benchmarks.svg"), &chart::ratios(&single.ratios));
+    for (name, chart) in &growth.charts {
+        write(&plan.output.join(name), chart);
+    }
 }
 
 /// What scripts/instructions.sh has counted before, if it did.

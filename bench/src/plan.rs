@@ -16,6 +16,12 @@ pub struct Plan {
     pub large_mib: Vec<usize>,
     /// Sessions that connect for a first value.
     pub connections: Vec<usize>,
+    /// Data keys in use, and values that are read and written for each number of them.
+    pub data_keys: Vec<usize>,
+    pub growth_values: usize,
+    pub sessions_at_once: Vec<usize>,
+    /// Keys in the list.
+    pub allowed_keys: Vec<usize>,
     pub output: PathBuf,
     /// Where scripts/bench.sh leaves what other programs have measured.
     pub input: PathBuf,
@@ -36,6 +42,10 @@ impl Plan {
                 storage_rows: 500,
                 large_mib: vec![16],
                 connections: vec![1, 4],
+                data_keys: vec![10, 1_000],
+                growth_values: 2_000,
+                sessions_at_once: vec![1, 10],
+                allowed_keys: vec![0, 50],
                 output: target.clone(),
                 input: target,
             };
@@ -50,6 +60,10 @@ impl Plan {
             storage_rows: 10_000,
             large_mib: vec![100, 500, 1_023],
             connections: vec![1, 10, 200],
+            data_keys: vec![10, 100, 1_000, 10_000, 100_000],
+            growth_values: 100_000,
+            sessions_at_once: vec![1, 10, 100, 500],
+            allowed_keys: vec![0, 1, 10, 50, 100],
             output: PathBuf::from("docs"),
             input: target,
         }

@@ -446,8 +446,11 @@ impl<P: KeyProvider + 'static> Broker<P> {
             }
             Ok(GeneratedKey { dek, wrapped }) => {
                 let held = Rc::new(Held::new(dek, wrapped.key_id.clone(), asked));
-                let current =
-                    Rc::new(Current::new(Rc::new(DekName { wrapped, context: place.context.clone() }), held.commitment, asked));
+                let current = Rc::new(Current::new(
+                    Rc::new(DekName { wrapped, context: place.context.clone() }),
+                    held.commitment,
+                    asked,
+                ));
                 if epoch == self.epoch.get() {
                     let mut store = self.store.borrow_mut();
                     store.hold(&current.name, &held);

@@ -249,6 +249,7 @@ impl Entry for Opening {
 struct Sealing {
     /// As statements name it.
     key_id: Rc<KeyId>,
+    context: EncryptionContext,
     current: Rc<Current>,
 }
 
@@ -256,12 +257,13 @@ impl Entry for Sealing {
     type Name<'a> = &'a Place;
 
     fn is_named(&self, place: &Place) -> bool {
-        *self.key_id == place.key_id && self.current.name.context == place.context
+        *self.key_id == place.key_id && self.context == place.context
     }
 
     fn bytes(&self) -> usize {
         // Its name is another entry's, too, as long as the broker has its plaintext.
-        size_of::<Self>() + size_of::<Current>() + self.current.name.bytes()
+        let context = self.context.as_bytes().len();
+        size_of::<Self>() + context + size_of::<Current>() + self.current.name.bytes()
     }
 }
 
@@ -330,13 +332,14 @@ impl Store {
         }
     }
 
-    /// Seals new values with a data key from now on, unless there is a younger one. Its encryption context is the place's.
+    /// Seals new values with a data key from now on, unless there is a younger one.
     pub fn make_current(&mut self, place: &Place, current: &Rc<Current>) {
         if self.current.peek(place).is_some_and(|found| found.current.made > current.made) {
             return;
         }
         let (bounds, key_id) = (self.share(CURRENT_SHARE), self.key_id(&place.key_id));
-        self.current.put(place, Sealing { key_id, current: Rc::clone(current) }, &bounds);
+        let sealing = Sealing { key_id, context: place.context.clone(), current: Rc::clone(current) };
+        self.current.put(place, sealing, &bounds);
     }
 
     /// One copy for all entries.

@@ -116,7 +116,7 @@ impl OpeningKeys {
     pub fn prune(&mut self, now: Instant, limits: &Limits) -> usize {
         let entries = self.entries.len();
         self.last = None;
-        self.entries.retain(|_, cached| !cached.is_useless(now, limits));
+        self.entries.retain(|cached| !cached.is_useless(now, limits));
         entries - self.entries.len()
     }
 
@@ -300,10 +300,10 @@ impl SealingKeys {
 
     /// Drops those that are of no more use, and says how many there were.
     pub fn prune(&mut self, now: Instant, limits: &Limits) -> usize {
-        let entries = self.current.len();
+        let entries = self.entries.len();
         self.last = None;
-        self.current.retain(|_, current| !current.cached.is_useless(now, limits));
-        entries - self.current.len()
+        self.entries.retain(|current| !current.cached.is_useless(now, limits));
+        entries - self.entries.len()
     }
 
     /// Drops the data keys that `is_refused` names.

@@ -435,7 +435,7 @@ impl<P> Policy<P> {
             fresh_for: limits.ttl,
             stale_for: limits.ttl.saturating_add(limits.stale_if_unreachable),
             calls: match self.budget.allowed(world) {
-                Calls::Ahead if !world.may_look_ahead() => Calls::Needed,
+                crate::request::Calls::Ahead if !world.may_look_ahead() => crate::request::Calls::Needed,
                 calls => calls,
             },
             is_ahead: false,

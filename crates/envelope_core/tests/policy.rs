@@ -4,11 +4,11 @@
 mod common;
 
 use std::cell::Cell;
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use envelope_core::allowed_keys::AllowedKeys;
+use envelope_core::cache::bounded::Bounds;
 use envelope_core::cache::{CachedKey, Limits};
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
@@ -87,7 +87,7 @@ impl Surroundings for World {
 
     fn limits(&self) -> Limits {
         Limits {
-            entries: NonZeroUsize::new(16).unwrap(),
+            bounds: Bounds { entries: 16, bytes: usize::MAX },
             ttl: TTL,
             stale_if_unreachable: STALE,
             max_age: Duration::from_secs(3_600),

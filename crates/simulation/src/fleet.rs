@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use envelope_core::allowed_keys::AllowedKeys;
 use envelope_core::cache::Limits;
+use envelope_core::cache::bounded::Bounds;
 use envelope_core::cipher::message_keys::MessageKeys;
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::{Envelope, ValueType};
@@ -60,7 +61,7 @@ impl Surroundings for World {
     }
     fn limits(&self) -> Limits {
         Limits {
-            entries: std::num::NonZeroUsize::MAX,
+            bounds: Bounds { entries: usize::MAX, bytes: usize::MAX },
             ttl: self.ttl,
             stale_if_unreachable: Duration::ZERO,
             max_age: Duration::from_secs(86_400),
