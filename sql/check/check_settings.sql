@@ -33,7 +33,7 @@ BEGIN
                   coalesce((SELECT split_part(k, ':', 4) FROM unnest(aws_keys) AS k WHERE k LIKE 'arn:%' LIMIT 1), 'us-east-1'), reload)
     WHERE uses_aws AND server ->> 'region_source' IS NULL
     UNION ALL
-    SELECT CASE WHEN endpoint ~* '^http://(localhost|127[.][0-9.]+|\[::1\])(:|/|$)' THEN 'notice' ELSE 'error' END, 'endpoint_http',
+    SELECT CASE WHEN endpoint ~* '^http://(localhost|127[.][0-9.]+|[[]::1[]])(:|/|$)' THEN 'notice' ELSE 'error' END, 'endpoint_http',
            'envelope_pg.kms_endpoint_url', 'data keys come over a connection without TLS: who sees it has them, and who answers can choose them',
            format('%sALTER SYSTEM SET envelope_pg.kms_endpoint_url = '''';%s', load, reload)
     WHERE endpoint ~* '^http://.'
@@ -106,7 +106,7 @@ CREATE OR REPLACE FUNCTION envelope_internal.check_seconds(value text) RETURNS n
     LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT (regexp_match($1, '^\s*([0-9.]+)'))[1]::numeric
+    SELECT (regexp_match($1, '^[[:space:]]*([0-9.]+)'))[1]::numeric
         * CASE substring($1 FROM '[a-z]+') WHEN 'us' THEN 0.000001 WHEN 'ms' THEN 0.001 WHEN 'min' THEN 60 WHEN 'h' THEN 3600 WHEN 'd' THEN 86400 ELSE 1 END
 $$;
 
