@@ -66,6 +66,8 @@ pub enum Step<P> {
 pub struct Ask {
     request: Request,
     asked: Asked,
+    /// Since when a value waits for it: later than it was asked if that was in the background.
+    waiting_since: Instant,
     then: Then,
 }
 
@@ -187,9 +189,9 @@ impl<P> Policy<P> {
         reply: Result<Reply, KmsError>,
         world: &impl Surroundings,
     ) -> Result<Step<P>, PolicyError> {
-        let Ask { request, asked, then } = ask;
+        let Ask { request, asked, waiting_since, then } = ask;
         let is_to_ask_again = match &reply {
-            Ok(reply) => is_overtaken(reply, asked, world),
+            Ok(reply) => is_overtaken(reply, asked, waiting_since, world),
             // It has made the one that it may make at a time, and needs another one.
             Err(error) => error.kind == KmsErrorKind::NoCallLeft && error.calls > 0,
         };
@@ -446,7 +448,7 @@ impl<P> Policy<P> {
     fn ask(&mut self, request: Request, asked: Asked, then: Then, world: &impl Surroundings) -> Step<P> {
         debug_assert!(request.terms().is_some(), "it says by itself which calls it may take");
         self.budget.count(world);
-        Step::Ask(Ask { request, asked, then })
+        Step::Ask(Ask { request, asked, waiting_since: asked.at, then })
     }
 
     /// Keeps a data key that was just handed out, if its key is allowed, and was not refused since it was asked for. One that was
@@ -516,13 +518,13 @@ impl<P> Policy<P> {
     }
 }
 
-/// Whether the time of a data key that the broker had in memory was up before the session took up the answer. What was asked of
-/// its provider because of this question may be used, however long that took.
-fn is_overtaken(reply: &Reply, asked: Asked, world: &impl Surroundings) -> bool {
+/// Whether the time of a data key that the broker had in memory, or that was asked for in the background, was up before the session
+/// took up the answer. What was asked of its provider because of this question may be used, however long that took.
+fn is_overtaken(reply: &Reply, asked: Asked, waiting_since: Instant, world: &impl Surroundings) -> bool {
     let Some(consent) = reply.consent() else { return false };
     let (given, limits) = (consent.given_at(asked.at), world.limits());
     let good_for = if consent.is_stale { limits.ttl.saturating_add(limits.stale_if_unreachable) } else { limits.ttl };
-    given < asked.at && world.now().saturating_duration_since(given) >= good_for
+    given < waiting_since && world.now().saturating_duration_since(given) >= good_for
 }
 
 /// When a call failed: a session that was idle since may take up the answer much later than it came.

@@ -28,7 +28,10 @@ impl<P> Policy<P> {
             }
             Consent::Expired => {
                 if let Some((request, asked, pending)) = self.take_refresh(&cached) {
-                    return Step::Await(pending, Ask { request, asked, then: then(cached) });
+                    return Step::Await(
+                        pending,
+                        Ask { request, asked, waiting_since: world.now(), then: then(cached) },
+                    );
                 }
                 let asked = self.asked(world);
                 let data_key = cached.data_key();
