@@ -32,6 +32,7 @@ mod sealing;
 mod surroundings;
 
 use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
 
 use envelope_core::cache::CachedKey;
 use envelope_core::cache::bounded::CacheCounts;
@@ -67,7 +68,7 @@ impl Session {
         at_exit(|| drop(SESSION.take()));
         Self {
             process,
-            policy: Policy::new(&Here, process.unsigned_abs().into(), server_start().cast_unsigned()),
+            policy: Policy::new(&Here, RandomState::new().hash_one(process), server_start().cast_unsigned()),
             nonces: Nonces::new(),
         }
     }

@@ -56,21 +56,21 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// A broker without data keys. Counts in `statistics` what it serves stale.
     #[must_use]
     pub fn new(providers: P, statistics: Statistics, memory: usize) -> Rc<Self> {
-        Self::with_clock(providers, statistics, memory, Instant::now, RandomState::new().hash_one(()) as u8)
+        Self::with_clock(providers, statistics, memory, Instant::now, RandomState::new().hash_one(()))
     }
 
-    /// As [`Self::new`], by this clock, and refreshing its data keys as early or late as `spread` says.
+    /// As [`Self::new`], by this clock. `seed` says how early it refreshes its data keys, and what goes when its memory is full.
     #[must_use]
     pub fn with_clock(
         providers: P,
         statistics: Statistics,
         memory: usize,
         clock: fn() -> Instant,
-        spread: u8,
+        seed: u64,
     ) -> Rc<Self> {
         Rc::new(Self {
             providers: RefCell::new(Rc::new(providers)),
-            store: RefCell::new(Store::new(memory)),
+            store: RefCell::new(Store::new(memory, seed)),
             unwrapping: Flights::new(),
             generating: Flights::new(),
             look_ahead: RefCell::default(),
@@ -80,7 +80,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             replaced: Cell::new(clock()),
             statistics,
             clock,
-            spread,
+            spread: seed as u8,
         })
     }
 

@@ -268,10 +268,10 @@ impl Entry for Sealing {
 }
 
 impl Store {
-    /// None, in so much memory.
+    /// None, in so much memory. `seed` chooses what goes when that is full.
     #[must_use]
-    pub fn new(bytes: usize) -> Self {
-        Self { bytes, held: Bounded::new(), current: Bounded::new(), key_ids: VecDeque::new() }
+    pub fn new(bytes: usize, seed: u64) -> Self {
+        Self { bytes, held: Bounded::with_seed(seed), current: Bounded::with_seed(seed), key_ids: VecDeque::new() }
     }
 
     /// Keeps within so much memory from now on.

@@ -65,6 +65,12 @@ impl Entry for Rc<CachedKey> {
 }
 
 impl OpeningKeys {
+    /// An empty cache, from which the same data keys go for the same seed.
+    #[must_use]
+    pub fn with_seed(seed: u64) -> Self {
+        Self { entries: Bounded::with_seed(seed), last: None }
+    }
+
     /// The data key of an identity; its use is not counted. Its [`CachedKey::consent`] says whether it may be used.
     pub fn find(&mut self, identity: &[u8]) -> Option<Rc<CachedKey>> {
         if let Some(last) = &self.last
@@ -208,6 +214,12 @@ impl Entry for Rc<Current> {
 }
 
 impl SealingKeys {
+    /// An empty cache, from which the same data keys go for the same seed.
+    #[must_use]
+    pub fn with_seed(seed: u64) -> Self {
+        Self { entries: Bounded::with_seed(seed), last: None }
+    }
+
     /// The data key to seal `plaintext_bytes` bytes with, unless it is spent: [`Self::count_last`] counts the use. Its
     /// [`CachedKey::consent`] says whether it may be used, and the generation of the list of allowed keys, whether its keys were
     /// found in it.

@@ -122,13 +122,14 @@ pub struct Policy<P> {
 }
 
 impl<P> Policy<P> {
-    /// A session without data keys. `seed` spreads its refreshes, so that the sessions of a server do not all ask at once;
+    /// A session without data keys. `seed`, which nobody can tell, spreads its refreshes, so that the sessions of a server do not all
+    /// ask at once, and chooses what goes when its caches are full;
     /// `server_seed` those of its server, so that servers that were started together do not either.
     #[must_use]
     pub fn new(world: &impl Surroundings, seed: u64, server_seed: u64) -> Self {
         Self {
-            sealing: SealingKeys::default(),
-            opening: OpeningKeys::default(),
+            sealing: SealingKeys::with_seed(seed),
+            opening: OpeningKeys::with_seed(seed),
             refreshes: Refreshes::default(),
             refusals: Refusals::default(),
             refused_wrapped_keys: RefusedWrappedKeys::new(MAX_REFUSED_WRAPPED_KEYS),

@@ -74,9 +74,15 @@ impl<E: Entry> Bounded<E> {
     /// An empty one.
     #[must_use]
     pub fn new() -> Self {
-        let hasher = DefaultHashBuilder::default();
         // Nobody can tell which entry goes next.
-        let random = hasher.hash_one(0_u8) | 1;
+        Self::with_seed(DefaultHashBuilder::default().hash_one(0_u8))
+    }
+
+    /// An empty one, in which the same entries go for the same seed.
+    #[must_use]
+    pub fn with_seed(seed: u64) -> Self {
+        let hasher = DefaultHashBuilder::default();
+        let random = seed | 1;
         let counts = CacheCounts::default();
         Self {
             places: HashTable::new(),

@@ -374,7 +374,7 @@ fn a_plaintext_that_nobody_holds_is_wiped() {
 
 #[test]
 fn the_store_is_bounded_in_memory_and_keeps_what_is_in_use() {
-    let mut store = Store::new(1 << 20);
+    let mut store = Store::new(1 << 20, 1);
     let in_use = Rc::new(name(KEY, 0));
     let held = Rc::new(Held::new(dek(0), KEY.to_owned(), Instant::now()));
     store.hold(&in_use, &held);
@@ -400,7 +400,7 @@ fn the_store_is_bounded_in_memory_and_keeps_what_is_in_use() {
 /// What a broker holds by default: with names as long as AWS's.
 #[test]
 fn there_is_room_for_a_hundred_thousand_tenants() {
-    let mut store = Store::new(160 << 20);
+    let mut store = Store::new(160 << 20, 1);
     let held = Rc::new(Held::new(dek(0), KEY.to_owned(), Instant::now()));
     for number in 0..100_000_u32 {
         let context = context(&format!("tenant number {number}"));
