@@ -3,6 +3,7 @@
 //!
 //! - `surroundings`: what the policy sees of the backend
 //! - `opening`: the data key that opens a value
+//! - `unwrapping`: data keys that no value waits for yet
 //! - `page_ahead`: the data keys that a scan is about to need
 //! - `sealing`: the data key that seals a value
 //! - `asking`: asks what the policy wants to know, and tells it the answers
@@ -30,6 +31,7 @@ mod release;
 pub mod rewrap;
 mod sealing;
 mod surroundings;
+mod unwrapping;
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
@@ -41,9 +43,10 @@ use envelope_core::format::{Head, NONCE_BYTES};
 use envelope_core::request::Calls;
 
 pub use self::asking::{finish, start};
-pub use self::opening::{Unwrapping, opening_key, opening_key_again};
+pub use self::opening::{opening_key, opening_key_again};
 pub use self::sealing::{Sealing, rotate_dek, sealing};
 use self::surroundings::Here;
+pub use self::unwrapping::Unwrapping;
 use crate::ask::{Pending, shared_counters};
 use crate::error::Error;
 use crate::pg::backend::{process_id, server_start, statement_start};

@@ -5,12 +5,9 @@ use std::rc::{Rc, Weak};
 use envelope_core::cache::CachedKey;
 use envelope_core::format::Head;
 use envelope_core::keys::named::Use;
-use envelope_core::policy::{Ask, Step};
-use envelope_core::request::Reply;
 
 use super::surroundings::Here;
-use super::{asking, audit, named_keys, page_ahead, quickly, with_policy};
-use crate::ask::{self, Pending};
+use super::{asking, audit, named_keys, page_ahead, quickly};
 use crate::error::Error;
 
 /// The data key that opens a value.
@@ -47,59 +44,4 @@ pub fn opening_key_again(known: &Weak<CachedKey>) -> Result<Option<Rc<CachedKey>
         named_keys::check_cached(cached, Use::Decrypt)?;
     }
     Ok(cached)
-}
-
-/// A data key that is being unwrapped. Dropping it gives that up.
-pub struct Unwrapping {
-    ask: Ask,
-    /// The request.
-    pub pending: Pending,
-}
-
-impl Unwrapping {
-    /// Starts to have the data key of a value unwrapped.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being asked for.
-    pub fn start(head: &Head<'_>) -> Result<Self, Error> {
-        let step = with_policy(|policy| policy.unwrap(head, &Here))?;
-        Ok(Self::of(step)?.expect("it is asked for, whether or not the session has it"))
-    }
-
-    /// As [`Self::start`], for a value that nobody has asked for yet.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn start_ahead(head: &Head<'_>) -> Result<Self, Error> {
-        let step = with_policy(|policy| policy.unwrap_ahead(head, &Here))?;
-        Ok(Self::of(step)?.expect("it is asked for, whether or not the session has it"))
-    }
-
-    /// Goes on with the answer: `None` if the session has the data key now, else the value's next wrapped key is asked about.
-    ///
-    /// # Errors
-    /// Why it could not be unwrapped.
-    pub fn finish(self, reply: Result<Reply, Error>) -> Result<Option<Self>, Error> {
-        Self::of(asking::tell(self.ask, reply)?)
-    }
-
-    /// Waits for the answers, and keeps the data key.
-    ///
-    /// # Errors
-    /// As [`Self::finish`].
-    pub fn wait(mut self) -> Result<(), Error> {
-        let reply = ask::wait(&mut self.pending);
-        asking::drive(asking::tell(self.ask, reply)?).map(drop)
-    }
-
-    fn of(step: Step<Pending>) -> Result<Option<Self>, Error> {
-        Ok(match step {
-            Step::Ready(_) => None,
-            Step::Ask(ask) => {
-                let (ask, pending) = asking::start_for(ask)?;
-                Some(Self { ask, pending })
-            }
-            Step::Await(pending, ask) => Some(Self { ask, pending }),
-        })
-    }
 }

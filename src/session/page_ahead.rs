@@ -10,7 +10,8 @@ use envelope_core::policy::{StatementId, Surroundings};
 use envelope_core::request::Calls;
 
 use super::surroundings::Here;
-use super::{Unwrapping, is_warm, with_policy};
+use super::unwrapping::Unwrapping;
+use super::{is_warm, with_policy};
 use crate::pg::settings;
 use crate::pg::shared_page::page_of;
 

@@ -13,7 +13,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::aws::Settings;
+use crate::aws_settings::Settings;
 
 /// Statements name aliases, so their number is bounded; the least recently used go first.
 const MAX_ALIASES: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();

@@ -6,7 +6,6 @@
 //! - [`attempts`]: what the SDK's attempts at a call came to
 //! - [`describe`]: what KMS says of a key
 //! - [`retries`]: which answers are worth another attempt
-//! - [`settings`]: what the administrator sets
 //! - [`codes`]: the error codes of KMS
 //! - [`failure`]: what an error of the SDK means
 
@@ -18,7 +17,6 @@ mod describe;
 mod failure;
 mod http;
 mod retries;
-mod settings;
 
 use std::time::Instant;
 
@@ -29,10 +27,10 @@ use envelope_core::keys::{Dek, KeyArn, KeyId, Provider, WrappedKey};
 use envelope_core::request::{KmsError, KmsErrorKind, Operation};
 use zeroize::Zeroizing;
 
+pub use crate::aws_settings::Settings;
 use crate::provider::{GeneratedKey, KeyProvider, UnwrappedKey};
 pub use call::AwsKms;
 use call::Target;
-pub use settings::Settings;
 
 /// What KMS wraps (AWS KMS API Reference: CiphertextBlob), so that a value can hold it.
 const MAX_WRAPPED_DEK_BYTES: usize = 6144;

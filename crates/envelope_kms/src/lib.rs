@@ -8,14 +8,17 @@
 //! - [`event`]: what is worth a line in the log
 //! - [`statistics`]: counts of the calls
 //! - [`aliases`]: which key an alias stood for
+//! - [`lasting`]: what outlives the providers of some settings
 //! - [`limiter`]: how many calls a server makes in a second
 
 #![forbid(unsafe_code)]
 
 pub mod aliases;
 pub mod aws;
+mod aws_settings;
 pub mod breaker;
 pub mod event;
+pub mod lasting;
 pub mod limiter;
 pub mod local;
 pub mod provider;
@@ -24,7 +27,8 @@ pub mod statistics;
 
 pub use aliases::{Aliases, Resolution};
 pub use event::{Event, Events};
+pub use lasting::Lasting;
 pub use limiter::Limiter;
 pub use provider::{GeneratedKey, KeyDescription, KeyProvider, UnwrappedKey};
-pub use providers::{Lasting, Providers, Settings};
+pub use providers::{Providers, Settings};
 pub use statistics::Statistics;

@@ -10,9 +10,7 @@ use envelope_core::request::{
     Calls, ConsentAge, KmsError, KmsErrorKind, Lease, OpeningGrant, Operation, Reply, Request, SealingGrant,
 };
 
-use crate::aliases::Aliases;
-use crate::event::Events;
-use crate::limiter::Limiter;
+use crate::lasting::Lasting;
 use crate::provider::{GeneratedKey, KeyDescription, KeyProvider, UnwrappedKey};
 use crate::statistics::Statistics;
 use crate::{aws, local};
@@ -24,19 +22,6 @@ pub struct Settings {
     pub aws: aws::Settings,
     /// The key file of the local provider; `None` turns it off.
     pub local_keyring: Option<PathBuf>,
-}
-
-/// What outlives the providers of some settings: those that follow them go on with it. A clone shares it.
-#[derive(Clone, Default)]
-pub struct Lasting {
-    /// What an administrator wants to see.
-    pub events: Events,
-    /// Counts of the calls.
-    pub statistics: Statistics,
-    /// Which keys aliases stood for.
-    pub aliases: Aliases,
-    /// How many calls may be made.
-    pub limiter: Limiter,
 }
 
 /// All providers: each call goes to the one that has the key.

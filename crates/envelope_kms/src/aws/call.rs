@@ -20,7 +20,7 @@ use super::client::Clients;
 use super::failure::Failure;
 use crate::breaker::{Breaker, Permit};
 use crate::event::Event;
-use crate::providers::Lasting;
+use crate::lasting::Lasting;
 
 /// DescribeKey is asked once, and its answer waited for no longer than this.
 const DESCRIBE_KEY_TIME: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What the administrator sets.
+//! What the administrator sets of AWS KMS.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
