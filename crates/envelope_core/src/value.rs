@@ -16,6 +16,12 @@ use crate::search::IndexKey;
 
 /// Associated data of up to so many bytes is put together without an allocation.
 const SHORT_ASSOCIATED_DATA_BYTES: usize = 256;
+/// The wrapped data key: mostly it is the one within the preamble, and a session has many data keys.
+enum WrappedDek {
+    InPreamble(Range<usize>),
+    Another(Box<[u8]>),
+}
+
 /// The key schedules: of XAES, and of AES-GCM for a batch; and what the allocator adds to all parts of a data key.
 const HEAP_BYTES: usize = 1_000;
 
@@ -25,8 +31,7 @@ pub struct DataKey {
     preamble: Preamble,
     provider: Provider,
     key_id: Box<str>,
-    /// The wrapped data key within the preamble: a session has many data keys.
-    wrapped_dek: Range<usize>,
+    wrapped_dek: WrappedDek,
     context: EncryptionContext,
     index_key: Option<Box<IndexKey>>,
 }
@@ -44,7 +49,7 @@ impl DataKey {
         let index_key = IndexKey::of(&dek, context).map(Box::new);
         let sealing_key = SealingKey::derive(dek, message_keys);
         let preamble = Preamble::new(sealing_key.commitment(), context, std::slice::from_ref(&wrapped))?;
-        Self::assemble(sealing_key, preamble, wrapped, context.clone(), index_key)
+        Some(Self::assemble(sealing_key, preamble, wrapped, context.clone(), index_key))
     }
 
     /// Takes a data key that a provider unwrapped for a value, from the one of its wrapped keys that the provider opened.
@@ -65,22 +70,22 @@ impl DataKey {
         if *sealing_key.commitment() != head.commitment() {
             return Err(ValueError::AuthenticationFailed);
         }
-        let malformed = ValueError::Malformed("wrapped keys");
-        Self::assemble(sealing_key, Preamble::of(head), wrapped, context, index_key).ok_or(malformed)
+        Ok(Self::assemble(sealing_key, Preamble::of(head), wrapped, context, index_key))
     }
 
-    /// `None` if the wrapped data key is not in the preamble.
     fn assemble(
         sealing_key: SealingKey,
         preamble: Preamble,
         wrapped: WrappedKey,
         context: EncryptionContext,
         index_key: Option<Box<IndexKey>>,
-    ) -> Option<Self> {
+    ) -> Self {
         let WrappedKey { provider, key_id, wrapped_dek } = wrapped;
-        let start = memchr::memmem::find(preamble.dek_identity(), &wrapped_dek)?;
-        let wrapped_dek = start..start + wrapped_dek.len();
-        Some(Self { sealing_key, preamble, provider, key_id: key_id.into(), wrapped_dek, context, index_key })
+        let wrapped_dek = match memchr::memmem::find(preamble.dek_identity(), &wrapped_dek) {
+            Some(start) => WrappedDek::InPreamble(start..start + wrapped_dek.len()),
+            None => WrappedDek::Another(wrapped_dek.into()),
+        };
+        Self { sealing_key, preamble, provider, key_id: key_id.into(), wrapped_dek, context, index_key }
     }
 
     /// The identity of the data key, as it stands in its values.
@@ -116,7 +121,10 @@ impl DataKey {
     /// Its wrapped form.
     #[must_use]
     pub fn wrapped(&self) -> WrappedKey {
-        let wrapped_dek = self.identity()[self.wrapped_dek.clone()].to_vec();
+        let wrapped_dek = match &self.wrapped_dek {
+            WrappedDek::InPreamble(range) => self.identity()[range.clone()].to_vec(),
+            WrappedDek::Another(wrapped_dek) => wrapped_dek.to_vec(),
+        };
         WrappedKey { provider: self.provider, key_id: self.key_id.to_string(), wrapped_dek }
     }
 
