@@ -172,8 +172,8 @@ mod tests {
     #[test]
     fn refuses_every_slip() {
         for (json, says) in [
-            ("", "EOF"),
-            ("ssn", "expected value"),
+            ("", "it is no JSON (line 1, column 0)"),
+            ("ssn", "it is no JSON (line 1, column 1)"),
             ("[]", "invalid"),
             (r#"{"source": "a", "key_id": "local:dev"}"#, "missing field `target`"),
             (r#"{"source": "a", "target": "b"}"#, "missing field `key_id`"),

@@ -147,8 +147,11 @@ fn wrapped() -> WrappedKey {
     WrappedKey { provider: Provider::AwsKms, key_id: KEY.into(), wrapped_dek: random_bytes(60) }
 }
 
+/// What KMS itself says.
 fn failed(kind: KmsErrorKind) -> Result<Reply, KmsError> {
-    Err(KmsError::new(kind, Operation::Decrypt, KEY))
+    let mut error = KmsError::new(kind, Operation::Decrypt, KEY);
+    error.metadata.code = Some("SomeException".into());
+    Err(error)
 }
 
 /// A session in a world.
