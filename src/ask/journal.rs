@@ -59,7 +59,7 @@ fn write_event(event: Event) {
 
 /// This session cannot see what others flush or replace.
 pub fn shared_problem(problem: &str) {
-    log_once(&format!("envelope_pg cannot see the flushes and replacements of other sessions: {problem}"));
+    log_once(&format!("envelope_pg cannot see the flushes and rotations of other sessions: {problem}"));
 }
 
 /// The broker is of no help. Once a minute for the whole server: the caller has asked for leave.

@@ -43,6 +43,8 @@ pub enum Fault {
     Endless,
     /// Answers 200 with something that no KMS says.
     Nonsense(Nonsense),
+    /// Answers as the emulator does, with another `Date` (RFC 9110, section 6.6.1).
+    Date(&'static str),
 }
 
 /// Answers with status 200 that must not be believed.

@@ -269,6 +269,12 @@ fn answer(mut stream: &TcpStream, request: Message, fault: &Fault, shared: &Shar
     };
     let response = match fault {
         Fault::Nonsense(nonsense) => distort(response, *nonsense),
+        Fault::Date(date) => {
+            let mut response = response;
+            response.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("date"));
+            response.headers.push(("date".to_owned(), (*date).to_owned()));
+            response
+        }
         _ => response,
     };
     let bytes = response.to_bytes(true);

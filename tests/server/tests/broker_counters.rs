@@ -21,8 +21,8 @@ fn it_has_its_room_on_the_disk_before_it_is_written() {
     assert!(!fixture.cluster.broker_file("shared").exists());
     fixture.connect().encrypt("a text", &fixture.key_id);
     let file = fixture.cluster.broker_file("shared").metadata().expect("the session has made it");
-    assert_eq!(file.len(), 4_096);
-    assert!(file.blocks() * 512 >= 4_096, "{} blocks", file.blocks());
+    assert_eq!(file.len(), 8_192);
+    assert!(file.blocks() * 512 >= 8_192, "{} blocks", file.blocks());
 }
 
 /// A file system without room over the directory, until this is dropped.
@@ -32,12 +32,12 @@ impl FullDisk {
     fn over(path: PathBuf) -> Self {
         let mut mount = Command::new("mount");
         run({
-            mount.args(["-t", "tmpfs", "-o", "size=4k,mode=700", "none"]).arg(&path);
+            mount.args(["-t", "tmpfs", "-o", "size=8k,mode=700", "none"]).arg(&path);
             mount
         });
         let full = Self(path);
         give_to_server(&full.0);
-        fs::write(full.0.join("full"), [1; 4_096]).expect("there is room for one page");
+        fs::write(full.0.join("full"), [1; 8_192]).expect("there is room for two pages");
         full
     }
 }

@@ -1,7 +1,8 @@
 //! `env_check`: each finding is made, seen, mended by the statement that it comes with, and gone. What no SQL can mend (a
 //! credential, a file, a key in AWS) is mended by hand, and its statement is a comment.
 
-use testkit::{Client, Cluster, Fixture, Session};
+use serde_json::json;
+use testkit::{Client, Cluster, Emulator, Fault, Fixture, Rule, Session};
 
 testkit::shared_fixture!(well_kept());
 
@@ -446,12 +447,47 @@ fn keys_are_described_when_asked_for() {
     let asked = |key_id: &str| fixture.proxy.calls_for(key_id, "DescribeKey");
     assert_eq!((asked(&disabled.arn), asked(&missing)), (1, 1));
     found_with_keys(&fixture, "key_unreachable", "error", &missing);
-    testkit::Emulator::shared().disable_key(&disabled);
+    Emulator::shared().disable_key(&disabled);
     assert!(found_with_keys(&fixture, "key_state", "error", &disabled.arn).detail.contains("Disabled"));
     fixture.proxy.reset_counts();
     assert!(findings_of(&mut fixture.connect(), "key_state", "").is_empty(), "only when asked");
     assert_eq!(fixture.proxy.total_calls(), 0);
     fixture.cluster.sql("DROP SERVER disabled, missing");
+}
+
+#[test]
+fn a_key_that_wraps_no_data_keys_or_is_not_shown() {
+    let fixture = well_kept();
+    let signing = Emulator::shared()
+        .call("CreateKey", &json!({ "KeyUsage": "SIGN_VERIFY", "KeySpec": "RSA_2048" }))
+        .expect("the emulator makes it");
+    let signing = signing["KeyMetadata"]["Arn"].as_str().expect("a key has it").to_owned();
+    fixture.cluster.sql(&format!("CREATE SERVER signing FOREIGN DATA WRAPPER envelope_pg OPTIONS (key_id '{signing}')"));
+    found_with_keys(&fixture, "key_usage", "error", &signing);
+    let denied = Fault::kms_error(400, "AccessDeniedException");
+    fixture.proxy.set(Rule::every(denied).only("DescribeKey").for_key(&signing));
+    found_with_keys(&fixture, "key_not_described", "notice", &signing);
+    fixture.proxy.clear();
+    assert!(findings_of(&mut fixture.connect(), "key_not_described", "keys => true").is_empty());
+    fixture.cluster.sql("DROP SERVER signing");
+    assert!(findings_of(&mut fixture.connect(), "key_usage", "keys => true").is_empty());
+}
+
+/// KMS refuses requests by a clock that is wrong by five minutes.
+#[test]
+fn a_clock_that_is_not_that_of_kms() {
+    let fixture = well_kept();
+    let wrong = |fixture: &Fixture| findings_of(&mut fixture.connect(), "clock", "keys => true");
+    for (date, says) in
+        [("Thu, 01 Jan 2026 00:00:00 GMT", "ahead of that of KMS"), ("Fri, 01 Jan 2100 00:00:00 GMT", "behind that of KMS")]
+    {
+        fixture.proxy.set(Rule::every(Fault::Date(date)).only("DescribeKey"));
+        let [finding] = &wrong(&fixture)[..] else { panic!("{date}") };
+        assert_eq!(finding.severity, "warning");
+        assert!(finding.detail.contains(says), "{finding:?}");
+        fixture.proxy.clear();
+        assert!(wrong(&fixture).is_empty());
+    }
 }
 
 #[track_caller]
