@@ -158,7 +158,7 @@ fn it_is_no_way_around_grants() {
     writer.fail("SELECT env_warm('{}'::bytea[])", &[]).with("42501");
     let mut all = fixture.connect();
     all.fail("SELECT env_warm('private', 'no_such_column')", &[]).with("42703");
-    all.fail("SELECT env_warm('private', 'n')", &[]).with("42883");
+    all.fail("SELECT env_warm('private', 'n')", &[]).with("42804");
     all.run("CREATE SCHEMA \"odd \"\"schema\"; CREATE TABLE \"odd \"\"schema\".\"t'; --\" (\"c\"\"; --\" bytea)");
     assert_eq!(counts(&mut all, "env_warm('\"odd \"\"schema\".\"t''; --\"', 'c\"; --')"), (0, 0, 0));
     // The parts of the aggregate are of no use alone.
