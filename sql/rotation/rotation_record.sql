@@ -31,9 +31,10 @@ BEGIN
     -- Batches of about a tenth of a second: short locks, and little that is done twice after a crash.
     blocks := coalesce((p ->> 'batch_blocks')::bigint, greatest(1, least(4096, ceil((to_block - from_block)
         * least(8, greatest(0.1, coalesce((p ->> 'batch_seconds')::double precision, 0.1) / greatest(elapsed, 0.001)))))));
-    IF (p ->> 'max_rows_per_second') IS NOT NULL AND changed > 0 THEN
-        -- And none of more rows than a quarter of a second allows.
-        blocks := greatest(1, least(blocks, floor((to_block - from_block) * (p ->> 'max_rows_per_second')::numeric / 4 / changed)::bigint));
+    IF (p ->> 'max_rows_per_second') IS NOT NULL THEN
+        -- And none of more rows than a quarter of a second allows. Where there were none the blocks behind may be full: 64 rows each.
+        blocks := greatest(1, least(blocks, floor((p ->> 'max_rows_per_second')::numeric / 4
+            * CASE WHEN changed > 0 THEN (to_block - from_block)::numeric / changed ELSE 1 / 64.0 END)::bigint));
     END IF;
     waits := p ?| ARRAY['max_lag_seconds', 'max_slot_bytes'];
     is_over := clock_timestamp() >= (p ->> 'deadline')::timestamptz IS TRUE;

@@ -87,7 +87,7 @@ struct Server {
     requests: Cell<u64>,
     from_memory: Cell<u64>,
     /// When it was last said how many evicted data keys were needed again, and how many they were.
-    reported: Cell<(Instant, u64)>,
+    reported: Cell<(Option<Instant>, u64)>,
     connections: Cell<u64>,
     stop: Notify,
 }
@@ -117,7 +117,7 @@ pub async fn serve(
         last_request: Cell::new(Instant::now()),
         requests: Cell::new(0),
         from_memory: Cell::new(0),
-        reported: Cell::new((Instant::now(), 0)),
+        reported: Cell::default(),
         connections: Cell::new(0),
         stop: Notify::new(),
     });
@@ -325,8 +325,8 @@ impl Server {
     fn report_evictions(&self) {
         let (last, before) = self.reported.get();
         let evicted_needed = self.broker.cache_counts().iter().map(|counts| counts.evicted_needed).sum();
-        if evicted_needed > before && last.elapsed() >= REPORT_INTERVAL {
-            self.reported.set((Instant::now(), evicted_needed));
+        if evicted_needed > before && last.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
+            self.reported.set((Some(Instant::now()), evicted_needed));
             self.host.lasting.events.add(Event::BrokerMemoryShort { needed_again: evicted_needed - before });
         }
     }

@@ -462,7 +462,9 @@ fn a_key_that_wraps_no_data_keys_or_is_not_shown() {
         .call("CreateKey", &json!({ "KeyUsage": "SIGN_VERIFY", "KeySpec": "RSA_2048" }))
         .expect("the emulator makes it");
     let signing = signing["KeyMetadata"]["Arn"].as_str().expect("a key has it").to_owned();
-    fixture.cluster.sql(&format!("CREATE SERVER signing FOREIGN DATA WRAPPER envelope_pg OPTIONS (key_id '{signing}')"));
+    fixture
+        .cluster
+        .sql(&format!("CREATE SERVER signing FOREIGN DATA WRAPPER envelope_pg OPTIONS (key_id '{signing}')"));
     found_with_keys(&fixture, "key_usage", "error", &signing);
     let denied = Fault::kms_error(400, "AccessDeniedException");
     fixture.proxy.set(Rule::every(denied).only("DescribeKey").for_key(&signing));
@@ -477,12 +479,17 @@ fn a_key_that_wraps_no_data_keys_or_is_not_shown() {
 #[test]
 fn a_clock_that_is_not_that_of_kms() {
     let fixture = well_kept();
+    fixture
+        .cluster
+        .sql(&format!("CREATE SERVER used FOREIGN DATA WRAPPER envelope_pg OPTIONS (key_id '{}')", fixture.key_id));
     let wrong = |fixture: &Fixture| findings_of(&mut fixture.connect(), "clock", "keys => true");
-    for (date, says) in
-        [("Thu, 01 Jan 2026 00:00:00 GMT", "ahead of that of KMS"), ("Fri, 01 Jan 2100 00:00:00 GMT", "behind that of KMS")]
-    {
+    for (date, says) in [
+        ("Thu, 01 Jan 2026 00:00:00 GMT", "ahead of that of KMS"),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", "behind that of KMS"),
+    ] {
         fixture.proxy.set(Rule::every(Fault::Date(date)).only("DescribeKey"));
-        let [finding] = &wrong(&fixture)[..] else { panic!("{date}") };
+        let findings = wrong(&fixture);
+        let [finding] = &findings[..] else { panic!("{date}: {findings:?}") };
         assert_eq!(finding.severity, "warning");
         assert!(finding.detail.contains(says), "{finding:?}");
         fixture.proxy.clear();

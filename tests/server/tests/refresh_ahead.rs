@@ -48,8 +48,9 @@ fn no_statement_waits_in_steady_state() {
     assert_eq!(fixture.proxy.calls("GenerateDataKey"), 0, "the same data key is asked for again");
 }
 
+/// Whatever a statement causes counts to it, and its limit holds for that.
 #[test]
-fn refreshes_do_not_count_as_calls_of_the_statement() {
+fn refreshes_count_as_calls_of_the_statement_that_caused_them() {
     let fixture = Fixture::kms();
     let mut client = fixture.connect();
     client.run("CREATE TEMP TABLE kept (value bytea)");
@@ -57,18 +58,20 @@ fn refreshes_do_not_count_as_calls_of_the_statement() {
         .execute("INSERT INTO kept SELECT env_encrypt('a text'::text, $1)", &[&fixture.key_id])
         .expect("the row is encrypted");
     fixture.proxy.reset_counts();
-    client.run(
-        "SET envelope_pg.cache_ttl = '2s';
-         SET envelope_pg.max_kms_calls_per_statement = 1;
-         DO $$
+    let long_statement = "DO $$
          DECLARE started timestamptz := clock_timestamp();
          BEGIN
              WHILE clock_timestamp() < started + interval '4.5 s' LOOP
                  PERFORM env_decrypt(value) FROM kept;
                  PERFORM pg_sleep(0.02);
              END LOOP;
-         END $$",
-    );
+         END $$";
+    client.run("SET envelope_pg.cache_ttl = '2s'; SET envelope_pg.max_kms_calls_per_statement = 4");
+    client.run(long_statement);
     let calls = fixture.proxy.calls("Decrypt");
     assert!((2..=4).contains(&calls), "one statement, {calls} calls in the background");
+    client.run("SET envelope_pg.max_kms_calls_per_statement = 1");
+    fixture.proxy.reset_counts();
+    client.fail(long_statement, &[]).with("54000");
+    assert_eq!(fixture.proxy.calls("Decrypt"), 1);
 }
