@@ -1,6 +1,6 @@
 //! The named keys of the database, read once for each state of the catalogs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use envelope_core::keys::named::NamedKey;
@@ -19,11 +19,26 @@ pub struct Known {
 /// A named key.
 pub struct Named {
     /// Identifies it, also when it is renamed.
-    pub server: Oid,
+    server: Oid,
     /// Its name.
     pub name: String,
     /// What it stands for.
     pub key: NamedKey,
+    /// The role that was last found to have the right on it, as of the same state of the catalogs.
+    may_use: Cell<Option<Oid>>,
+}
+
+impl Named {
+    /// Whether a role has the right on it.
+    pub fn is_usable_by(&self, role: Oid) -> bool {
+        if self.may_use.get() != Some(role) {
+            if !foreign_servers::may_use(self.server, role) {
+                return false;
+            }
+            self.may_use.set(Some(role));
+        }
+        true
+    }
 }
 
 thread_local! {
@@ -53,7 +68,7 @@ fn named(server: Server) -> Result<Named, Error> {
     let options = options.iter().map(|(option, value)| (option.as_str(), value.as_str()));
     // The validator let no other options in; one that a superuser has taken away must not make a key free for all.
     let key = NamedKey::from_options(options).map_err(|error| NamedKeyError::Options(name.clone(), error))?;
-    Ok(Named { server: oid, name, key })
+    Ok(Named { server: oid, name, key, may_use: Cell::default() })
 }
 
 /// The names of a key, by key ARN or `local:name`.

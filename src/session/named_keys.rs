@@ -56,7 +56,7 @@ pub fn check(key_id: &str, what: Use) -> Result<(), Error> {
             false => Ok(()),
         };
     }
-    let may = |named: &Named| named.key.allows(what, key_id) && foreign_servers::may_use(named.server, role);
+    let may = |named: &Named| named.key.allows(what, key_id) && named.is_usable_by(role);
     if naming.any(may) || foreign_servers::is_superuser(role) {
         return Ok(());
     }
@@ -118,7 +118,7 @@ fn with_named<T>(name: &str, use_key: impl FnOnce(&NamedKey) -> Result<T, Error>
     let known = known()?;
     let named = known.keys.iter().find(|named| named.name == name);
     let named = named.ok_or_else(|| NamedKeyError::Unknown(name.to_owned()))?;
-    if !foreign_servers::may_use(named.server, foreign_servers::current_user()) {
+    if !named.is_usable_by(foreign_servers::current_user()) {
         return Err(NamedKeyError::NoPrivilegeOnName(name.to_owned()).into()).inspect_err(audit::note);
     }
     use_key(&named.key)
