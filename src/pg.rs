@@ -12,6 +12,7 @@
 //! - `row_value`: values of a row, with the types of their columns
 //! - `made`: values that are made here, to be stored in a row
 //! - `comparing`: what compares the values of a column
+//! - `definition_lock`: a lock on what runs when the rows of a table are read or changed
 //! - `typed`: values of other types, as text or JSON that is the same in every session
 //! - `types`: what the catalog says of types
 //! - `relcache`: notices that a table has changed
@@ -40,6 +41,7 @@ pub mod backend;
 pub mod call_site;
 pub mod clock;
 pub mod comparing;
+pub mod definition_lock;
 pub mod encoding;
 pub mod exit;
 pub mod extension;

@@ -13,8 +13,8 @@ BEGIN
         EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', name);
         EXIT WHEN name = relation::regclass::text;
     END LOOP;
+    PERFORM envelope_internal.rotation_trust(relation);
     FOREACH number IN ARRAY column_numbers LOOP
-        PERFORM envelope_internal.rotation_trust(relation, a.attname) FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attnum = number;
         EXECUTE format('
             WITH stub AS MATERIALIZED (
                 SELECT envelope_internal.dek_stub(%1$I) AS stub,
@@ -66,7 +66,8 @@ $$;
 
 REVOKE ALL ON FUNCTION envelope_internal.citus_count_values(oid, smallint[]), envelope_internal.citus_other_nodes(name) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    envelope_internal.citus_count_values(oid, smallint[]), envelope_internal.citus_other_nodes(name), envelope_internal.rotation_trust(oid, name)
+    envelope_internal.citus_count_values(oid, smallint[]), envelope_internal.citus_other_nodes(name), envelope_internal.rotation_trust(oid),
+    envelope_internal.lock_definition(oid), envelope_internal.lock_schema(oid)
     TO envelope_rotate, envelope_admin;
 
 COMMENT ON FUNCTION envelope_internal.citus_count_values(oid, smallint[]) IS

@@ -47,6 +47,7 @@ BEGIN
             RAISE 'row-level security hides rows of % from role %', leaf::regclass, current_user
                 USING ERRCODE = 'insufficient_privilege', HINT = 'Use a role with BYPASSRLS, or the owner of the table.';
         END IF;
+        PERFORM envelope_internal.rotation_trust(leaf);
     END LOOP;
     IF envelope_internal.rotation_type(relation, column_name) IS DISTINCT FROM 'bytea' THEN
         RAISE 'column "%" of % is %; an encrypted column is bytea', column_name, relation, coalesce((

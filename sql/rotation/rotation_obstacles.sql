@@ -9,6 +9,7 @@ DECLARE
     hint text;
     foreign_leaves bigint;
 BEGIN
+    PERFORM envelope_internal.rotation_trust(l.leaf) FROM envelope_internal.rotation_leaves(root) AS l WHERE l.kind = 'r';
     FOR leaf IN SELECT l.leaf FROM envelope_internal.rotation_leaves(root) AS l WHERE l.kind = 'r' LOOP
         BEGIN
             PERFORM envelope_internal.rotation_rights(leaf, p);

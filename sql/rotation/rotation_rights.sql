@@ -21,7 +21,7 @@ BEGIN
         RAISE 'rule "%" of % changes what an UPDATE does', rule, leaf::regclass
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'ALTER TABLE ... DISABLE RULE until the run is done.';
     END IF;
-    PERFORM envelope_internal.rotation_trust(leaf, rotated);
+    PERFORM envelope_internal.rotation_trust(leaf);
 END
 $$;
 

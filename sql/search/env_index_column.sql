@@ -25,10 +25,13 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- What fires for the rows runs with the rights of whoever runs the CALL.
-    IF (SELECT c.relowner FROM pg_class AS c WHERE c.oid = relation) <> (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user) THEN
-        RAISE 'must be the owner of table %', relation USING ERRCODE = 'insufficient_privilege',
-            HINT = format('SET ROLE %I, and grant that role envelope_rotate and envelope_search.',
-                          (SELECT r.rolname FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner WHERE c.oid = relation));
+    SELECT c.oid::regclass AS table, o.rolname AS owner INTO leaf
+    FROM (SELECT relation::oid UNION SELECT l.leaf FROM envelope_internal.rotation_leaves(relation) AS l) AS t (oid)
+    JOIN pg_class AS c ON c.oid = t.oid JOIN pg_roles AS o ON o.oid = c.relowner
+    WHERE o.rolname <> current_user LIMIT 1;
+    IF FOUND THEN
+        RAISE 'must be the owner of table %', leaf.table USING ERRCODE = 'insufficient_privilege',
+            HINT = format('SET ROLE %I, and grant that role envelope_rotate and envelope_search.', leaf.owner);
     END IF;
     SELECT r.rule ->> 'target' AS target, r.token INTO token_rule
     FROM envelope_internal.token_rules() AS r

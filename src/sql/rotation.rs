@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 
 use envelope_core::format::{Envelope, Head};
-use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::{Datum, Oid};
 
 use crate::error::Error;
+use crate::pg::definition_lock;
 use crate::pg::encoding::from_utf8;
 use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::run_lock;
@@ -31,6 +32,7 @@ sql_functions! {
     env_dek_stub, pg_finfo_env_dek_stub => dek_stub;
     env_rotation_lock, pg_finfo_env_rotation_lock => lock;
     env_rotation_unlock, pg_finfo_env_rotation_unlock => unlock;
+    env_lock_definition, pg_finfo_env_lock_definition => lock_definition;
 }
 
 fn rewrap(call: &FunctionCall) -> Result<Option<Datum>, Error> {
@@ -179,6 +181,12 @@ fn lock(call: &FunctionCall) -> Result<Option<Datum>, Error> {
 
 fn unlock(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     run_lock::release(key_argument(call));
+    Ok(None)
+}
+
+/// For the owner's code not to change while it is known to do no harm.
+fn lock_definition(call: &FunctionCall) -> Result<Option<Datum>, Error> {
+    definition_lock::lock(Oid::from(call.datum(0).expect("sql/ declares the function STRICT").value() as u32))?;
     Ok(None)
 }
 

@@ -87,7 +87,7 @@ fn the_rules_for_labels_and_grants_hold() {
     // What these do beyond the rights of their caller is said where they are made.
     assert_eq!(
         names_where("prosecdef ORDER BY 1"),
-        ["rotation_donors_drop", "rotation_donors_keep", "rotation_donors_lock"]
+        ["lock_schema", "rotation_donors_drop", "rotation_donors_keep", "rotation_donors_lock"]
     );
     // NULL access means the default, which is everybody.
     let for_keys = "proname ~ '^(env_)?(encrypt|decrypt|cache|local|rewrap|reencrypt|rotat|opens)'
