@@ -96,7 +96,7 @@ simulate: ## the deterministic simulation for long (SIM_HISTORIES=200 SIM_STEPS=
 
 rotation-load: install ## rotate 5 million rows while others write them (ROWS=5000000)
 	@scripts/setup.sh test
-	ROWS=$${ROWS:-5000000} BASELINE_SECONDS=10 cargo test -p server_tests --test rotation_load -- --nocapture
+	ROWS=$${ROWS:-5000000} PAIRS=$${PAIRS:-5} BASELINE_SECONDS=10 cargo test -p server_tests --test rotation_load -- --nocapture
 
 fuzz: ## fuzz the broker's protocol and the value format, each for a minute (FUZZ_SECONDS=60; installs cargo-fuzz into target/)
 	@scripts/fuzz.sh

@@ -1,5 +1,6 @@
 //! A large table is rotated while pgbench writes the same rows: nothing is lost, every value opens, and what it costs the writers.
-//! `ROWS` makes it larger, and `BASELINE_SECONDS` the time that writers are alone: `make rotation-load`.
+//! `ROWS` makes it larger, `BASELINE_SECONDS` the time that writers are alone, and `PAIRS` is how often the cost of each method is
+//! compared with that of a plain UPDATE: `make rotation-load`.
 
 use std::env;
 use std::fs;
@@ -74,13 +75,38 @@ fn with_writers(fixture: &Fixture, rows: i64, key_id: &str, what: &str, work: im
     );
 }
 
-/// Runs a statement, prints and returns its rows per second.
-fn timed(client: &mut Client, what: &str, rows: i64, statement: &str) -> f64 {
-    let started = Instant::now();
+/// What a statement took.
+#[derive(Clone, Copy)]
+struct Cost {
+    elapsed: f64,
+    /// Of the backend's main thread, in seconds.
+    cpu: f64,
+}
+
+/// Runs a statement, and prints its rows per second.
+fn timed(client: &mut Client, what: &str, rows: i64, statement: &str) -> Cost {
+    let pid: i32 = client.one("SELECT pg_backend_pid()", &[]);
+    // The first field is the CPU time in ns.
+    let cpu = || {
+        let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("the backend runs");
+        schedstat.split(' ').next().and_then(|field| field.parse::<f64>().ok()).expect("a number") / 1e9
+    };
+    let (started, before) = (Instant::now(), cpu());
     client.run(statement);
-    let elapsed = started.elapsed().as_secs_f64();
-    println!("{what}: {rows} rows in {elapsed:.2} s, {:.0} rows/s", rows as f64 / elapsed);
-    rows as f64 / elapsed
+    let cost = Cost { elapsed: started.elapsed().as_secs_f64(), cpu: cpu() - before };
+    println!(
+        "{what}: {rows} rows in {:.2} s, {:.0} rows/s, {:.2} us CPU a row",
+        cost.elapsed,
+        rows as f64 / cost.elapsed,
+        cost.cpu * 1e6 / rows as f64
+    );
+    cost
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 fn check(client: &mut Client, rows: i64, key_id: &str) {
@@ -112,37 +138,53 @@ fn others_write_while_a_large_table_is_rotated() {
 
     // Alone: the same rows, each time in a table as they were filled.
     let copy = |client: &mut Client| {
-        client.run("DROP TABLE IF EXISTS copy; CREATE TABLE copy AS TABLE load");
+        client
+            .run("DROP TABLE IF EXISTS copy; CREATE TABLE copy (LIKE load INCLUDING ALL); INSERT INTO copy TABLE load");
         client.run("VACUUM ANALYZE copy");
         client.run("CHECKPOINT");
     };
-    copy(&mut client);
-    let plain =
-        timed(&mut client, "plain UPDATE copy SET value = value || ''", rows, "UPDATE copy SET value = value || ''");
-    for method in ["rewrap", "reencrypt"] {
+    let methods = ["rewrap", "reencrypt"];
+    let mut costs: [Vec<(Cost, Cost)>; 2] = Default::default();
+    for _ in 0..from_environment("PAIRS", 1) {
         copy(&mut client);
-        let planned = client
-            .query_one(
-                "SELECT wal_bytes, rows_to_change FROM env_rotation_plan('copy', 'value', $1, $2)",
-                &[&new, &method],
-            )
-            .expect("a plan");
-        // A large table is planned from a sample.
-        assert!(
-            (rows * 19 / 20..=rows * 21 / 20).contains(&planned.get(1)),
-            "{} rows planned",
-            planned.get::<_, i64>(1)
-        );
-        let before: String = client.one("SELECT pg_current_wal_lsn()::text", &[]);
-        let call = format!("CALL env_rotate('copy', 'value', '{new}', '{method}')");
-        let rate = timed(&mut client, &format!("{method} alone"), rows, &call);
-        let wal: i64 = client.one("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), $1::text::pg_lsn)::bigint", &[&before]);
-        let planned = planned.get::<_, i64>(0);
+        let plain = "UPDATE copy SET value = value || ''";
+        let plain = timed(&mut client, &format!("plain {plain}"), rows, plain);
+        for (method, costs) in methods.iter().zip(&mut costs) {
+            copy(&mut client);
+            let planned = client
+                .query_one(
+                    "SELECT wal_bytes, rows_to_change, extract(epoch FROM duration)::float8
+                     FROM env_rotation_plan('copy', 'value', $1, $2)",
+                    &[&new, &method],
+                )
+                .expect("a plan");
+            // A large table is planned from a sample.
+            assert!(
+                (rows * 19 / 20..=rows * 21 / 20).contains(&planned.get(1)),
+                "{} rows planned",
+                planned.get::<_, i64>(1)
+            );
+            let before: String = client.one("SELECT pg_current_wal_lsn()::text", &[]);
+            let call = format!("CALL env_rotate('copy', 'value', '{new}', '{method}')");
+            let cost = timed(&mut client, &format!("{method} alone"), rows, &call);
+            costs.push((cost, plain));
+            let wal: i64 =
+                client.one("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), $1::text::pg_lsn)::bigint", &[&before]);
+            let (planned_wal, planned_seconds) = (planned.get::<_, i64>(0), planned.get::<_, f64>(2));
+            println!(
+                "{method} alone: WAL {wal} bytes, planned {planned_wal}; {:.2} of the planned time",
+                cost.elapsed / planned_seconds
+            );
+            assert!((wal / 3..wal * 3).contains(&planned_wal), "the plan is not far off");
+        }
+    }
+    for (method, costs) in methods.iter().zip(&costs) {
         println!(
-            "{method} alone: {:.0} % of the plain UPDATE; WAL {wal} bytes, planned {planned}",
-            100.0 * rate / plain
+            "{method} against the plain UPDATE, median of {} pairs: CPU {:.2}, elapsed {:.2}",
+            costs.len(),
+            median(costs.iter().map(|(cost, plain)| cost.cpu / plain.cpu)),
+            median(costs.iter().map(|(cost, plain)| cost.elapsed / plain.elapsed))
         );
-        assert!((wal / 3..wal * 3).contains(&planned), "the plan is not far off");
     }
     client.run("DROP TABLE copy");
 
