@@ -50,7 +50,7 @@ BEGIN
             SET LOCAL lock_timeout = '500ms';
         END IF;
         began := pg_catalog.clock_timestamp();
-        SELECT n.* INTO step FROM envelope_internal.rotation_next(run, p, blocks, first_pass, leaves) AS n;
+        SELECT n.* INTO step FROM envelope_internal.rotation_next(run, p, blocks, 4096::bigint, first_pass, leaves) AS n;
         EXIT WHEN step.finished;
         leaves := step.leaves;
         first_pass := COALESCE(first_pass,
@@ -81,7 +81,7 @@ BEGIN
         END IF;
         EXECUTE s.scan_sql INTO found USING from_place, to_place;
         SELECT d.* INTO due
-        FROM envelope_internal.rotation_due(run, p, step.pass, leaf, found, refused, retired) AS d;
+        FROM envelope_internal.rotation_due(run, p, step.pass, leaf, found, asked OPERATOR(pg_catalog.>) 0, refused, retired) AS d;
         refused := due.refused;
         PERFORM envelope_internal.citus_retire(retired, due.retired);
         retired := due.retired;
@@ -92,7 +92,7 @@ BEGIN
             END IF;
             EXECUTE s.scan_sql INTO ahead
                 USING from_place, CASE s.form WHEN 'blocks' THEN ARRAY[CAST(step.ahead_tid AS pg_catalog.text)] END;
-            SELECT a.* INTO answer FROM envelope_internal.rotation_ask(run, p, leaf, ahead.stubs, refused) AS a;
+            SELECT a.* INTO answer FROM envelope_internal.rotation_ask(run, p, step.pass, leaf, ahead.stubs, refused) AS a;
             refused := answer.refused;
             IF answer.failure IS NOT NULL THEN
                 COMMIT;
@@ -182,16 +182,7 @@ BEGIN
         noticed := outcome.noticed;
         blocks := outcome.blocks;
         from_place := to_place;
-        COMMIT;
-        FOR nap IN 1..outcome.naps LOOP
-            PERFORM pg_catalog.pg_sleep(outcome.nap);
-            COMMIT;
-        END LOOP;
-        WHILE envelope_internal.rotation_lags(p) LOOP
-            COMMIT;
-            PERFORM pg_catalog.pg_sleep(0.5::pg_catalog.float8);
-            COMMIT;
-        END LOOP;
+        CALL envelope_internal.rotation_pause(p, outcome.pause);
         EXIT WHEN outcome.is_over;
     END LOOP;
     COMMIT;

@@ -12,6 +12,9 @@ CREATE OR REPLACE FUNCTION envelope_internal.prove_deks(values_or_stubs bytea[])
     LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_prove_deks';
 
 -- These ask nobody.
+CREATE OR REPLACE FUNCTION envelope_internal.is_warm(value_or_stub bytea) RETURNS boolean
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'env_is_warm';
+
 CREATE OR REPLACE FUNCTION envelope_internal.rewrapped(stub bytea, to_key text) RETURNS bytea
     LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_rewrapped';
 
@@ -25,6 +28,7 @@ REVOKE ALL ON FUNCTION
     envelope_internal.rewrap_warm(bytea[], text),
     envelope_internal.reencrypt_warm(bytea[], text),
     envelope_internal.prove_deks(bytea[]),
+    envelope_internal.is_warm(bytea),
     envelope_internal.rewrapped(bytea, text),
     envelope_internal.rewrap_check(bytea, text),
     envelope_internal.may_rewrap(bytea, text),
@@ -34,6 +38,7 @@ GRANT EXECUTE ON FUNCTION
     envelope_internal.rewrap_warm(bytea[], text),
     envelope_internal.reencrypt_warm(bytea[], text),
     envelope_internal.prove_deks(bytea[]),
+    envelope_internal.is_warm(bytea),
     envelope_internal.rewrapped(bytea, text),
     envelope_internal.rewrap_check(bytea, text),
     envelope_internal.may_rewrap(bytea, text),
@@ -46,6 +51,8 @@ COMMENT ON FUNCTION envelope_internal.reencrypt_warm(bytea[], text) IS
     'have the data keys of these values or stubs unwrapped concurrently, for env_reencrypt in this session';
 COMMENT ON FUNCTION envelope_internal.prove_deks(bytea[]) IS
     'an error unless the key provider opens the wrapped data keys of these values or stubs: it is asked, once for each in a session';
+COMMENT ON FUNCTION envelope_internal.is_warm(bytea) IS
+    'whether this session has the data key of a value or stub';
 COMMENT ON FUNCTION envelope_internal.rewrapped(bytea, text) IS
     'the stub with the wrapped keys that KMS has made for this session; null if it has not';
 COMMENT ON FUNCTION envelope_internal.rewrap_check(bytea, text) IS

@@ -9,11 +9,12 @@ CREATE OR REPLACE FUNCTION envelope_internal.rotation_wanted(p jsonb, stubs byte
            OR cardinality(envelope_internal.key_ids(s)) <> 1)
 $$;
 
--- Has KMS wrap the data keys of these stubs that it has not wrapped for this run or another one to the same key, many at a time.
--- Committed before rows are changed, so that each is wrapped once whatever happens. Says which are refused; and what ends the
--- CALL, such as an outage, is raised by rotation_raise once the others are committed.
+-- To rewrap, has KMS wrap the data keys of these stubs that it has not wrapped for this run or another one to the same key, many at a
+-- time. Committed before rows are changed, so that each is wrapped once whatever happens. Says which are refused; and what ends the
+-- CALL, such as an outage, is raised by rotation_raise once the others are committed. Else has them unwrapped, not more than a session
+-- has room for; what keeps one from being so, rotation_due finds out.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_ask(
-    run bigint, p jsonb, leaf oid, stubs bytea[], INOUT refused bytea[], OUT failure jsonb
+    run bigint, p jsonb, pass integer, leaf oid, stubs bytea[], INOUT refused bytea[], OUT failure jsonb
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     to_key text := p ->> 'to_key';
@@ -23,6 +24,21 @@ DECLARE
     detail text;
     hint text;
 BEGIN
+    IF p ->> 'method' <> 'rewrap' THEN
+        IF p ->> 'method' = 'reencrypt' THEN
+            missing := envelope_internal.rotation_suspects(run, pass, missing);
+        END IF;
+        missing := ARRAY(SELECT s FROM unnest(missing) AS u (s)
+                         WHERE NOT envelope_internal.is_warm(s) AND NOT EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s) LIMIT 1000);
+        BEGIN
+            PERFORM envelope_internal.reencrypt_warm(missing, NULL::text);
+        EXCEPTION WHEN OTHERS THEN
+            IF envelope_internal.rotation_triage(SQLSTATE) NOT IN ('row', 'key') THEN
+                RAISE;
+            END IF;
+        END;
+        RETURN;
+    END IF;
     PERFORM envelope_internal.rotation_donors_lock();
     IF envelope_internal.rewrap_target(to_key) IS NULL AND missing <> '{}' THEN
         -- What an alias stands for is known with the first answer, and so which of the others are there already.
@@ -76,18 +92,18 @@ $$;
 
 REVOKE ALL ON FUNCTION
     envelope_internal.rotation_wanted(jsonb, bytea[]),
-    envelope_internal.rotation_ask(bigint, jsonb, oid, bytea[], bytea[]),
+    envelope_internal.rotation_ask(bigint, jsonb, integer, oid, bytea[], bytea[]),
     envelope_internal.rotation_raise(jsonb)
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     envelope_internal.rotation_wanted(jsonb, bytea[]),
-    envelope_internal.rotation_ask(bigint, jsonb, oid, bytea[], bytea[]),
+    envelope_internal.rotation_ask(bigint, jsonb, integer, oid, bytea[], bytea[]),
     envelope_internal.rotation_raise(jsonb)
     TO envelope_rotate;
 
 COMMENT ON FUNCTION envelope_internal.rotation_wanted(jsonb, bytea[]) IS
     'part of env_rotate: the data keys that a run is about';
-COMMENT ON FUNCTION envelope_internal.rotation_ask(bigint, jsonb, oid, bytea[], bytea[]) IS
+COMMENT ON FUNCTION envelope_internal.rotation_ask(bigint, jsonb, integer, oid, bytea[], bytea[]) IS
     'part of env_rotate: have KMS wrap the data keys that are missing';
 COMMENT ON FUNCTION envelope_internal.rotation_raise(jsonb) IS
     'part of env_rotate: the error that rotation_ask met';

@@ -1,9 +1,9 @@
 -- Which data keys of a batch are to be changed. Those that KMS or the settings refuse are remembered for the pass, and their rows
--- are failures. To rewrap: with donors of the new wrapped keys, and if some are missing nothing but those, which
--- rotation_ask then asks KMS for. Else asks KMS for what it takes, many at a time, before any row is locked.
+-- are failures. If wrapped keys (to rewrap) or data keys are missing, nothing but those, which rotation_ask then asks KMS for, before
+-- any row is locked. What it did not get is asked for here, when is_asked.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_due(
-    run bigint, p jsonb, pass integer, leaf oid, found envelope_internal.dek_counts, INOUT refused bytea[],
-    INOUT retired text[] DEFAULT NULL, OUT due bytea[], OUT donors bytea[], OUT missing bytea[], OUT due_rows bigint, OUT not_envelopes bigint
+    run bigint, p jsonb, pass integer, leaf oid, found envelope_internal.dek_counts, is_asked boolean, INOUT refused bytea[],
+    INOUT retired text[], OUT due bytea[], OUT donors bytea[], OUT missing bytea[], OUT due_rows bigint, OUT not_envelopes bigint
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     method text := p ->> 'method';
@@ -37,14 +37,7 @@ BEGIN
         END IF;
     END IF;
     IF method = 'reencrypt' THEN
-        -- The first pass changes whatever is not under a data key of this run. Others may seal with data keys of their
-        -- own meanwhile, so later passes look for those that the first one has met, and for those of another key.
-        SELECT coalesce(array_agg(s), '{}') INTO due FROM unnest(due) AS u (s)
-        LEFT JOIN envelope_internal.rotation_dek AS d ON d.run_id = run AND d.dek_id = envelope_internal.dek_id(s)
-        WHERE d.is_new IS NOT TRUE
-          AND (pass = 1 OR d.is_new IS FALSE OR NOT EXISTS (
-              SELECT FROM envelope_internal.rotation_dek AS n
-              WHERE n.run_id = run AND n.is_new AND envelope_internal.is_same_key(n.key_id, envelope_internal.key_id(s))));
+        due := envelope_internal.rotation_suspects(run, pass, due);
         INSERT INTO envelope_internal.rotation_dek (run_id, dek_id, key_id, is_new)
         SELECT run, envelope_internal.dek_id(s), min(envelope_internal.key_id(s)), false FROM unnest(due) AS u (s)
         GROUP BY 2 ON CONFLICT DO NOTHING;
@@ -52,6 +45,12 @@ BEGIN
     IF method <> 'rewrap' THEN
         SELECT coalesce(array_agg(s), '{}') INTO ready FROM unnest(due) AS u (s)
         WHERE NOT EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s);
+        IF NOT is_asked THEN
+            missing := ARRAY(SELECT s FROM unnest(ready) AS u (s) WHERE NOT envelope_internal.is_warm(s));
+            IF missing <> '{}' THEN
+                RETURN;
+            END IF;
+        END IF;
         BEGIN
             PERFORM envelope_internal.reencrypt_warm(ready, NULL::text);
         EXCEPTION WHEN OTHERS THEN
@@ -80,7 +79,7 @@ BEGIN
         -- Sessions that seal with these data keys, by whatever name of the key, take new ones from now on: what an alias stands for
         -- by now, and none that this pass would have to change. Once for each key and pass; NULL: not at all.
         FOR old_key IN
-            SELECT DISTINCT k FROM unnest(ready) AS u (s), envelope_internal.key_id(s) AS k WHERE k <> ALL ($7)
+            SELECT DISTINCT k FROM unnest(ready) AS u (s), envelope_internal.key_id(s) AS k WHERE k <> ALL ($8)
         LOOP
             retired := retired || old_key;
             BEGIN
@@ -106,6 +105,24 @@ BEGIN
 END
 $$;
 
+-- The first pass of reencrypt changes whatever is not under a data key of its run. Others may seal with data keys of their own
+-- meanwhile, so later passes look for those that the first one has met, and for those of another key.
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_suspects(run bigint, pass integer, stubs bytea[]) RETURNS bytea[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
+    SELECT coalesce(array_agg(s), '{}') FROM unnest(stubs) AS u (s)
+    LEFT JOIN envelope_internal.rotation_dek AS d ON d.run_id = run AND d.dek_id = envelope_internal.dek_id(s)
+    WHERE d.is_new IS NOT TRUE
+      AND (pass = 1 OR d.is_new IS FALSE OR NOT EXISTS (
+          SELECT FROM envelope_internal.rotation_dek AS n
+          WHERE n.run_id = run AND n.is_new AND envelope_internal.is_same_key(n.key_id, envelope_internal.key_id(s))))
+$$;
+
+REVOKE ALL ON FUNCTION envelope_internal.rotation_suspects(bigint, integer, bytea[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION envelope_internal.rotation_suspects(bigint, integer, bytea[]) TO envelope_rotate;
+
+COMMENT ON FUNCTION envelope_internal.rotation_suspects(bigint, integer, bytea[]) IS
+    'part of env_rotate: the data keys that reencrypt changes';
+
 -- Those of the batches before that may still be changed, and are ready to be.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_known(p jsonb, INOUT stubs bytea[], INOUT donors bytea[])
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -129,10 +146,10 @@ GRANT EXECUTE ON FUNCTION envelope_internal.rotation_known(jsonb, bytea[], bytea
 COMMENT ON FUNCTION envelope_internal.rotation_known(jsonb, bytea[], bytea[]) IS
     'part of env_rotate: which data keys of the batches before are ready for this one';
 
-REVOKE ALL ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[], text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, boolean, bytea[], text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[], text[])
+    envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, boolean, bytea[], text[])
     TO envelope_rotate;
 
-COMMENT ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, bytea[], text[]) IS
+COMMENT ON FUNCTION envelope_internal.rotation_due(bigint, jsonb, integer, oid, envelope_internal.dek_counts, boolean, bytea[], text[]) IS
     'part of env_rotate: which data keys of a batch are to be changed';

@@ -9,6 +9,8 @@ DECLARE
     began pg_catalog.timestamptz;
     first_pass integer;
     blocks bigint := 1;
+    -- Where there are few data keys, a look at few blocks finds them all.
+    ahead_blocks bigint := 256;
     found envelope_internal.dek_counts;
     ahead envelope_internal.dek_counts;
     asked integer := 0;
@@ -62,7 +64,7 @@ BEGIN
             PERFORM pg_catalog.set_config('client_connection_check_interval', '2s', true);
         END IF;
         began := pg_catalog.clock_timestamp();
-        SELECT s.* INTO step FROM envelope_internal.rotation_next(run, p, blocks, first_pass, leaves) AS s;
+        SELECT s.* INTO step FROM envelope_internal.rotation_next(run, p, blocks, ahead_blocks, first_pass, leaves) AS s;
         EXIT WHEN step.finished;
         leaves := step.leaves;
         first_pass := COALESCE(first_pass,
@@ -117,7 +119,7 @@ BEGIN
         END IF;
         sifted_changed := changed;
         SELECT d.* INTO due
-        FROM envelope_internal.rotation_due(run, p, step.pass, step.leaf, found, refused, retired) AS d;
+        FROM envelope_internal.rotation_due(run, p, step.pass, step.leaf, found, asked OPERATOR(pg_catalog.>) 0, refused, retired) AS d;
         refused := due.refused;
         retired := due.retired;
         IF due.missing OPERATOR(pg_catalog.<>) CAST('{}' AS pg_catalog.bytea[]) THEN
@@ -137,7 +139,8 @@ BEGIN
                 COMMIT;
                 SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
             END IF;
-            SELECT a.* INTO answer FROM envelope_internal.rotation_ask(run, p, step.leaf, ahead.stubs, refused) AS a;
+            SELECT a.* INTO answer FROM envelope_internal.rotation_ask(run, p, step.pass, step.leaf, ahead.stubs, refused) AS a;
+            ahead_blocks := LEAST(ahead_blocks OPERATOR(pg_catalog.*) 4::bigint, 4096::bigint);
             refused := answer.refused;
             IF answer.failure IS NOT NULL THEN
                 COMMIT;
@@ -249,18 +252,7 @@ BEGIN
         kms_seen := outcome.kms_seen;
         noticed := outcome.noticed;
         blocks := outcome.blocks;
-        -- No lock and no snapshot is held meanwhile.
-        COMMIT;
-        FOR nap IN 1..outcome.naps LOOP
-            PERFORM pg_catalog.pg_sleep(outcome.nap);
-            COMMIT;
-        END LOOP;
-        WHILE outcome.waits LOOP
-            EXIT WHEN NOT envelope_internal.rotation_lags(p);
-            COMMIT;
-            PERFORM pg_catalog.pg_sleep(0.5::pg_catalog.float8);
-            COMMIT;
-        END LOOP;
+        CALL envelope_internal.rotation_pause(p, outcome.pause);
         EXIT WHEN outcome.is_over;
     END LOOP;
     -- Before an error can undo it.

@@ -1,7 +1,7 @@
 -- Where the next batch is: the rest of the table, the next table of the tree, the next pass, or nowhere. first_pass is the first
 -- one that this CALL does from its beginning; NULL before its first batch.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_next(
-    run bigint, p jsonb, blocks bigint, first_pass integer, INOUT leaves oid[],
+    run bigint, p jsonb, blocks bigint, ahead bigint, first_pass integer, INOUT leaves oid[],
     OUT finished boolean, OUT pass integer, OUT leaf oid, OUT from_block bigint, OUT to_block bigint,
     OUT from_tid tid, OUT to_tid tid, OUT ahead_tid tid, OUT begins_pass boolean, OUT nap double precision,
     OUT scan_sql text, OUT count_sql text, OUT tids_sql text, OUT quick_sql text, OUT quick_verifies boolean, OUT update_sql text
@@ -124,7 +124,7 @@ BEGIN
     to_block := least(r.next_block + blocks, r.leaf_blocks);
     from_tid := format('(%s,0)', from_block)::tid;
     to_tid := format('(%s,0)', to_block)::tid;
-    ahead_tid := format('(%s,0)', least(from_block + 4096, r.leaf_blocks))::tid;
+    ahead_tid := format('(%s,0)', least(greatest(from_block + ahead, to_block), r.leaf_blocks))::tid;
     SELECT s.scan_sql, s.count_sql, s.tids_sql, s.quick_sql, s.quick_verifies, s.update_sql
     INTO scan_sql, count_sql, tids_sql, quick_sql, quick_verifies, update_sql
     FROM envelope_internal.rotation_statements(leaf, p) AS s;
@@ -147,10 +147,10 @@ $$;
 
 REVOKE ALL ON FUNCTION envelope_internal.rotation_extent(oid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION envelope_internal.rotation_extent(oid) TO envelope_rotate;
-REVOKE ALL ON FUNCTION envelope_internal.rotation_next(bigint, jsonb, bigint, integer, oid[]) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION envelope_internal.rotation_next(bigint, jsonb, bigint, integer, oid[]) TO envelope_rotate;
+REVOKE ALL ON FUNCTION envelope_internal.rotation_next(bigint, jsonb, bigint, bigint, integer, oid[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION envelope_internal.rotation_next(bigint, jsonb, bigint, bigint, integer, oid[]) TO envelope_rotate;
 
-COMMENT ON FUNCTION envelope_internal.rotation_next(bigint, jsonb, bigint, integer, oid[]) IS
+COMMENT ON FUNCTION envelope_internal.rotation_next(bigint, jsonb, bigint, bigint, integer, oid[]) IS
     'part of env_rotate: where the next batch is';
 COMMENT ON FUNCTION envelope_internal.rotation_extent(oid) IS
     'part of env_rotate: the blocks of a table, and where they are';

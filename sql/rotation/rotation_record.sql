@@ -2,13 +2,11 @@
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_record(
     run bigint, p jsonb, began timestamptz, from_block bigint, to_block bigint,
     changed bigint, left_rows bigint, not_envelopes bigint, target_only bigint, stubs bytea[],
-    INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT naps integer, OUT nap double precision,
-    OUT waits boolean, OUT is_over boolean
+    INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT pause double precision, OUT is_over boolean
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     r envelope_internal.rotation_run;
     elapsed double precision;
-    pause double precision;
     calls bigint := (envelope_internal.kms_calls()).statement;
 BEGIN
     IF stubs <> '{}' THEN
@@ -36,11 +34,7 @@ BEGIN
         blocks := greatest(1, least(blocks, floor((p ->> 'max_rows_per_second')::numeric / 4
             * CASE WHEN changed > 0 THEN (to_block - from_block)::numeric / changed ELSE 1 / 64.0 END)::bigint));
     END IF;
-    waits := p ?| ARRAY['max_lag_seconds', 'max_slot_bytes'];
     is_over := clock_timestamp() >= (p ->> 'deadline')::timestamptz IS TRUE;
-    -- In parts, so that no snapshot is held for long.
-    naps := ceil(pause);
-    nap := CASE WHEN naps > 0 THEN pause / naps ELSE 0 END;
     IF clock_timestamp() - noticed >= interval '5 seconds' THEN
         noticed := clock_timestamp();
         RAISE NOTICE 'run %: pass %, % of % blocks, % rows done, % rows/s, % KMS calls, % failures',

@@ -220,14 +220,11 @@ fn sift(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     })
 }
 
-/// Notes the data key that a matched value was sealed with; without one nobody asks.
-pub fn note_sealed(value: &[u8]) -> Result<(), Error> {
-    SIFTED.with_borrow_mut(|sifted| {
-        if sifted.matched > 0 {
-            let head = parse_head(value)?;
-            if sifted.sealed.place(head.dek_identity()).is_none() {
-                sifted.sealed.insert(head.dek_identity(), head.dek_stub());
-            }
+/// Notes the data key, by its identity, that a matched value was sealed with; without one nobody asks.
+pub fn note_sealed(identity: &[u8], value: &[u8]) -> Result<(), Error> {
+    SIFTED.with_borrow_mut(|Sifted { matched, sealed, .. }| {
+        if *matched > 0 && sealed.place(identity).is_none() {
+            sealed.insert(identity, parse_head(value)?.dek_stub());
         }
         Ok(())
     })

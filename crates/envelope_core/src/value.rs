@@ -3,14 +3,14 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::cipher::message_keys::MessageKeys;
 use crate::cipher::suite::SealingKey;
 use crate::cipher::xaes;
 use crate::context::EncryptionContext;
 use crate::error::ValueError;
-use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, ValueType};
+use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, TAG_BYTES, ValueType};
 use crate::keys::{Commitment, Dek, Provider, WrappedKey};
 use crate::search::IndexKey;
 
@@ -153,23 +153,25 @@ impl DataKey {
         plaintext: &[u8],
         value: &mut [u8],
     ) {
-        self.seal_as(value_type, Flags { aad: aad.is_some(), padded: false }, random, aad, plaintext, value);
+        self.seal_as(value_type, Flags { aad: aad.is_some(), padded: false }, random, aad, Some(plaintext), value);
     }
 
+    /// Without a plaintext it seals in place: the plaintext stands where the ciphertext will.
     fn seal_as(
         &self,
         value_type: ValueType,
         flags: Flags,
         random: &[u8; NONCE_BYTES],
         aad: Option<&[u8]>,
-        plaintext: &[u8],
+        plaintext: Option<&[u8]>,
         value: &mut [u8],
     ) {
-        self.sealing_key.seal(random, plaintext.len(), |nonce, key| {
+        self.sealing_key.seal(random, value.len() - self.value_bytes(0), |nonce, key| {
             let parts = self.preamble.write(value_type, flags, nonce, value);
             let (_, nonce) = xaes::split(nonce);
-            with_associated_data(parts.header, aad, |associated_data| {
-                key.seal(nonce, associated_data, plaintext, parts.ciphertext, parts.tag);
+            with_associated_data(parts.header, aad, |associated_data| match plaintext {
+                Some(plaintext) => key.seal(nonce, associated_data, plaintext, parts.ciphertext, parts.tag),
+                None => key.seal_in_place(nonce, associated_data, parts.ciphertext, parts.tag),
             });
         });
     }
@@ -195,10 +197,10 @@ impl DataKey {
     }
 
     /// Opens a value with the data key `opener` and seals it with this one into `value`: type, flags and aad stay. The
-    /// plaintext does not leave this function. `random` is as for [`Self::seal`].
+    /// plaintext is in `value` only, and not any more when this returns. `random` is as for [`Self::seal`].
     ///
     /// # Errors
-    /// [`ValueError::AuthenticationFailed`]; nothing is then written.
+    /// [`ValueError::AuthenticationFailed`].
     ///
     /// # Panics
     /// Unless `value` has [`Self::value_bytes`] of the ciphertext.
@@ -210,10 +212,11 @@ impl DataKey {
         aad: Option<&[u8]>,
         value: &mut [u8],
     ) -> Result<(), ValueError> {
+        let start = value.len() - TAG_BYTES - envelope.ciphertext.len();
         // With its padding, if it has one.
-        let mut plaintext = Zeroizing::new(vec![0; envelope.ciphertext.len()]);
-        opener.open(envelope, aad, &mut plaintext)?;
-        self.seal_as(envelope.head.value_type, envelope.head.flags, random, aad, &plaintext, value);
+        let plaintext = &mut value[start..][..envelope.ciphertext.len()];
+        opener.open(envelope, aad, plaintext).inspect_err(|_| plaintext.zeroize())?;
+        self.seal_as(envelope.head.value_type, envelope.head.flags, random, aad, None, value);
         Ok(())
     }
 }
@@ -262,7 +265,7 @@ mod tests {
     fn padded(key: &DataKey, padded_plaintext: &[u8]) -> Vec<u8> {
         let mut value = vec![0; key.value_bytes(padded_plaintext.len())];
         let flags = Flags { aad: true, padded: true };
-        key.seal_as(ValueType::Jsonb, flags, &[1; NONCE_BYTES], Some(b"row"), padded_plaintext, &mut value);
+        key.seal_as(ValueType::Jsonb, flags, &[1; NONCE_BYTES], Some(b"row"), Some(padded_plaintext), &mut value);
         value
     }
 
@@ -297,8 +300,30 @@ mod tests {
         for (opener, aad) in [(&new, Some(&b"row"[..])), (&old, Some(b"another")), (&old, None)] {
             let result = new.reseal(opener, &envelope, &[2; NONCE_BYTES], aad, &mut resealed);
             assert_eq!(result, Err(ValueError::AuthenticationFailed));
-            assert!(resealed.iter().all(|byte| *byte == 0x55));
+            assert!(resealed.iter().all(|byte| [0, 0x55].contains(byte)));
         }
+    }
+
+    #[test]
+    fn what_opens_and_is_badly_padded_is_wiped() {
+        let (old, new) = (data_key(1), data_key(2));
+        let value = padded(&old, b"a plaintext without a marker");
+        let envelope = Envelope::parse(&value).expect("a value");
+        let mut resealed = vec![0x55; new.value_bytes(envelope.ciphertext.len())];
+        let result = new.reseal(&old, &envelope, &[2; NONCE_BYTES], Some(b"row"), &mut resealed);
+        assert_eq!(result, Err(ValueError::Malformed("padding")));
+        assert!(resealed.iter().all(|byte| [0, 0x55].contains(byte)));
+    }
+
+    #[test]
+    fn a_value_is_resealed_under_the_data_key_that_it_has() {
+        let key = data_key(1);
+        let value = padded(&key, b"text\x80");
+        let envelope = Envelope::parse(&value).expect("a value");
+        let mut resealed = vec![0; value.len()];
+        key.reseal(&key, &envelope, &[2; NONCE_BYTES], Some(b"row"), &mut resealed).expect("it opens");
+        assert!(resealed != value);
+        assert!(key.opens_to(&Envelope::parse(&resealed).expect("a value"), Some(b"row"), b"text"));
     }
 
     #[test]

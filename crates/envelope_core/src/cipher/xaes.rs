@@ -108,6 +108,22 @@ impl MessageKey {
             .expect("the output is as long as the input, which is shorter than AES-GCM's limit of 64 GiB");
     }
 
+    /// As [`Self::seal`], with the plaintext in the place of the ciphertext.
+    ///
+    /// # Panics
+    /// If it or `tag` has another length than AES-GCM takes: a mistake of the caller's.
+    pub fn seal_in_place(
+        &self,
+        nonce: &[u8; GCM_NONCE_BYTES],
+        associated_data: &[u8],
+        text: &mut [u8],
+        tag: &mut [u8],
+    ) {
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let made = self.0.seal_in_place_separate_tag(nonce, Aad::from(associated_data), text);
+        tag.copy_from_slice(made.expect("it is shorter than AES-GCM's limit of 64 GiB").as_ref());
+    }
+
     /// Decrypts and verifies `ciphertext` into `plaintext`, which is as long.
     ///
     /// # Errors
@@ -151,6 +167,9 @@ mod tests {
             let (mut sealed, mut sealed_tag) = (vec![0; case.pt.len()], [0; TAG_BYTES]);
             key.seal(nonce, &case.aad, &case.pt, &mut sealed, &mut sealed_tag);
             assert_eq!(sealed == case.ct[..] && sealed_tag == *tag, is_authentic, "case {}", case.tc_id);
+            let (mut text, mut tag) = (case.pt.to_vec(), [0; TAG_BYTES]);
+            key.seal_in_place(nonce, &case.aad, &mut text, &mut tag);
+            assert!(text == sealed && tag == sealed_tag, "case {}", case.tc_id);
             tried += 1;
         }
         assert!(tried >= 60, "only {tried}");
