@@ -51,6 +51,7 @@ use crate::ask::{Pending, shared_counters};
 use crate::error::Error;
 use crate::pg::backend::{process_id, server_start, statement_start};
 use crate::pg::exit::at_exit;
+use crate::pg::settings;
 
 type Policy = envelope_core::policy::Policy<Pending>;
 
@@ -59,6 +60,8 @@ struct Session {
     process: i32,
     policy: Policy,
     nonces: Nonces,
+    /// What all processes were told of its cache.
+    told: CacheCounts,
 }
 
 thread_local! {
@@ -68,11 +71,15 @@ thread_local! {
 impl Session {
     fn start(process: i32) -> Self {
         // Wipes what the backend kept secret.
-        at_exit(|| drop(SESSION.take()));
+        at_exit(|| {
+            tell_cache_use();
+            drop(SESSION.take());
+        });
         Self {
             process,
             policy: Policy::new(&Here, RandomState::new().hash_one(process), server_start().cast_unsigned()),
             nonces: Nonces::new(),
+            told: CacheCounts::default(),
         }
     }
 
@@ -124,6 +131,19 @@ pub fn for_each_cached(read: impl FnMut(Option<&str>, &CachedKey)) {
 /// What has happened to the session's data keys for sealing, and to those for opening.
 pub fn cache_counts() -> [CacheCounts; 2] {
     with_policy(|policy| policy.cache_counts())
+}
+
+/// Adds what has happened to the session's data keys since the last time to what all sessions of the server count.
+fn tell_cache_use() {
+    SESSION.with(|session| {
+        // In use: the next time.
+        let Ok(mut session) = session.try_borrow_mut() else { return };
+        let Some(Session { policy, told, .. }) = session.as_mut() else { return };
+        let [sealing, opening] = policy.cache_counts();
+        let counts = sealing + opening;
+        shared_counters::count_cache_use(counts - *told, policy.cache_fill(&settings::limits()));
+        *told = counts;
+    });
 }
 
 /// The KMS calls of the current statement, of the current transaction and of the session.

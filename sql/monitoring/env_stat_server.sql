@@ -4,10 +4,13 @@ CREATE OR REPLACE FUNCTION envelope_internal.stat_server_json() RETURNS jsonb
 CREATE OR REPLACE VIEW @extschema@.env_stat_server AS
 SELECT
     broker_avoided_seconds, sessions_on_their_own, own_calls, serving_stale,
-    pg_catalog.to_timestamp(last_stale) AS last_stale, damaged_values
+    pg_catalog.to_timestamp(last_stale) AS last_stale, damaged_values,
+    cache_hits, cache_misses, cache_evictions, cache_evicted_needed, fullest_cache
 FROM pg_catalog.jsonb_to_recordset(envelope_internal.stat_server_json()) AS row_(
     broker_avoided_seconds double precision, sessions_on_their_own bigint, own_calls bigint, serving_stale boolean,
-    last_stale double precision, damaged_values bigint
+    last_stale double precision, damaged_values bigint,
+    cache_hits bigint, cache_misses bigint, cache_evictions bigint, cache_evicted_needed bigint,
+    fullest_cache double precision
 );
 
 REVOKE ALL ON FUNCTION envelope_internal.stat_server_json() FROM PUBLIC;

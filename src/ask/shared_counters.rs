@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use envelope_broker::server::Signals;
+use envelope_core::cache::bounded::CacheCounts;
 use envelope_core::policy::{BLIND_TIME, Epochs};
 use envelope_core::request::{Reply, Request};
 use envelope_kms::Limiter;
@@ -52,12 +53,20 @@ struct Counters {
     own_calls: &'static AtomicU64,
     /// What the limit on calls counts with: see [`envelope_kms::limiter`].
     calls_due: &'static AtomicU64,
+    /// What has happened to the data keys of all sessions: [`CacheCounts`].
+    cache: &'static [AtomicU64],
+    /// How much of its bounds the fullest cache of a session had, in thousandths, and when, in seconds since 1970.
+    fullest_cache: &'static AtomicU64,
     /// Sessions that called KMS themselves: process id, and seconds since 1970.
     on_their_own: &'static [AtomicU64],
     /// KMS calls by database and role, each [`ROLE_WORDS`] long; the last ones are for all further roles.
     roles: &'static [AtomicU64],
 }
 
+/// Where the counts of the sessions' caches begin.
+const CACHE_AT: usize = 12;
+/// So many there are.
+const CACHE_WORDS: usize = 4;
 /// Where the counts by role begin.
 const ROLES_AT: usize = 64;
 /// Where they end, and the sessions on their own begin.
@@ -251,6 +260,21 @@ fn is_lately(word: u64, second: u64) -> bool {
     word != 0 && second.abs_diff(word & 0xffff_ffff) < LATELY.as_secs()
 }
 
+/// Counts what has happened to the data keys of this session, of whose cache `fill` is in use.
+pub fn count_cache_use(since: CacheCounts, fill: f64) {
+    let CacheCounts { hits, misses, evictions, evicted_needed } = since;
+    let (thousandths, second) = ((fill * 1e3) as u64, now_ms() / 1_000);
+    let _ = with_counters(|counters| {
+        for (word, count) in counters.cache.iter().zip([hits, misses, evictions, evicted_needed]) {
+            word.fetch_add(count, Ordering::Relaxed);
+        }
+        let _ = counters.fullest_cache.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |fullest| {
+            let is_fuller = thousandths >= fullest >> 32 || !is_lately(fullest, second);
+            (thousandths > 0 && is_fuller).then_some(thousandths << 32 | second & 0xffff_ffff)
+        });
+    });
+}
+
 /// What goes on in all sessions of the server, whether or not there is a broker.
 #[derive(Clone, Copy, Debug)]
 pub struct Overview {
@@ -266,6 +290,10 @@ pub struct Overview {
     pub serving_stale: bool,
     /// Values that env_try_decrypt could not open.
     pub damaged: u64,
+    /// What has happened to the data keys of all sessions.
+    pub cache: CacheCounts,
+    /// How much of its bounds the fullest cache of a session had in the last minute: 1 is all.
+    pub fullest_cache: f64,
 }
 
 /// The state of the server.
@@ -277,6 +305,9 @@ pub fn overview() -> io::Result<Overview> {
     with_counters(|counters| {
         let own = counters.on_their_own.iter().filter(|word| is_lately(word.load(Ordering::Relaxed), now / 1_000));
         let stale_at = counters.stale_at.load(Ordering::Relaxed);
+        let [hits, misses, evictions, evicted_needed] =
+            std::array::from_fn(|word| counters.cache[word].load(Ordering::Relaxed));
+        let fullest = counters.fullest_cache.load(Ordering::Relaxed);
         let avoided_until = counters.avoided_until.load(Ordering::Relaxed);
         let avoided_ms = avoided_until.saturating_sub(now).min(AVOIDANCE.as_millis() as u64);
         Overview {
@@ -286,6 +317,8 @@ pub fn overview() -> io::Result<Overview> {
             last_stale: (stale_at > 0).then_some(stale_at as f64 / 1e3),
             serving_stale: stale_at > 0 && now.abs_diff(stale_at) < LATELY.as_millis() as u64,
             damaged: counters.damaged.load(Ordering::Relaxed),
+            cache: CacheCounts { hits, misses, evictions, evicted_needed },
+            fullest_cache: if is_lately(fullest, now / 1_000) { (fullest >> 32) as f64 / 1e3 } else { 0.0 },
         }
     })
 }
@@ -418,14 +451,15 @@ fn map() -> Result<Counters, Errno> {
     let identity = FileIdentity::of(&file)?;
     let words = shared_memory::map(&file)?;
     let [flushes, replacements, avoided_until, logged, retirements, reconnects, damaged, server, ..] = words;
-    let [_, _, _, _, _, _, _, _, stale_at, own_calls, calls_due, ..] = words;
+    let [_, _, _, _, _, _, _, _, stale_at, own_calls, calls_due, fullest_cache, ..] = words;
+    let cache = &words[CACHE_AT..CACHE_AT + CACHE_WORDS];
     let roles = &words[ROLES_AT..ON_THEIR_OWN_AT];
     let on_their_own = &words[ON_THEIR_OWN_AT..ON_THEIR_OWN_AT + MAX_ON_THEIR_OWN];
     // What another run of the server has left there says nothing about this one; counts that processes compare stay.
     let (before, now) = (server.load(Ordering::SeqCst), backend::server_start().cast_unsigned());
     if before != now && server.compare_exchange(before, now, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-        let counts = [avoided_until, logged, damaged, stale_at, own_calls, calls_due];
-        let counts = counts.into_iter().chain(roles).chain(on_their_own);
+        let counts = [avoided_until, logged, damaged, stale_at, own_calls, calls_due, fullest_cache];
+        let counts = counts.into_iter().chain(cache).chain(roles).chain(on_their_own);
         counts.for_each(|word| word.store(0, Ordering::SeqCst));
     }
     let _ = flushes.compare_exchange(0, now_ms() * 1_000, Ordering::SeqCst, Ordering::SeqCst);
@@ -441,6 +475,8 @@ fn map() -> Result<Counters, Errno> {
         stale_at,
         own_calls,
         calls_due,
+        cache,
+        fullest_cache,
         on_their_own,
         roles,
     })

@@ -37,6 +37,8 @@ pub struct Watch {
     pub is_due: fn() -> bool,
     /// Does it, and says whether to go on looking. Raises no error.
     pub act: fn() -> bool,
+    /// At the end of a transaction, after each look. Raises no error.
+    pub tell: fn(),
 }
 
 struct Registered {
@@ -49,6 +51,8 @@ static REGISTERED: OnceCell<Registered> = OnceCell::new();
 static WANTED: AtomicBool = AtomicBool::new(false);
 /// Whether something was seen to do.
 static DUE: AtomicBool = AtomicBool::new(false);
+/// Whether there was a look since the last transaction.
+static LOOKED: AtomicBool = AtomicBool::new(false);
 
 /// Begins to look, if nobody does. The first `watch` of a process stays.
 pub fn begin(watch: Watch) {
@@ -86,6 +90,7 @@ extern "C" fn look() {
     if !WANTED.load(Ordering::Relaxed) {
         return;
     }
+    LOOKED.store(true, Ordering::Relaxed);
     // SAFETY: what PostgreSQL's own handlers call: it sets a flag and the latch. A timeout that has fired may be enabled in its
     // handler, as PostgreSQL looks for the next one to fire after it.
     unsafe {
@@ -107,6 +112,10 @@ unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _
         return;
     }
     let Some(registered) = REGISTERED.get() else { return };
+    if LOOKED.load(Ordering::Relaxed) {
+        LOOKED.store(false, Ordering::Relaxed);
+        (registered.watch.tell)();
+    }
     if DUE.swap(false, Ordering::Relaxed) {
         WANTED.store((registered.watch.act)(), Ordering::Relaxed);
     }

@@ -31,14 +31,14 @@ pub fn watch() {
     if FLUSHES.swap(flushes, Ordering::Relaxed) != flushes {
         wipe_stack_at_end();
     }
-    idle::begin(Watch { is_due, act });
+    idle::begin(Watch { is_due, act, tell: super::tell_cache_use });
 }
 
 /// Wipes the stack at the end of the transaction, too: what was opened before by a statement with a shorter plan has left what it
 /// computed above where a flush wipes.
 pub fn wipe_stack_at_end() {
     WIPE.store(true, Ordering::Relaxed);
-    idle::begin(Watch { is_due, act });
+    idle::begin(Watch { is_due, act, tell: super::tell_cache_use });
     idle::at_end_of_transaction();
 }
 

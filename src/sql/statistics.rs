@@ -113,6 +113,8 @@ fn stat_cache(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
 
 /// An array with one row for the view `env_stat_broker`, or none if no broker runs.
 fn stat_broker(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
+    // The configuration file's, which the broker follows, too.
+    let capacity = settings::broker_config().memory;
     let row = |status: Status, responds: bool| {
         json!({
             "pid": status.pid,
@@ -132,6 +134,7 @@ fn stat_broker(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
             "cache_misses": status.cache_misses,
             "evictions": status.evictions,
             "evicted_needed": status.evicted_needed,
+            "data_key_capacity_bytes": capacity,
         })
     };
     let rows = match broker::watch_running(&Command::Status) {
@@ -175,6 +178,11 @@ fn stat_server(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
         "serving_stale": overview.serving_stale,
         "last_stale": overview.last_stale,
         "damaged_values": overview.damaged,
+        "cache_hits": overview.cache.hits,
+        "cache_misses": overview.cache.misses,
+        "cache_evictions": overview.cache.evictions,
+        "cache_evicted_needed": overview.cache.evicted_needed,
+        "fullest_cache": overview.fullest_cache,
     });
     jsonb_datum(&json!([row]).to_string()).map(Some)
 }

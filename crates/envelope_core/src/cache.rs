@@ -112,6 +112,12 @@ impl OpeningKeys {
         self.entries.iter().map(|cached| &**cached)
     }
 
+    /// How much of what fits is taken: see [`Bounded::fill`].
+    #[must_use]
+    pub fn fill(&self, limits: &Limits) -> f64 {
+        self.entries.fill(&limits.bounds)
+    }
+
     /// What has happened so far.
     #[must_use]
     pub fn counts(&self) -> CacheCounts {
@@ -302,6 +308,12 @@ impl SealingKeys {
     /// All of them: the key id that statements name, and the data key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &CachedKey)> {
         self.entries.iter().map(|current| (current.key_id.as_str(), &*current.cached))
+    }
+
+    /// How much of what fits is taken: see [`Bounded::fill`].
+    #[must_use]
+    pub fn fill(&self, limits: &Limits) -> f64 {
+        self.entries.fill(&limits.bounds)
     }
 
     /// What has happened so far.

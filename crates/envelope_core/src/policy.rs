@@ -33,7 +33,7 @@ use std::time::Instant;
 
 use crate::allowed_keys::AllowedKeys;
 use crate::cache::bounded::CacheCounts;
-use crate::cache::{CachedKey, OpeningKeys, RefusedWrappedKeys, SealingKeys};
+use crate::cache::{CachedKey, Limits, OpeningKeys, RefusedWrappedKeys, SealingKeys};
 use crate::cipher::message_keys::MessageKeys;
 use crate::context::EncryptionContext;
 use crate::format::Head;
@@ -356,6 +356,12 @@ impl<P> Policy<P> {
     #[must_use]
     pub fn cache_counts(&self) -> [CacheCounts; 2] {
         [self.sealing.counts(), self.opening.counts()]
+    }
+
+    /// How much of what fits the fuller of the two caches has: 1 is all.
+    #[must_use]
+    pub fn cache_fill(&self, limits: &Limits) -> f64 {
+        self.sealing.fill(limits).max(self.opening.fill(limits))
     }
 
     /// Drops all data keys, and says how many there were for opening values.

@@ -76,3 +76,42 @@ fn a_session_counts_what_it_drops() {
     }
     assert!(!fixture.cluster.log_lines("envelope_pg.cache_memory").is_empty(), "{}", fixture.cluster.log());
 }
+
+/// What has happened in all sessions: also in those that have ended, and in those that go on.
+#[test]
+fn a_server_counts_what_its_sessions_drop() {
+    let fixture = Fixture::local();
+    let counts = |client: &mut Client| -> ([i64; 4], f64) {
+        let row = client.query_one(
+            "SELECT cache_hits, cache_misses, cache_evictions, cache_evicted_needed, fullest_cache FROM env_stat_server",
+            &[],
+        );
+        let row = row.expect("one row");
+        ([0, 1, 2, 3].map(|column| row.get(column)), row.get(4))
+    };
+    let mut monitor = fixture.connect_as("monitor", &["pg_monitor"]);
+    assert_eq!(counts(&mut monitor), ([0; 4], 0.0));
+    let mut client = fixture.connect();
+    encrypt(&mut client, &fixture, 50);
+    encrypt(&mut client, &fixture, 50);
+    drop(client);
+    wait_until("the counts of one that has ended", || counts(&mut monitor).0 == [50, 50, 0, 0]);
+    let (_, fullest) = counts(&mut monitor);
+    assert!(fullest > 0.0 && fullest < 0.1, "{fullest}");
+    let mut client = fixture.connect();
+    client.run("SET envelope_pg.cache_entries = 10");
+    encrypt(&mut client, &fixture, 40);
+    encrypt(&mut client, &fixture, 40);
+    // Within about a second, at the end of a transaction.
+    wait_until("the counts of one that goes on", || {
+        client.run("SELECT");
+        counts(&mut monitor).0[1] >= 90
+    });
+    let ([hits, misses, evictions, needed], fullest) = counts(&mut monitor);
+    assert_eq!(hits + misses, 180);
+    assert!(evictions >= 30 && needed > 0, "{hits} {misses} {evictions} {needed}");
+    assert!((fullest - 1.0).abs() < 1e-9, "{fullest}");
+    fixture.cluster.restart();
+    let mut monitor = fixture.connect_as("monitor", &["pg_monitor"]);
+    assert_eq!(counts(&mut monitor), ([0; 4], 0.0), "they are those of one run of the server");
+}

@@ -7,6 +7,7 @@
 //! would find nothing.
 
 use std::hash::{BuildHasher, Hash};
+use std::ops::{Add, Sub};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -47,6 +48,33 @@ pub struct CacheCounts {
     pub evictions: u64,
     /// Misses of what had been evicted: the cache is too small for how it is used.
     pub evicted_needed: u64,
+}
+
+impl Add for CacheCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            misses: self.misses + other.misses,
+            evictions: self.evictions + other.evictions,
+            evicted_needed: self.evicted_needed + other.evicted_needed,
+        }
+    }
+}
+
+/// What has happened since there were these counts.
+impl Sub for CacheCounts {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            hits: self.hits - before.hits,
+            misses: self.misses - before.misses,
+            evictions: self.evictions - before.evictions,
+            evicted_needed: self.evicted_needed - before.evicted_needed,
+        }
+    }
 }
 
 /// The map.
@@ -208,6 +236,13 @@ impl<E: Entry> Bounded<E> {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How much of what fits is taken, by number or by memory, whichever is more: 1 is all.
+    #[must_use]
+    pub fn fill(&self, bounds: &Bounds) -> f64 {
+        let part = |taken: usize, of: usize| taken as f64 / of.max(1) as f64;
+        part(self.slots.len(), bounds.entries).max(part(self.bytes, bounds.bytes))
     }
 
     /// What has happened so far.
