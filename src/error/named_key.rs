@@ -42,7 +42,7 @@ impl NamedKeyError {
     pub fn parts(&self) -> (&'static str, Option<String>, &'static str) {
         const SERVER: &str = "CREATE SERVER name FOREIGN DATA WRAPPER envelope_pg OPTIONS (key_id '...') names a key.";
         const GRANT: &str = "GRANT USAGE ON FOREIGN SERVER name TO role lets a role use it.";
-        const OPTIONS: &str = "The options are key_id, old_key_ids, encryption_context and operations; a key is named by key ARN, or local:name.";
+        const OPTIONS: &str = "The options are key_id, old_key_ids, encryption_context, operations and cache_ttl; a key is named by key ARN, or local:name.";
         match self {
             Self::Unknown(_) => ("42704", None, SERVER),
             Self::NoPrivilegeOnName(_) => ("42501", None, GRANT),

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use envelope_core::keys::named::NamedKey;
 use pgrx::pg_sys::Oid;
@@ -69,6 +70,15 @@ fn named(server: Server) -> Result<Named, Error> {
     // The validator let no other options in; one that a superuser has taken away must not make a key free for all.
     let key = NamedKey::from_options(options).map_err(|error| NamedKeyError::Options(name.clone(), error))?;
     Ok(Named { server: oid, name, key, may_use: Cell::default() })
+}
+
+/// How long the data keys of a key may be used before KMS is asked again, if a named key says so: the shortest time of those that
+/// name it. By key ARN or `local:name`; looks at the catalogs, so only in a transaction.
+pub fn own_ttl(key_id: &str) -> Option<Duration> {
+    let times = |known: Rc<Known>| {
+        known.keys.iter().filter(|named| named.key.names(key_id)).filter_map(|named| named.key.cache_ttl).min()
+    };
+    known().ok().and_then(times)
 }
 
 /// The names of a key, by key ARN or `local:name`.

@@ -13,33 +13,46 @@ use crate::error::{Error, NamedKeyError};
 use crate::pg::foreign_servers;
 use crate::pg::settings::{self, Audit};
 use crate::session::audit;
-use crate::session::known_keys::{Named, known};
+use crate::session::known_keys::{Named, known, own_ttl};
+
+/// Whether a cached data key may be used at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Verdict {
+    /// The current user may use it.
+    Good,
+    /// He may, but its key's `cache_ttl` has changed: whoever found it fresh looks again.
+    LookAgain,
+}
 
 /// Checks that the current user may use a cached data key.
 ///
 /// # Errors
 /// As [`check`].
 #[inline]
-pub fn check_cached(cached: &CachedKey, what: Use) -> Result<(), Error> {
+pub fn check_cached(cached: &CachedKey, what: Use) -> Result<Verdict, Error> {
     let now = authorisation();
     if cached.authorisation(what) == Some(now) {
-        return Ok(());
+        return Ok(Verdict::Good);
     }
     check_anew(cached, what, now)
 }
 
 /// What is kept is never `audited`, so that each use that is to be counted comes here.
 #[inline(never)]
-fn check_anew(cached: &CachedKey, what: Use, now: Authorisation) -> Result<(), Error> {
+fn check_anew(cached: &CachedKey, what: Use, now: Authorisation) -> Result<Verdict, Error> {
     let found = Authorisation { audited: false, ..now };
     if cached.authorisation(what) != Some(found) {
         check(cached.data_key().key_id(), what)?;
         cached.authorise(what, found);
+        if cached.set_own_ttl(own_ttl(cached.data_key().key_id())) {
+            return Ok(Verdict::LookAgain);
+        }
     }
     if now.audited {
         audit::count(Oid::from(now.role), cached.data_key().key_id(), what);
     }
-    Ok(())
+    Ok(Verdict::Good)
 }
 
 /// Checks that the current user may use a key, by key ARN or `local:name`.

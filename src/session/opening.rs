@@ -6,6 +6,7 @@ use envelope_core::cache::CachedKey;
 use envelope_core::format::Head;
 use envelope_core::keys::named::Use;
 
+use super::named_keys::Verdict;
 use super::surroundings::Here;
 use super::{asking, audit, named_keys, page_ahead, quickly};
 use crate::error::Error;
@@ -20,17 +21,20 @@ pub fn opening_key(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
 
 #[inline]
 fn find(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
-    let cached = match quickly(|session| session.policy.open_quickly(head, &Here)) {
-        Some(cached) => cached,
-        None => {
-            let ahead = page_ahead::start(head);
-            let cached = asking::drive_from(|policy| policy.open(head, &Here))?;
-            page_ahead::finish(ahead);
-            cached
+    loop {
+        let cached = match quickly(|session| session.policy.open_quickly(head, &Here)) {
+            Some(cached) => cached,
+            None => {
+                let ahead = page_ahead::start(head);
+                let cached = asking::drive_from(|policy| policy.open(head, &Here))?;
+                page_ahead::finish(ahead);
+                cached
+            }
+        };
+        if named_keys::check_cached(&cached, Use::Decrypt)? == Verdict::Good {
+            return Ok(cached);
         }
-    };
-    named_keys::check_cached(&cached, Use::Decrypt)?;
-    Ok(cached)
+    }
 }
 
 /// A data key that was had before, if the session keeps it still, and it may be used without asking.
@@ -40,8 +44,8 @@ fn find(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
 #[inline]
 pub fn opening_key_again(known: &Weak<CachedKey>) -> Result<Option<Rc<CachedKey>>, Error> {
     let cached = quickly(|session| session.policy.open_again(known, &Here));
-    if let Some(cached) = &cached {
-        named_keys::check_cached(cached, Use::Decrypt)?;
+    match &cached {
+        Some(found) if named_keys::check_cached(found, Use::Decrypt)? == Verdict::LookAgain => Ok(None),
+        _ => Ok(cached),
     }
-    Ok(cached)
 }

@@ -10,6 +10,7 @@ use envelope_core::keys::KeyId;
 use envelope_core::keys::named::Use;
 use envelope_core::request::Request;
 
+use super::named_keys::Verdict;
 use super::surroundings::Here;
 use super::{asking, audit, check_allowed, named_keys, quickly, with_policy, with_session};
 use crate::ask::{broker, journal, shared_counters};
@@ -33,20 +34,23 @@ pub fn sealing(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize
 
 #[inline]
 fn find(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Sealing, Error> {
-    let ready = quickly(|session| {
-        let cached = session.policy.seal_quickly(key_id, context, plaintext_bytes, &Here)?;
-        Some(Sealing { cached, random: session.next_random().ok()? })
-    });
-    let sealing = match ready {
-        Some(sealing) => sealing,
-        None => {
-            let cached = asking::drive_from(|policy| policy.seal(key_id, context, plaintext_bytes, &Here))?;
-            let random = with_session(|session| session.next_random())?;
-            Sealing { cached, random }
+    loop {
+        let ready = quickly(|session| {
+            let cached = session.policy.seal_quickly(key_id, context, plaintext_bytes, &Here)?;
+            Some(Sealing { cached, random: session.next_random().ok()? })
+        });
+        let sealing = match ready {
+            Some(sealing) => sealing,
+            None => {
+                let cached = asking::drive_from(|policy| policy.seal(key_id, context, plaintext_bytes, &Here))?;
+                let random = with_session(|session| session.next_random())?;
+                Sealing { cached, random }
+            }
+        };
+        if named_keys::check_cached(&sealing.cached, Use::Encrypt)? == Verdict::Good {
+            return Ok(sealing);
         }
-    };
-    named_keys::check_cached(&sealing.cached, Use::Encrypt)?;
-    Ok(sealing)
+    }
 }
 
 /// Replaces the current data key of a key and an encryption context, for all sessions, and returns the new one. Without a

@@ -7,6 +7,7 @@ use envelope_core::cache::Limits;
 use envelope_core::policy::StatementId;
 use envelope_core::policy::{Epochs, Surroundings};
 
+use super::known_keys;
 use crate::ask::shared_counters;
 use crate::pg::{backend, clock, settings};
 
@@ -31,6 +32,10 @@ impl Surroundings for Here {
     #[inline]
     fn ttl(&self) -> Duration {
         settings::cache_ttl()
+    }
+
+    fn own_ttl(&self, key_id: &str) -> Option<Duration> {
+        known_keys::own_ttl(key_id)
     }
 
     #[inline]

@@ -96,7 +96,7 @@ fn stat_cache(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
             "encryption_context": data_key.context().pairs().collect::<std::collections::BTreeMap<_, _>>(),
             "uses": cached.uses(),
             "age_seconds": cached.age(now).as_secs_f64(),
-            "ttl_seconds": limits.ttl.saturating_sub(cached.age(now)).as_secs_f64(),
+            "ttl_seconds": cached.ttl(limits.ttl).saturating_sub(cached.age(now)).as_secs_f64(),
             "state": match cached.consent(now, &limits) {
                 Consent::Fresh | Consent::RefreshDue => "fresh",
                 Consent::Stale | Consent::StaleRefreshDue => "stale",

@@ -192,13 +192,13 @@ impl<P> Policy<P> {
     ) -> Result<Step<P>, PolicyError> {
         let Ask { request, asked, waiting_since, then } = ask;
         let is_to_ask_again = match &reply {
-            Ok(reply) => is_overtaken(reply, asked, waiting_since, world),
+            Ok(reply) => is_overtaken(reply, &request, asked, waiting_since, world),
             // It has made the one that it may make at a time, and needs another one.
             Err(error) => error.kind == KmsErrorKind::NoCallLeft && error.calls > 0,
         };
         let reply = self.take_reply(reply, asked, request.context(), world);
         if is_to_ask_again && (reply.is_ok() || self.budget.check(world).is_ok()) {
-            let (asked, terms) = (self.asked(world), self.terms(world));
+            let (asked, terms) = (self.asked(world), self.terms(&request.key_id(), world));
             return Ok(self.ask(request.under(terms), asked, then, world));
         }
         match then {
@@ -437,12 +437,12 @@ impl<P> Policy<P> {
         }
     }
 
-    /// How old a provider's consent may be that another session has obtained.
-    fn terms(&mut self, world: &impl Surroundings) -> Terms {
-        let limits = world.limits();
+    /// How old a provider's consent to the use of a key may be that another session has obtained.
+    fn terms(&mut self, key_id: &str, world: &impl Surroundings) -> Terms {
+        let ttl = world.own_ttl(key_id).unwrap_or_else(|| world.ttl());
         Terms {
-            fresh_for: limits.ttl,
-            stale_for: limits.ttl.saturating_add(limits.stale_if_unreachable),
+            fresh_for: ttl,
+            stale_for: ttl.saturating_add(world.limits().stale_if_unreachable),
             calls: match self.budget.allowed(world) {
                 crate::request::Calls::Ahead if !world.may_look_ahead() => crate::request::Calls::Needed,
                 calls => calls,
@@ -472,6 +472,7 @@ impl<P> Policy<P> {
         let spread = self.next_spread(data_key.commitment());
         let cached = Rc::new(CachedKey::new(data_key, consent.given_at(asked.at), spread));
         cached.allowed_by(world.allowed_keys_generation());
+        cached.set_own_ttl(world.own_ttl(cached.data_key().key_id()));
         if consent.is_stale {
             cached.out_of_reach(now);
             self.notes.push(Note::ServedStale { decided: None, key_id: cached.data_key().key_id().to_owned() });
@@ -527,10 +528,17 @@ impl<P> Policy<P> {
 
 /// Whether the time of a data key that the broker had in memory, or that was asked for in the background, was up before the session
 /// took up the answer. What was asked of its provider because of this question may be used, however long that took.
-fn is_overtaken(reply: &Reply, asked: Asked, waiting_since: Instant, world: &impl Surroundings) -> bool {
+fn is_overtaken(
+    reply: &Reply,
+    request: &Request,
+    asked: Asked,
+    waiting_since: Instant,
+    world: &impl Surroundings,
+) -> bool {
     let Some(consent) = reply.consent() else { return false };
     let (given, limits) = (consent.given_at(asked.at), world.limits());
-    let good_for = if consent.is_stale { limits.ttl.saturating_add(limits.stale_if_unreachable) } else { limits.ttl };
+    let ttl = world.own_ttl(&request.key_id()).unwrap_or(limits.ttl);
+    let good_for = if consent.is_stale { ttl.saturating_add(limits.stale_if_unreachable) } else { ttl };
     given < waiting_since && world.now().saturating_duration_since(given) >= good_for
 }
 

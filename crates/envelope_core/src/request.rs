@@ -4,6 +4,7 @@
 
 pub mod error;
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,15 @@ impl Request {
             | Self::ReplaceDek { context, .. }
             | Self::OpeningKey { context, .. }
             | Self::Rewrap { context, .. } => context,
+        }
+    }
+
+    /// The key that it is about: as the statement names it, if it is to seal new values.
+    #[must_use]
+    pub fn key_id(&self) -> Cow<'_, str> {
+        match self {
+            Self::SealingKey { key_id, .. } | Self::ReplaceDek { key_id, .. } => Cow::Owned(key_id.to_string()),
+            Self::OpeningKey { wrapped, .. } | Self::Rewrap { wrapped, .. } => Cow::Borrowed(&wrapped.key_id),
         }
     }
 

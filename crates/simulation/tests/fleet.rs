@@ -31,7 +31,7 @@ fn a_thousand_servers_do_not_march_in_step() {
         total as f64 / 3_600.0
     );
     assert_eq!(first as usize, servers * 5, "they do start together");
-    // docs/OPERATIONS.md, "Calls and cost": between 85 and 92 % of cache_ttl.
+    // docs/guide/capacity.md, "The model": between 85 and 92 % of cache_ttl.
     assert!((3_600.0 / (0.93 * 900.0)..=3_600.0 / (0.85 * 900.0)).contains(&rate), "{rate}");
     assert!(last < first / 4, "{first} {last}");
 }

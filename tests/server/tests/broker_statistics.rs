@@ -315,7 +315,7 @@ fn calls_are_counted_by_database_and_role() {
     assert_eq!(watcher.one::<i64>(sum, &[]), all, "each call that came to KMS is somebody's");
 }
 
-/// docs/OPERATIONS.md, "Calls and cost": however many sessions there are.
+/// docs/guide/capacity.md, "The model": however many sessions there are.
 #[test]
 fn calls_at_rest_are_those_of_the_cost_model() {
     const TTL: f64 = 6.0;

@@ -179,7 +179,7 @@ fn a_token_of_a_web_identity_that_was_replaced_is_read_again() {
     assert_eq!(fixture.proxy.calls("Decrypt"), 2);
 }
 
-/// docs/OPERATIONS.md, "How AWS is reached".
+/// docs/guide/aws.md, "Network".
 #[test]
 fn the_environment_says_how_aws_is_reached() {
     let proxy = FaultProxy::start(Emulator::shared().address());

@@ -43,6 +43,8 @@ pub struct CachedKey {
     refreshing: Cell<bool>,
     /// In 65,536ths of its time, so that few of many servers have the same.
     refresh_from: u32,
+    /// The time that its key has of its own, in whole seconds; 0: none.
+    own_ttl: Cell<u32>,
     uses: Cell<u64>,
     encrypts: Cell<Option<Authorisation>>,
     decrypts: Cell<Option<Authorisation>>,
@@ -76,6 +78,7 @@ impl CachedKey {
             outage: Cell::new(false),
             refreshing: Cell::new(false),
             refresh_from: REFRESH_FROM * 256 + u32::from(spread) * REFRESH_SPREAD,
+            own_ttl: Cell::new(0),
             uses: Cell::new(0),
             encrypts: Cell::new(None),
             decrypts: Cell::new(None),
@@ -129,21 +132,37 @@ impl CachedKey {
         self.allowed_by.set(Some(generation));
     }
 
+    /// Its key has this time of its own, in whole seconds; `None`: that of all keys. Whether it was another one before.
+    pub fn set_own_ttl(&self, own_ttl: Option<Duration>) -> bool {
+        let own_ttl = own_ttl.map_or(0, |ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX));
+        self.own_ttl.replace(own_ttl) != own_ttl
+    }
+
+    /// How long it may be used before its provider is asked again: `ttl`, unless its key has a time of its own.
+    #[inline]
+    #[must_use]
+    pub fn ttl(&self, ttl: Duration) -> Duration {
+        match self.own_ttl.get() {
+            0 => ttl,
+            own => Duration::from_secs(own.into()),
+        }
+    }
+
     /// Whether it is in the first half of its time, where [`Self::consent`] is [`Consent::Fresh`]: mostly so, and soon known.
     #[must_use]
     pub fn is_young(&self, now: Instant, ttl: Duration) -> bool {
         // Whole seconds: to divide a Duration takes longer than all the rest.
-        self.age(now).as_secs() < ttl.as_secs() / 2
+        self.age(now).as_secs() < self.ttl(ttl).as_secs() / 2
     }
 
     /// Whether it may be used.
     #[must_use]
     pub fn consent(&self, now: Instant, limits: &Limits) -> Consent {
-        let age = self.age(now);
+        let (age, ttl) = (self.age(now), self.ttl(limits.ttl));
         let since_failure = self.failed.get().map(|failed| now.saturating_duration_since(failed));
         let may_ask = !self.refreshing.get() && since_failure.is_none_or(|since| since >= RETRY_PAUSE);
-        if age < limits.ttl {
-            let is_due = age >= limits.ttl * self.refresh_from / 65_536 && may_ask;
+        if age < ttl {
+            let is_due = age >= ttl * self.refresh_from / 65_536 && may_ask;
             return if is_due { Consent::RefreshDue } else { Consent::Fresh };
         }
         let outage_is_known = self.outage.get() && since_failure.is_some_and(|since| since < OUTAGE_MEMORY);
@@ -157,17 +176,17 @@ impl CachedKey {
     /// Whether it may still be used if its provider cannot be asked.
     #[must_use]
     pub fn may_go_stale(&self, now: Instant, limits: &Limits) -> bool {
-        self.age(now) < limits.ttl.saturating_add(limits.stale_if_unreachable)
+        self.age(now) < self.ttl(limits.ttl).saturating_add(limits.stale_if_unreachable)
     }
 
     /// Whether it can be of no more use whatever the provider says: it has to hand it out again.
     pub(super) fn is_useless(&self, now: Instant, limits: &Limits) -> bool {
-        self.age(now) >= limits.ttl && !self.may_go_stale(now, limits)
+        self.age(now) >= self.ttl(limits.ttl) && !self.may_go_stale(now, limits)
     }
 
     /// When it comes to be of no more use, unless its provider hands it out again; `None`: not in this world.
     pub(crate) fn useless_at(&self, limits: &Limits) -> Option<Instant> {
-        self.confirmed.get().checked_add(limits.ttl.saturating_add(limits.stale_if_unreachable))
+        self.confirmed.get().checked_add(self.ttl(limits.ttl).saturating_add(limits.stale_if_unreachable))
     }
 
     /// The provider is being asked.

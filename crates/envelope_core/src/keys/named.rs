@@ -1,6 +1,7 @@
 //! A named key: what the options of a foreign server of the wrapper `envelope_pg` say (docs/design/NAMED_KEYS.md).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -27,6 +28,8 @@ pub struct NamedKey {
     pub key_id: String,
     /// What new values get as their encryption context.
     pub encryption_context: EncryptionContext,
+    /// How long its data keys may be used before KMS is asked again, in place of `envelope_pg.cache_ttl`.
+    pub cache_ttl: Option<Duration>,
     old_key_ids: Vec<String>,
     encrypts: bool,
     decrypts: bool,
@@ -50,6 +53,9 @@ pub enum OptionError {
     /// Neither `encrypt` nor `decrypt` nor both.
     #[error("option \"operations\" must be encrypt, decrypt, or both with a comma between them")]
     Operations,
+    /// No time, or one that is too long.
+    #[error("option \"cache_ttl\" must be from 1 s to 1 d, as a whole number of s, min, h or d")]
+    CacheTtl,
 }
 
 impl NamedKey {
@@ -74,9 +80,11 @@ impl NamedKey {
             Some(list) => parse_operations(list)?,
             None => (true, true),
         };
+        let cache_ttl =
+            options.remove("cache_ttl").map(|text| parse_ttl(text).ok_or(OptionError::CacheTtl)).transpose()?;
         match options.into_keys().next() {
             Some(name) => Err(OptionError::Unknown(name.to_owned())),
-            None => Ok(Self { key_id, encryption_context, old_key_ids, encrypts, decrypts }),
+            None => Ok(Self { key_id, encryption_context, cache_ttl, old_key_ids, encrypts, decrypts }),
         }
     }
 
@@ -99,6 +107,23 @@ impl NamedKey {
 fn parse_key(option: &'static str, key_id: &str) -> Result<String, OptionError> {
     let key_id = key_id.trim();
     check_resolved(key_id).map(|()| key_id.to_owned()).map_err(|_| OptionError::NotAKey(option))
+}
+
+/// As PostgreSQL reads a setting in seconds; not 0, and not so long that a revoked key would serve for days.
+fn parse_ttl(text: &str) -> Option<Duration> {
+    const DAY: u64 = 24 * 60 * 60;
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.trim_start() {
+        "" | "s" => 1,
+        "min" => 60,
+        "h" => 60 * 60,
+        "d" => DAY,
+        _ => return None,
+    };
+    let seconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
+    (1..=DAY).contains(&seconds).then(|| Duration::from_secs(seconds))
 }
 
 fn parse_operations(list: &str) -> Result<(bool, bool), OptionError> {
@@ -156,5 +181,17 @@ mod tests {
         assert_eq!(error(&[("key_id", KEY), ("key", "x")]), OptionError::Unknown("key".to_owned()));
         assert_eq!(error(&[("key_id", KEY), ("operations", "all")]), OptionError::Operations);
         assert!(matches!(error(&[("key_id", KEY), ("encryption_context", "[]")]), OptionError::EncryptionContext(_)));
+        for ttl in ["", "0", "0h", "-1", "1.5h", "2d", "1 week", "1ms", "h", "99999999999999999999"] {
+            assert_eq!(error(&[("key_id", KEY), ("cache_ttl", ttl)]), OptionError::CacheTtl, "{ttl}");
+        }
+    }
+
+    #[test]
+    fn has_a_time_of_its_own() {
+        let ttl = |text| NamedKey::from_options([("key_id", KEY), ("cache_ttl", text)]).unwrap().cache_ttl;
+        for (text, seconds) in [("1", 1), ("90s", 90), ("15 min", 900), ("1h", 3_600), (" 1d ", 86_400)] {
+            assert_eq!(ttl(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(NamedKey::from_options([("key_id", KEY)]).unwrap().cache_ttl, None);
     }
 }

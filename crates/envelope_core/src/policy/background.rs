@@ -81,6 +81,11 @@ fn refresh_request(cached: &CachedKey, world: &impl Surroundings) -> Request {
         wrapped: data_key.wrapped(),
         context: data_key.context().clone(),
         commitment: Some(*data_key.commitment()),
-        terms: Terms { fresh_for: world.ttl() / 2, stale_for: Duration::ZERO, calls: Calls::Needed, is_ahead: false },
+        terms: Terms {
+            fresh_for: cached.ttl(world.ttl()) / 2,
+            stale_for: Duration::ZERO,
+            calls: Calls::Needed,
+            is_ahead: false,
+        },
     }
 }

@@ -39,7 +39,7 @@ impl<P> Policy<P> {
                     wrapped: data_key.wrapped(),
                     context: data_key.context().clone(),
                     commitment: Some(*data_key.commitment()),
-                    terms: self.terms(world),
+                    terms: self.terms(data_key.key_id(), world),
                 };
                 return self.ask(request, asked, then(cached), world);
             }

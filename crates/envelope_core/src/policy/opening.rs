@@ -112,8 +112,8 @@ impl<P> Policy<P> {
                     let request = Request::OpeningKey {
                         commitment,
                         context: unwrapping.context.clone(),
+                        terms: self.terms(&wrapped.key_id, world),
                         wrapped,
-                        terms: self.terms(world),
                     };
                     return Ok(self.ask(request, asked, Then::Open(unwrapping), world));
                 }

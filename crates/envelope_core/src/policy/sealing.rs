@@ -98,7 +98,7 @@ impl<P> Policy<P> {
         let request = Request::SealingKey {
             key_id: KeyId::parse(&place.key_id)?,
             context: place.context.clone(),
-            terms: self.terms(world),
+            terms: self.terms(&place.key_id, world),
             limits: SealingLimits {
                 max_age: limits.max_age,
                 max_uses: limits.max_uses,

@@ -31,6 +31,10 @@ pub trait Surroundings {
     fn epochs(&self) -> Option<Epochs>;
     /// [`Limits::ttl`] alone: read for each value.
     fn ttl(&self) -> Duration;
+    /// The time that a key has of its own in place of that, by key ARN or `local:name`; `None`: none.
+    fn own_ttl(&self, _key_id: &str) -> Option<Duration> {
+        None
+    }
     /// How long and how much a data key may be used.
     fn limits(&self) -> Limits;
     /// The time limit of a call to a provider.

@@ -258,6 +258,7 @@ fn named_keys() -> Vec<Error> {
         NamedKeyError::Invalid(OptionError::NotAKey("old_key_ids")),
         NamedKeyError::Invalid(OptionError::EncryptionContext("WHAT IS WRONG".into())),
         NamedKeyError::Invalid(OptionError::Operations),
+        NamedKeyError::Invalid(OptionError::CacheTtl),
         NamedKeyError::NotAServer("user mappings"),
     ]
     .map(Error::NamedKey)
