@@ -70,6 +70,9 @@ missing() {
         if command -v javac >/dev/null && [ ! -f /usr/share/java/postgresql.jar ]; then
             echo "PostgreSQL's JDBC driver|libpostgresql-jdbc-java"
         fi
+        if command -v javac >/dev/null && [ ! -f /usr/share/java/hibernate-core.jar ]; then
+            echo "Hibernate|libhibernate3-java libjavassist-java libslf4j-java"
+        fi
         ;;
     esac
     case ${1:-build} in test | kms | clients)

@@ -10,6 +10,9 @@ cd "$root_dir"
 clients=$root_dir/examples/clients
 out=$target_dir/clients
 jdbc=/usr/share/java/postgresql.jar
+# Debian's Hibernate, and what it needs.
+hibernate=$(printf '/usr/share/java/%s.jar:' hibernate-core hibernate-commons-annotations geronimo-jpa_2.0_spec geronimo-jta-1.2-spec \
+    antlr commons-collections3 dom4j javassist slf4j-api slf4j-nop)
 
 prepare_python() {
     [ -x "$out/venv/bin/python3" ] || python3 -m venv "$out/venv"
@@ -28,7 +31,12 @@ prepare_node() {
 
 prepare_java() {
     mkdir -p "$out/java"
-    javac -d "$out/java" "$clients"/java/*.java
+    javac -d "$out/java" "$clients/java/Jdbc.java"
+    if [ -f "${hibernate%%:*}" ]; then
+        javac -d "$out/java" -cp "$hibernate" "$clients/java/WithHibernate.java"
+    else
+        echo "clients: Hibernate is skipped: no ${hibernate%%:*} (Debian: libhibernate3-java)"
+    fi
 }
 
 prepare_rust() {
@@ -66,12 +74,17 @@ of_example() {
         with_pg | with_postgres_js | with_drizzle | with_knex) language=node command=(node "$out/node/$1.js") ;;
         with_tokio_postgres | with_sqlx) language=rust command=("$out/rust/debug/$1") ;;
         with_jdbc) language=java command=(java -cp "$out/java:$jdbc" Jdbc) ;;
+        # Hibernate of that age makes its proxies by a method that Java has closed since.
+        with_hibernate)
+            language=java command=(java --add-opens java.base/java.lang=ALL-UNNAMED -cp "$out/java:$hibernate$jdbc" WithHibernate)
+            ;;
     esac
 }
 
 # Runs an example in a database of its own: example NAME [VARIABLE=VALUE...]
 example() {
     local name=$1 started=$SECONDS language command database
+    if [ "$name" = with_hibernate ] && [ ! -f "${hibernate%%:*}" ]; then return; fi
     of_example "$name"
     shift
     if [[ " $SKIPPED " = *" $language "* || ($chosen != "  " && $chosen != *" $name "*) ]]; then return; fi
@@ -94,7 +107,7 @@ for name in with_psycopg3 with_psycopg2 with_asyncpg with_sqlalchemy with_django
     example $name
 done
 
-# Behind PgBouncer in transaction mode; JDBC, too, which knows no Unix sockets.
+# Behind PgBouncer in transaction mode; JDBC and Hibernate, too, which know no Unix sockets.
 if command -v pgbouncer >/dev/null; then
     pool_dir=$(mktemp -d /tmp/envelope_pool.XXXXXX)
     give_to_server_user "$pool_dir"
@@ -120,14 +133,14 @@ CONF
         [ ! -S "$pool_dir/.s.PGSQL.$pool_port" ] || break
         sleep 0.1
     done
-    for name in with_psycopg3 with_asyncpg with_pg with_postgres_js with_jdbc; do
+    for name in with_psycopg3 with_asyncpg with_pg with_postgres_js with_jdbc with_hibernate; do
         example $name PGHOST="$pool_dir" PGPORT="$pool_port" PGPASSWORD="$password" PGBOUNCER=1
     done
     kill "$pool_pid"
     wait "$pool_pid" 2>/dev/null || true
     rm -rf "$pool_dir"
 else
-    echo "clients: PgBouncer and JDBC are skipped: no pgbouncer on this machine"
+    echo "clients: PgBouncer, JDBC and Hibernate are skipped: no pgbouncer on this machine"
 fi
 echo "clients: $passed passed, $failed failed"
 [ "$failed" = 0 ]
