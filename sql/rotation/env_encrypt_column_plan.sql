@@ -32,7 +32,10 @@ BEGIN
         UNION ALL
         SELECT format('column "%s"', g.attname), 'generated column', 'is computed from null when the plaintext is gone, and holds it until then: drop it'
         FROM pg_attrdef AS e JOIN pg_attribute AS g ON g.attrelid = e.adrelid AND g.attnum = e.adnum AND g.attgenerated <> ''
-        JOIN pg_depend AS d ON (d.classid, d.objid) = ('pg_attrdef'::regclass, e.oid) AND d.refobjid = $1 AND d.refobjsubid = of_column
+        JOIN pg_depend AS d ON d.refobjid = $1 AND d.refobjsubid = of_column AND (
+            (d.classid, d.objid) = ('pg_attrdef'::regclass, e.oid)
+            -- Before PostgreSQL 15.
+            OR (d.classid, d.objid, d.objsubid) = ('pg_class'::regclass, $1, g.attnum))
         WHERE e.adrelid = $1
         UNION ALL
         SELECT DISTINCT format('%s %s', CASE v.relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END, v.oid::regclass), 'view',

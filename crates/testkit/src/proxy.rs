@@ -38,6 +38,7 @@ struct State {
     rules: Rules,
     calls: BTreeMap<Call, usize>,
     hanging: usize,
+    connections: usize,
     listener: Listener,
 }
 
@@ -140,6 +141,11 @@ impl FaultProxy {
         self.shared.lock().calls.clear();
     }
 
+    /// How many connections are open now.
+    pub fn open_connections(&self) -> usize {
+        self.shared.lock().connections
+    }
+
     /// How many calls hang in the proxy now.
     pub fn hanging(&self) -> usize {
         self.shared.lock().hanging
@@ -205,7 +211,11 @@ fn accept(listener: TcpListener, address: SocketAddr, shared: &Arc<Shared>) {
         drop(state);
         if let Some((stream, _)) = stream {
             let shared = Arc::clone(shared);
-            thread::spawn(move || serve(&stream, &shared));
+            shared.lock().connections += 1;
+            thread::spawn(move || {
+                serve(&stream, &shared);
+                shared.lock().connections -= 1;
+            });
         }
     }
 }

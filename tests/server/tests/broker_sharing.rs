@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{Cluster, Fixture, Session};
+use testkit::{Cluster, Fault, Fixture, Rule, Session, wait_until};
 
 const SESSIONS: usize = 200;
 const ROWS: i64 = 50;
@@ -142,4 +142,27 @@ fn a_preloaded_library_makes_no_difference() {
     assert_eq!(reader.decrypt(&value), "a text");
     assert_eq!(fixture.kms_calls(), (1, 0));
     assert_eq!(fixture.cluster.brokers().len(), 1);
+}
+
+/// Connections to KMS that a burst has made: a few stay for a while, and none for ever.
+#[test]
+fn connections_of_a_burst_are_closed_when_they_are_idle() {
+    let fixture = Fixture::with_broker();
+    let contexts = 0..AT_A_TIME;
+    fixture.proxy.set(Rule::every(Fault::Delay(Duration::from_millis(500))));
+    thread::scope(|scope| {
+        for context in contexts {
+            let fixture = &fixture;
+            scope.spawn(move || {
+                let sql = "SELECT env_encrypt('a text', $1, jsonb_build_object('context', $2::text))";
+                fixture.connect().one::<Vec<u8>>(sql, &[&fixture.key_id, &context.to_string()]);
+            });
+        }
+        wait_until("there are many at a time", || fixture.proxy.open_connections() > 12);
+    });
+    let (burst, ended) = (fixture.proxy.open_connections(), Instant::now());
+    wait_until("few stay", || fixture.proxy.open_connections() <= 8);
+    wait_until("none stays", || fixture.proxy.open_connections() == 0);
+    println!("{burst} connections after the burst, none {:?} later", ended.elapsed());
+    assert!(ended.elapsed() > Duration::from_secs(5), "some are kept for the next calls");
 }
