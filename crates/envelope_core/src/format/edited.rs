@@ -4,17 +4,23 @@
 //! A value that was sealed anew has a nonce and a tag of its own. So one that shares either with another value is that value
 //! under other wrapped keys, or what an edit has left of it.
 
+use std::sync::LazyLock;
+
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
 
-use super::{COMMITMENT_OFFSET, CONTEXT_LENGTH_OFFSET, Envelope, Head, HeadError, MAGIC, NONCE_BYTES, SUITE, VERSION};
+use super::{
+    COMMITMENT_OFFSET, CONTEXT_LENGTH_OFFSET, Envelope, Head, HeadError, MAGIC, NONCE_BYTES, SUITE, TAG_BYTES, VERSION,
+};
 use crate::error::ValueError;
 use crate::keys::WrappedKey;
 
 /// What every value of this version and suite begins with.
 const BEGINNING: [u8; 4] = [MAGIC[0], MAGIC[1], VERSION, SUITE];
+/// No value is shorter, nor what SQL writes it as: it has lengths of its context and its wrapped keys, and a byte of those.
+const MIN_VALUE_BYTES: usize = CONTEXT_LENGTH_OFFSET + 2 + 2 + 1 + NONCE_BYTES + TAG_BYTES;
 /// Random bytes that no two values share by chance.
 const PROBE_BYTES: usize = 16;
 /// Random bytes that a plaintext does not share with one given value by chance.
@@ -61,8 +67,9 @@ pub fn is_text_of_value(text: &[u8]) -> bool {
 /// Whether there is the head of a value in some bytes, from `from` on.
 #[must_use]
 pub fn contains_value(bytes: &[u8], from: usize) -> bool {
+    static SEARCH: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(&BEGINNING));
     let bytes = bytes.get(from..).unwrap_or_default();
-    memmem::find_iter(bytes, &BEGINNING).any(|at| well_formed(&bytes[at..]).is_ok())
+    bytes.len() >= MIN_VALUE_BYTES && SEARCH.find_iter(bytes).any(|at| well_formed(&bytes[at..]).is_ok())
 }
 
 /// Whether some bytes are the first ones of a value, and the rest of it is missing.
@@ -76,16 +83,24 @@ pub fn is_cut_value(bytes: &[u8]) -> bool {
 /// Whether a text has a value in it, in a form that SQL writes bytes in: hexadecimal, base64 or escaped.
 #[must_use]
 pub fn text_contains_value(text: &[u8]) -> bool {
-    let hex = |beginning: &[u8]| memmem::find_iter(text, beginning).any(|at| is_value_in(&text[at..], unhex));
-    hex(b"f6450101")
-        || hex(b"F6450101")
-        // The first three bytes of a value are four digits of base64; the fourth byte begins with the fifth.
-        || memmem::find_iter(text, b"9kUBA").any(|at| is_value_in(&text[at..], unbase64))
-        || memmem::find_iter(text, br"\366E").any(|at| is_value_in(&text[at..], unescape))
+    /// What a value begins with in each form, and how that is read. To make a [`Finder`] takes longer than to search a short text.
+    static FORMS: LazyLock<[(Finder<'_>, Decode); 4]> = LazyLock::new(|| {
+        [
+            (Finder::new("f6450101"), unhex),
+            (Finder::new("F6450101"), unhex),
+            // The first three bytes of a value are four digits of base64; the fourth byte begins with the fifth.
+            (Finder::new("9kUBA"), unbase64),
+            (Finder::new(r"\366E"), unescape),
+        ]
+    });
+    text.len() >= MIN_VALUE_BYTES
+        && FORMS.iter().any(|(beginning, decode)| beginning.find_iter(text).any(|at| is_value_in(&text[at..], *decode)))
 }
 
+type Decode = fn(&[u8]) -> Vec<u8>;
+
 /// Decodes a part of the text first: a head is short, and the text may be long.
-fn is_value_in(text: &[u8], decode: fn(&[u8]) -> Vec<u8>) -> bool {
+fn is_value_in(text: &[u8], decode: Decode) -> bool {
     let mut text_bytes = 4_096;
     loop {
         let part = &text[..text.len().min(text_bytes)];
