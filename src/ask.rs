@@ -13,6 +13,8 @@ pub mod journal;
 pub mod own_thread;
 pub mod shared_counters;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use envelope_core::context::EncryptionContext;
@@ -37,7 +39,55 @@ enum Way {
         exchange: Exchange,
         until: Instant,
     },
+    /// One of several that the broker answers together.
+    Batch {
+        batch: Rc<Batch>,
+        at: usize,
+        until: Instant,
+    },
     Thread(own_thread::Pending<Result<Reply, KmsError>>),
+}
+
+/// Requests that the broker answers together.
+struct Batch {
+    requests: usize,
+    state: RefCell<BatchState>,
+}
+
+enum BatchState {
+    UnderWay(Exchange),
+    /// Each reply until it is taken.
+    Answered(Vec<Option<Result<Reply, KmsError>>>),
+    Lost,
+}
+
+impl Batch {
+    /// One reply, if all are there.
+    fn try_take(&self, at: usize) -> Result<Option<Result<Reply, KmsError>>, Lost> {
+        let mut state = self.state.borrow_mut();
+        if let BatchState::UnderWay(exchange) = &mut *state {
+            match exchange.try_take_many(self.requests) {
+                Ok(None) => return Ok(None),
+                Ok(Some(replies)) => *state = BatchState::Answered(replies.into_iter().map(Some).collect()),
+                Err(lost) => {
+                    *state = BatchState::Lost;
+                    return Err(lost);
+                }
+            }
+        }
+        match &mut *state {
+            BatchState::Answered(replies) => Ok(replies[at].take()),
+            // Told to whoever was the first to look.
+            _ => Err(Lost::Ended),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match &*self.state.borrow() {
+            BatchState::UnderWay(exchange) => exchange.deadline(),
+            _ => Instant::now(),
+        }
+    }
 }
 
 impl Pending {
@@ -56,35 +106,38 @@ impl Pending {
 
     fn try_take_uncounted(&mut self) -> Option<Result<Reply, Error>> {
         loop {
-            match &mut self.way {
+            let (taken, until) = match &mut self.way {
                 Way::Thread(pending) => return pending.try_take().map(|reply| Ok(reply??)),
-                Way::Broker { exchange, until } => match exchange.try_take() {
-                    Ok(reply) => return reply.map(|reply| reply.map_err(Error::from)),
-                    Err(lost) => {
-                        let until = *until;
-                        let may_retry = matches!(lost, Lost::Ended) && Instant::now() < until;
-                        let again = match may_retry {
-                            true if self.in_background => broker::ask_without_waiting(&self.request),
-                            true => broker::ask(&self.request),
-                            false => None,
-                        };
-                        self.way = match again {
-                            Some(exchange) => Way::Broker { exchange, until },
-                            None => {
-                                // One that is being started is not to be avoided.
-                                if !(may_retry && self.in_background) {
-                                    broker::go_on_without(&lost);
-                                }
-                                match ask_thread(&self.request) {
-                                    Ok(way) => way,
-                                    Err(error) => return Some(Err(error)),
-                                }
-                            }
-                        };
-                    }
-                },
+                Way::Broker { exchange, until } => (exchange.try_take(), *until),
+                Way::Batch { batch, at, until } => (batch.try_take(*at), *until),
+            };
+            let lost = match taken {
+                Ok(reply) => return reply.map(|reply| reply.map_err(Error::from)),
+                Err(lost) => lost,
+            };
+            match self.another_way(&lost, until) {
+                Ok(way) => self.way = way,
+                Err(error) => return Some(Err(error)),
             }
         }
+    }
+
+    /// Asks anew when the broker was lost: the one that follows it, or without one.
+    fn another_way(&self, lost: &Lost, until: Instant) -> Result<Way, Error> {
+        let may_retry = matches!(lost, Lost::Ended) && Instant::now() < until;
+        let again = match may_retry {
+            true if self.in_background => broker::ask_without_waiting(&self.request),
+            true => broker::ask(&self.request),
+            false => None,
+        };
+        if let Some(exchange) = again {
+            return Ok(Way::Broker { exchange, until });
+        }
+        // One that is being started is not to be avoided.
+        if !(may_retry && self.in_background) {
+            broker::go_on_without(lost);
+        }
+        ask_thread(&self.request)
     }
 
     /// The encryption context that it is about.
@@ -96,6 +149,7 @@ impl Pending {
     fn deadline(&self) -> Instant {
         match &self.way {
             Way::Broker { exchange, .. } => exchange.deadline(),
+            Way::Batch { batch, .. } => batch.deadline(),
             Way::Thread(pending) => pending.deadline(),
         }
     }
@@ -112,6 +166,24 @@ pub fn start(request: Request) -> Result<Pending, Error> {
         None => ask_thread(&request)?,
     };
     Ok(Pending { request, started, way, in_background: false })
+}
+
+/// Starts several requests, of data keys that values have already. They are answered together if the broker answers them, and [`wait`]
+/// for one waits for all.
+///
+/// # Errors
+/// [`Error::OwnThread`].
+pub fn start_many(requests: Vec<Request>) -> Result<Vec<Pending>, Error> {
+    let started = Instant::now();
+    let exchange = if requests.len() > 1 { broker::ask_many(&requests) } else { None };
+    let Some(exchange) = exchange else { return requests.into_iter().map(start).collect() };
+    let batch = Rc::new(Batch { requests: requests.len(), state: RefCell::new(BatchState::UnderWay(exchange)) });
+    let until = started + broker::SUCCESSION_TIME;
+    let pending = |(at, request)| {
+        let way = Way::Batch { batch: Rc::clone(&batch), at, until };
+        Pending { request, started, way, in_background: false }
+    };
+    Ok(requests.into_iter().enumerate().map(pending).collect())
 }
 
 /// Starts a request that nobody waits for. `None`: the broker is not there yet; try again later.

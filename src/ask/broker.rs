@@ -51,11 +51,24 @@ pub fn ask(request: &Request) -> Option<Exchange> {
         return None;
     }
     let settings = settings::kms_settings();
-    let command = command(request, &settings);
-    if let Some(exchange) = Exchange::start_kept(&command, settings.aws.timeout) {
+    send(&command(request, &settings), &settings)
+}
+
+/// Asks the broker for several things at once, [`protocol::MAX_REQUESTS`] at most. `None` as for [`ask`].
+pub fn ask_many(requests: &[Request]) -> Option<Exchange> {
+    if !is_wanted() {
+        return None;
+    }
+    let settings = settings::kms_settings();
+    let fingerprint = protocol::fingerprint(&settings);
+    send(&Command::AskMany { requests: requests.to_vec(), settings: fingerprint }, &settings)
+}
+
+fn send(command: &Command, settings: &envelope_kms::Settings) -> Option<Exchange> {
+    if let Some(exchange) = Exchange::start_kept(command, settings.aws.timeout) {
         return Some(exchange);
     }
-    let try_once = || connect().and_then(|socket| Exchange::start(socket, &command, settings.aws.timeout));
+    let try_once = || connect().and_then(|socket| Exchange::start(socket, command, settings.aws.timeout));
     // One that has just ended, as an idle one does, is followed by another one.
     let until = Instant::now() + SUCCESSION_TIME;
     let started = loop {

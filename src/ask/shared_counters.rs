@@ -19,14 +19,16 @@ use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::pg::backend;
 use crate::pg::shared_memory::{self, BYTES, Current, FileIdentity};
+use crate::pg::{backend, clock};
 
 /// In the data directory's directory for temporary statistics, which only the server's user can write and which base backups
 /// leave out. Processes of PostgreSQL have the data directory as their working directory.
 const PATH: &str = "pg_stat_tmp/envelope_pg.1.shared";
 /// The same line about the broker is not written again for so long, by whichever session.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Where many data keys are asked for, the file is looked for this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A broker that failed a session is left alone by all for so long.
 const AVOIDANCE: Duration = Duration::from_secs(30);
 
@@ -98,13 +100,16 @@ pub struct RoleCalls {
 static COUNTERS: Current<Counters> = Current::none();
 
 thread_local! {
+    /// When the file was last looked for.
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
     /// When it was last tried in vain, and why.
     static FAILED: Cell<Option<(Instant, Errno)>> = const { Cell::new(None) };
 }
 
 /// Why the file cannot be used, if so: flushes and replacements by other sessions are then not seen.
 pub fn problem() -> Option<String> {
-    check().err().map(|error| format!("{PATH}: {error}"))
+    let usable = with_counters(|_| ()).and_then(|()| follow_file_soon());
+    usable.err().map(|error| format!("{PATH}: {error}"))
 }
 
 /// What has happened up to now; `None` without the file: see [`problem`].
@@ -148,6 +153,17 @@ pub fn follow_file() -> io::Result<bool> {
         COUNTERS.set(map()?);
     }
     Ok(is_replaced)
+}
+
+/// As [`follow_file`], but for a system call each time: the file was looked for just now, if not this time.
+fn follow_file_soon() -> io::Result<()> {
+    let now = clock::now();
+    if LOOKED.get().is_some_and(|looked| now.saturating_duration_since(looked) < LOOK_AGAIN) {
+        return Ok(());
+    }
+    follow_file()?;
+    LOOKED.set(Some(now));
+    Ok(())
 }
 
 /// Counts one more for all processes: also for those that have a file mapped that was removed, as this one has perhaps.
@@ -361,7 +377,7 @@ pub fn role_calls() -> io::Result<Vec<RoleCalls>> {
 /// What the broker is told without a call. It does not listen without the file.
 pub fn signals() -> Signals {
     // The next time, if it cannot be mapped now.
-    let _ = follow_file();
+    let _ = follow_file_soon();
     with_counters(|counters| Signals {
         flushes: counters.flushes.load(Ordering::SeqCst),
         retirements: counters.retirements.load(Ordering::SeqCst),

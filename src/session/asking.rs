@@ -23,10 +23,20 @@ use crate::error::Error;
 pub fn drive_from(
     begin: impl FnOnce(&mut Policy) -> Result<Step<Pending>, PolicyError>,
 ) -> Result<Rc<CachedKey>, Error> {
+    drive(first_step(begin)?)
+}
+
+/// Asks the policy for a data key.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn first_step(
+    begin: impl FnOnce(&mut Policy) -> Result<Step<Pending>, PolicyError>,
+) -> Result<Step<Pending>, Error> {
     settle_refreshes();
     let step = with_policy(begin);
     act_on_notes();
-    drive(step?)
+    Ok(step?)
 }
 
 /// Asks until the data key is there.
@@ -49,18 +59,34 @@ pub fn drive(mut step: Step<Pending>) -> Result<Rc<CachedKey>, Error> {
 ///
 /// # Errors
 /// [`Error::OwnThread`]; [`Error::NamedKey`](crate::error::Error) if the current user has no right on the key.
-pub fn start_for(mut ask: Ask) -> Result<(Ask, Pending), Error> {
-    before_asking();
+pub fn start_for(ask: Ask) -> Result<(Ask, Pending), Error> {
+    start_all(vec![permitted(ask)?]).map(|mut started| started.swap_remove(0))
+}
+
+/// What a step asks for, or the next thing for the value that the current user may ask for.
+///
+/// # Errors
+/// [`Error::NamedKey`](crate::error::Error) if the current user has no right on the key.
+pub fn permitted(mut ask: Ask) -> Result<Ask, Error> {
     while let Err(error) = check_rights(&ask) {
         match with_policy(|policy| policy.skip(ask, &Here)) {
             Ok(next) => ask = next,
             Err(earlier) => return Err(earlier.map_or(error, Into::into)),
         }
     }
-    match ask::start(ask.request().clone()) {
-        Ok(pending) => Ok((ask, pending)),
+    Ok(ask)
+}
+
+/// Starts what is permitted, all at once.
+///
+/// # Errors
+/// [`Error::OwnThread`].
+pub fn start_all(asks: Vec<Ask>) -> Result<Vec<(Ask, Pending)>, Error> {
+    before_asking();
+    match ask::start_many(asks.iter().map(|ask| ask.request().clone()).collect()) {
+        Ok(pending) => Ok(asks.into_iter().zip(pending).collect()),
         Err(error) => {
-            with_policy(|policy| policy.unanswered(&ask, &Here));
+            asks.iter().for_each(|ask| with_policy(|policy| policy.unanswered(ask, &Here)));
             Err(error)
         }
     }

@@ -8,7 +8,7 @@ use envelope_core::keys::named::Use;
 
 use super::named_keys::Verdict;
 use super::surroundings::Here;
-use super::{asking, audit, named_keys, page_ahead, quickly};
+use super::{audit, named_keys, page_ahead, quickly};
 use crate::error::Error;
 
 /// The data key that opens a value.
@@ -24,12 +24,7 @@ fn find(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
     loop {
         let cached = match quickly(|session| session.policy.open_quickly(head, &Here)) {
             Some(cached) => cached,
-            None => {
-                let ahead = page_ahead::start(head);
-                let cached = asking::drive_from(|policy| policy.open(head, &Here))?;
-                page_ahead::finish(ahead);
-                cached
-            }
+            None => page_ahead::open(head)?,
         };
         if named_keys::check_cached(&cached, Use::Decrypt)? == Verdict::Good {
             return Ok(cached);

@@ -3,20 +3,24 @@
 //! for together with it. Nothing is decrypted; what may be asked, and how often, is as for any other request.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
+use envelope_broker::protocol::MAX_REQUESTS;
+use envelope_core::cache::CachedKey;
 use envelope_core::format::{Envelope, Head};
 use envelope_core::heap_page::values_beside;
-use envelope_core::policy::{StatementId, Surroundings};
+use envelope_core::policy::{Ask, StatementId, Step, Surroundings};
 use envelope_core::request::Calls;
 
 use super::surroundings::Here;
 use super::unwrapping::Unwrapping;
-use super::{is_warm, with_policy};
+use super::{asking, is_warm, with_policy};
+use crate::error::Error;
 use crate::pg::settings;
 use crate::pg::shared_page::page_of;
 
-/// Requests at a time, with the one that the value at hand needs.
-const MAX_AHEAD: usize = 15;
+/// Requests at a time, besides the one that the value at hand needs.
+const MAX_AHEAD: usize = MAX_REQUESTS - 1;
 /// Requests of the first page.
 const FIRST_AHEAD: usize = 4;
 
@@ -36,9 +40,26 @@ thread_local! {
     static PROGRESS: RefCell<Progress> = RefCell::default();
 }
 
-/// Starts to ask for the data keys beside the one that a value needs, if the statement may be in a scan.
-pub fn start(head: &Head<'_>) -> Vec<Unwrapping> {
-    if !settings::look_ahead() || super::kms_calls_allowed() != Calls::Ahead || is_warm(head) {
+/// The data key that opens a value; if it has to be asked for, those beside it are asked for with it, and kept.
+///
+/// # Errors
+/// Whatever keeps it from being had.
+pub fn open(head: &Head<'_>) -> Result<Rc<CachedKey>, Error> {
+    let ask = match asking::first_step(|policy| policy.open(head, &Here))? {
+        Step::Ask(ask) => asking::permitted(ask)?,
+        step => return asking::drive(step),
+    };
+    let asks = std::iter::once(ask).chain(beside(head)).collect();
+    let mut started = asking::start_all(asks)?.into_iter().map(Unwrapping::of_started);
+    let cached = started.next().expect("what the value needs").wait()?;
+    // Whoever needs one that failed asks again, and is told.
+    started.for_each(|unwrapping| drop(unwrapping.wait()));
+    Ok(cached)
+}
+
+/// What to ask for the data keys beside the one that a value needs, if the statement may be in a scan.
+fn beside(head: &Head<'_>) -> Vec<Ask> {
+    if !settings::look_ahead() || super::kms_calls_allowed() != Calls::Ahead {
         return Vec::new();
     }
     let wanted = PROGRESS.with_borrow_mut(|progress| progress.next());
@@ -47,9 +68,9 @@ pub fn start(head: &Head<'_>) -> Vec<Unwrapping> {
     }
     let Some((page, at)) = page_of(head.as_bytes()) else { return Vec::new() };
     let mut identities = vec![Box::from(head.dek_identity())];
-    let mut started = Vec::new();
+    let mut asks = Vec::new();
     for value in values_beside(&page, at) {
-        if started.len() == wanted {
+        if asks.len() == wanted {
             break;
         }
         let Ok(Envelope { head, .. }) = Envelope::parse(value) else { continue };
@@ -57,19 +78,14 @@ pub fn start(head: &Head<'_>) -> Vec<Unwrapping> {
         if is_new {
             identities.push(head.dek_identity().into());
             // Why one cannot be asked for is told to whoever decrypts with it.
-            started.extend(Unwrapping::start_ahead(&head));
+            if let Ok(Step::Ask(ask)) = with_policy(|policy| policy.unwrap_ahead(&head, &Here)) {
+                asks.extend(asking::permitted(ask));
+            }
         }
     }
     identities.remove(0);
     PROGRESS.with_borrow_mut(|progress| progress.last = identities);
-    started
-}
-
-/// Waits for what was started, and keeps it. Whoever needs one that failed asks again, and is told.
-pub fn finish(started: Vec<Unwrapping>) {
-    for unwrapping in started {
-        let _ = unwrapping.wait();
-    }
+    asks
 }
 
 impl Progress {

@@ -1,5 +1,8 @@
 //! Having data keys unwrapped that no value waits for yet.
 
+use std::rc::Rc;
+
+use envelope_core::cache::CachedKey;
 use envelope_core::format::Head;
 use envelope_core::policy::{Ask, Step};
 use envelope_core::request::Reply;
@@ -26,15 +29,6 @@ impl Unwrapping {
         Ok(Self::of(step)?.expect("it is asked for, whether or not the session has it"))
     }
 
-    /// As [`Self::start`], for a value that nobody has asked for yet.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn start_ahead(head: &Head<'_>) -> Result<Self, Error> {
-        let step = with_policy(|policy| policy.unwrap_ahead(head, &Here))?;
-        Ok(Self::of(step)?.expect("it is asked for, whether or not the session has it"))
-    }
-
     /// Goes on with the answer: `None` if the session has the data key now, else the value's next wrapped key is asked about.
     ///
     /// # Errors
@@ -47,18 +41,20 @@ impl Unwrapping {
     ///
     /// # Errors
     /// As [`Self::finish`].
-    pub fn wait(mut self) -> Result<(), Error> {
+    pub fn wait(mut self) -> Result<Rc<CachedKey>, Error> {
         let reply = ask::wait(&mut self.pending);
-        asking::drive(asking::tell(self.ask, reply)?).map(drop)
+        asking::drive(asking::tell(self.ask, reply)?)
+    }
+
+    /// What was started.
+    pub fn of_started((ask, pending): (Ask, Pending)) -> Self {
+        Self { ask, pending }
     }
 
     fn of(step: Step<Pending>) -> Result<Option<Self>, Error> {
         Ok(match step {
             Step::Ready(_) => None,
-            Step::Ask(ask) => {
-                let (ask, pending) = asking::start_for(ask)?;
-                Some(Self { ask, pending })
-            }
+            Step::Ask(ask) => Some(Self::of_started(asking::start_for(ask)?)),
             Step::Await(pending, ask) => Some(Self { ask, pending }),
         })
     }

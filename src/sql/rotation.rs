@@ -157,7 +157,7 @@ fn reencrypt_warm(call: &FunctionCall) -> Result<Option<Datum>, Error> {
             session::opening_key(head)?;
         }
         let (warm, missing): (Vec<&Head<'_>>, Vec<&Head<'_>>) = heads.iter().partition(|head| session::is_warm(head));
-        pipeline::run(missing, |head| Unwrapping::start(head), |_, unwrapping| unwrapping.wait())?;
+        pipeline::run(missing, |head| Unwrapping::start(head), |_, unwrapping| unwrapping.wait().map(drop))?;
         for head in warm {
             // It may be refused by now.
             session::opening_key(head)?;

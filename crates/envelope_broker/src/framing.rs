@@ -71,6 +71,14 @@ impl CommandReader {
     pub fn filled(&mut self, bytes: usize) -> Result<Option<Command>, Malformed> {
         self.0.filled(bytes)?.map(|body| decode_command(body)).transpose()
     }
+
+    /// So many bytes have come, in whatever buffer. The command, if it is complete.
+    ///
+    /// # Errors
+    /// [`Malformed`], also if something comes behind it.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<Option<Command>, Malformed> {
+        feed(bytes, self, Self::buffer, Self::filled)
+    }
 }
 
 impl Default for CommandReader {
@@ -121,6 +129,34 @@ impl ResponseReader {
         }
         Ok(None)
     }
+
+    /// So many bytes have come, in whatever buffer. The response, if it is complete.
+    ///
+    /// # Errors
+    /// [`Malformed`], also if something comes behind it.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<Option<Response>, Malformed> {
+        feed(bytes, self, Self::buffer, Self::filled)
+    }
+}
+
+/// Puts bytes where the reader wants them. What comes behind a message is for nobody: the other end waits for an answer first.
+fn feed<R, T>(
+    mut bytes: &[u8],
+    reader: &mut R,
+    buffer: impl Fn(&mut R) -> &mut [u8],
+    filled: impl Fn(&mut R, usize) -> Result<Option<T>, Malformed>,
+) -> Result<Option<T>, Malformed> {
+    while !bytes.is_empty() {
+        let room = buffer(reader);
+        let count = room.len().min(bytes.len());
+        let (now, rest) = bytes.split_at(count);
+        room[..count].copy_from_slice(now);
+        bytes = rest;
+        if let Some(message) = filled(reader, count)? {
+            return if bytes.is_empty() { Ok(Some(message)) } else { Err(Malformed) };
+        }
+    }
+    Ok(None)
 }
 
 impl Default for ResponseReader {
@@ -195,6 +231,22 @@ mod tests {
             assert_eq!(read_command(&bytes, piece_bytes), Ok(Some(Command::Statistics)));
             assert_eq!(read_command(&bytes[..bytes.len() - 1], piece_bytes), Ok(None));
         }
+    }
+
+    #[test]
+    fn what_was_read_into_another_buffer_is_taken_and_nothing_behind_a_message() {
+        let bytes = [&[ALIVE; 3], &encode_response(response())[..]].concat();
+        for piece_bytes in 1..=bytes.len() {
+            let mut reader = ResponseReader::new();
+            let taken: Vec<_> =
+                bytes.chunks(piece_bytes).map(|piece| reader.take(piece).expect("well-formed")).collect();
+            let (last, before) = taken.split_last().expect("there are pieces");
+            assert!(last.is_some() && before.iter().all(Option::is_none), "{piece_bytes}");
+        }
+        assert!(ResponseReader::new().take(&[&bytes[..], &[ALIVE]].concat()).is_err());
+        let command = encode_command(&Command::Statistics);
+        assert_eq!(CommandReader::new().take(&command), Ok(Some(Command::Statistics)));
+        assert_eq!(CommandReader::new().take(&[&command[..], &[0]].concat()), Err(Malformed));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!                     01, u32 length, response
 //!
 //! command             postcard encoding of `Command`
-//! response            u8 data keys (0 or 1), data key 32 if 1, postcard encoding of the rest
+//! response            u8 data keys, 32 bytes for each, postcard encoding of the rest
 //! ```
 //!
 //! A plaintext data key never goes through a serializer: it stands in front of the rest, in buffers that are wiped.
@@ -23,11 +23,13 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Changes with every change of these bytes. It is part of the socket's name, since after an upgrade the broker of the
 /// library before goes on until the server ends.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Far above the largest command: a wrapped key and an encryption context of 64 KiB each.
 pub const MAX_COMMAND_BYTES: usize = 256 * 1024;
 /// Far above the largest response, which are the statistics.
 pub const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
+/// Requests of one command.
+pub const MAX_REQUESTS: usize = 16;
 /// "I am alive": the first byte of a connection, and then one every [`ALIVE_INTERVAL`] until the response is there.
 pub const ALIVE: u8 = 0;
 /// A response follows.
@@ -49,6 +51,13 @@ pub enum Command {
         /// What the alias of the request stood for, as far as the session knows: a new broker does not.
         resolution: Option<Resolution>,
     },
+    /// Several things at once, where the way to the broker and back takes longer than its answer from memory.
+    AskMany {
+        /// What, [`MAX_REQUESTS`] at most.
+        requests: Vec<Request>,
+        /// As for [`Command::Ask`].
+        settings: u64,
+    },
     /// What the broker does.
     Status,
     /// The counts of its calls.
@@ -65,6 +74,8 @@ pub enum Command {
 pub enum Response {
     /// To [`Command::Ask`].
     Reply(Result<Reply, KmsError>),
+    /// To [`Command::AskMany`], in the order of the requests.
+    Replies(Vec<Result<Reply, KmsError>>),
     /// To [`Command::Status`].
     Status(Status),
     /// To [`Command::Statistics`].
@@ -115,13 +126,20 @@ pub struct Status {
 #[error("malformed message")]
 pub struct Malformed;
 
-/// [`Response`] without the plaintext data key.
+/// A reply without the plaintext data key.
 #[derive(Deserialize, Serialize)]
-enum PublicResponse {
+enum PublicReply {
     Sealing { wrapped: WrappedKey, age: Duration, lease: Lease, consent: ConsentAge },
     Opening { key_id: String, consent: ConsentAge },
     Rewrapped(WrappedKey),
     Failed(KmsError),
+}
+
+/// [`Response`] without the plaintext data keys.
+#[derive(Deserialize, Serialize)]
+enum PublicResponse {
+    Reply(PublicReply),
+    Replies(Vec<PublicReply>),
     Status(Status),
     Statistics(StatisticsSnapshot),
     Done,
@@ -148,41 +166,59 @@ pub fn encode_command(command: &Command) -> Vec<u8> {
 /// # Errors
 /// [`Malformed`], also if there are bytes behind it.
 pub fn decode_command(bytes: &[u8]) -> Result<Command, Malformed> {
-    decode(bytes)
+    match decode(bytes)? {
+        Command::AskMany { requests, .. } if requests.len() > MAX_REQUESTS => Err(Malformed),
+        command => Ok(command),
+    }
 }
 
 /// The bytes of a response, with what stands in front of it.
+///
+/// # Panics
+/// If there are more than 255 replies.
 #[must_use]
 pub fn encode_response(response: Response) -> Zeroizing<Vec<u8>> {
-    let (dek, public) = match response {
-        Response::Reply(Ok(Reply::Sealing(SealingGrant { dek, wrapped, age, lease, consent }))) => {
-            (Some(dek), PublicResponse::Sealing { wrapped, age, lease, consent })
+    let mut deks = Vec::new();
+    let response = match response {
+        Response::Reply(reply) => PublicResponse::Reply(without_dek(reply, &mut deks)),
+        Response::Replies(replies) => {
+            PublicResponse::Replies(replies.into_iter().map(|reply| without_dek(reply, &mut deks)).collect())
         }
-        Response::Reply(Ok(Reply::Opening(OpeningGrant { dek, key_id, consent }))) => {
-            (Some(dek), PublicResponse::Opening { key_id, consent })
-        }
-        Response::Reply(Ok(Reply::Rewrapped(wrapped))) => (None, PublicResponse::Rewrapped(wrapped)),
-        Response::Reply(Err(error)) => (None, PublicResponse::Failed(error)),
-        Response::Status(status) => (None, PublicResponse::Status(status)),
-        Response::Statistics(statistics) => (None, PublicResponse::Statistics(statistics)),
-        Response::Done => (None, PublicResponse::Done),
+        Response::Status(status) => PublicResponse::Status(status),
+        Response::Statistics(statistics) => PublicResponse::Statistics(statistics),
+        Response::Done => PublicResponse::Done,
     };
-    let public = postcard::to_allocvec(&public).expect("all parts of a response can be serialized");
+    let public = postcard::to_allocvec(&response).expect("all parts of a response can be serialized");
+    let body_bytes = 1 + deks.len() * KEY_BYTES + public.len();
     // Room for all at once: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(1 + LENGTH_BYTES + 1 + KEY_BYTES + public.len()));
-    let deks = u8::from(dek.is_some());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1 + LENGTH_BYTES + body_bytes));
     bytes.push(RESPONSE);
-    let body_bytes = 1 + usize::from(deks) * KEY_BYTES + public.len();
     bytes.extend(u32::try_from(body_bytes).expect("far below 4 GB").to_be_bytes());
-    bytes.push(deks);
-    if let Some(dek) = &dek {
+    bytes.push(u8::try_from(deks.len()).expect("a command has few requests"));
+    for dek in &deks {
         bytes.extend(dek.as_bytes());
     }
     bytes.extend(public);
     bytes
 }
 
-/// Reads a response, without its length, and wipes its data key.
+/// What goes through a serializer; the data key is put aside.
+fn without_dek(reply: Result<Reply, KmsError>, deks: &mut Vec<Dek>) -> PublicReply {
+    match reply {
+        Ok(Reply::Sealing(SealingGrant { dek, wrapped, age, lease, consent })) => {
+            deks.push(dek);
+            PublicReply::Sealing { wrapped, age, lease, consent }
+        }
+        Ok(Reply::Opening(OpeningGrant { dek, key_id, consent })) => {
+            deks.push(dek);
+            PublicReply::Opening { key_id, consent }
+        }
+        Ok(Reply::Rewrapped(wrapped)) => PublicReply::Rewrapped(wrapped),
+        Err(error) => PublicReply::Failed(error),
+    }
+}
+
+/// Reads a response, without its length, and wipes its data keys.
 ///
 /// # Errors
 /// [`Malformed`], also if there are bytes behind it. Then all is wiped: nobody knows where a data key may be.
@@ -191,29 +227,34 @@ pub fn decode_response(bytes: &mut [u8]) -> Result<Response, Malformed> {
 }
 
 fn read_response(bytes: &mut [u8]) -> Result<Response, Malformed> {
-    let (deks, rest) = bytes.split_first_mut().ok_or(Malformed)?;
-    let (dek, public) = match deks {
-        0 => (None, rest),
-        1 => {
-            let (dek, public) = rest.split_at_mut_checked(KEY_BYTES).ok_or(Malformed)?;
-            (Dek::take_from(dek), public)
+    let (count, rest) = bytes.split_first_mut().ok_or(Malformed)?;
+    let (deks, public) = rest.split_at_mut_checked(usize::from(*count) * KEY_BYTES).ok_or(Malformed)?;
+    let deks: Vec<_> = deks.chunks_exact_mut(KEY_BYTES).filter_map(Dek::take_from).collect();
+    let mut deks = deks.into_iter();
+    let response = match decode(public)? {
+        PublicResponse::Reply(reply) => Response::Reply(with_dek(reply, &mut deks)?),
+        PublicResponse::Replies(replies) => {
+            let replies = replies.into_iter().map(|reply| with_dek(reply, &mut deks));
+            Response::Replies(replies.collect::<Result<_, _>>()?)
         }
-        _ => return Err(Malformed),
+        PublicResponse::Status(status) => Response::Status(status),
+        PublicResponse::Statistics(statistics) => Response::Statistics(statistics),
+        PublicResponse::Done => Response::Done,
     };
-    match (decode(public)?, dek) {
-        (PublicResponse::Sealing { wrapped, age, lease, consent }, Some(dek)) => {
-            Ok(Response::Reply(Ok(Reply::Sealing(SealingGrant { dek, wrapped, age, lease, consent }))))
+    if deks.next().is_some() { Err(Malformed) } else { Ok(response) }
+}
+
+/// A reply with its data key, which is the next one.
+fn with_dek(reply: PublicReply, deks: &mut impl Iterator<Item = Dek>) -> Result<Result<Reply, KmsError>, Malformed> {
+    let mut next = || deks.next().ok_or(Malformed);
+    Ok(match reply {
+        PublicReply::Sealing { wrapped, age, lease, consent } => {
+            Ok(Reply::Sealing(SealingGrant { dek: next()?, wrapped, age, lease, consent }))
         }
-        (PublicResponse::Opening { key_id, consent }, Some(dek)) => {
-            Ok(Response::Reply(Ok(Reply::Opening(OpeningGrant { dek, key_id, consent }))))
-        }
-        (PublicResponse::Rewrapped(wrapped), None) => Ok(Response::Reply(Ok(Reply::Rewrapped(wrapped)))),
-        (PublicResponse::Failed(error), None) => Ok(Response::Reply(Err(error))),
-        (PublicResponse::Status(status), None) => Ok(Response::Status(status)),
-        (PublicResponse::Statistics(statistics), None) => Ok(Response::Statistics(statistics)),
-        (PublicResponse::Done, None) => Ok(Response::Done),
-        _ => Err(Malformed),
-    }
+        PublicReply::Opening { key_id, consent } => Ok(Reply::Opening(OpeningGrant { dek: next()?, key_id, consent })),
+        PublicReply::Rewrapped(wrapped) => Ok(Reply::Rewrapped(wrapped)),
+        PublicReply::Failed(error) => Err(error),
+    })
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Malformed> {

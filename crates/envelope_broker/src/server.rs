@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use envelope_core::request::{KmsError, Reply, Request};
 use envelope_kms::{Event, Lasting, Providers, Resolution, Settings};
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -30,6 +31,8 @@ const ROUND: Duration = Duration::from_millis(500);
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a connection that carries nothing is kept for the next request.
 const IDLE_TIME: Duration = Duration::from_secs(1);
+/// Read at a time.
+const READ_BYTES: usize = 8 * 1024;
 /// Accepting fails when descriptors run out: then it is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -202,7 +205,7 @@ impl Server {
         stream.write_all(&[ALIVE]).await?;
         let mut command = timeout(CALL_TIME, read_command(&mut stream)).await??;
         loop {
-            let may_go_on = matches!(command, Command::Ask { .. });
+            let may_go_on = matches!(command, Command::Ask { .. } | Command::AskMany { .. });
             self.serve_one(&mut stream, session.pid().unwrap_or_default(), command).await?;
             if !may_go_on || !may_stay() {
                 return Ok(());
@@ -222,6 +225,7 @@ impl Server {
         let mut signs_of_life = interval_at(tokio::time::Instant::now() + ALIVE_INTERVAL, ALIVE_INTERVAL);
         let response = loop {
             tokio::select! {
+                biased;
                 response = &mut response => break response,
                 _ = signs_of_life.tick() => timeout(RESPONSE_TIME, writer.write_all(&[ALIVE])).await??,
                 // It was cancelled, and dropping the request cancels that, too.
@@ -238,13 +242,13 @@ impl Server {
     async fn answer(&self, session: i32, command: Command) -> Response {
         match command {
             Command::Ask { request, settings, resolution } => {
-                self.last_request.set(Instant::now());
-                self.requests.set(self.requests.get() + 1);
-                self.await_settings(settings).await;
-                self.follow_settings();
-                self.heed_signals();
+                self.begin_requests(1, settings).await;
                 self.learn(&request, settings, resolution);
                 Response::Reply(self.ask(session, request).await)
+            }
+            Command::AskMany { requests, settings } => {
+                self.begin_requests(requests.len() as u64, settings).await;
+                Response::Replies(join_all(requests.into_iter().map(|request| self.ask(session, request))).await)
             }
             Command::Retire(key_id) => {
                 self.broker.retire(&key_id);
@@ -259,6 +263,15 @@ impl Server {
             // Ends when the response is out.
             Command::Stop => Response::Done,
         }
+    }
+
+    /// Counts requests, and does what sessions and settings say before they are answered.
+    async fn begin_requests(&self, requests: u64, settings: u64) {
+        self.last_request.set(Instant::now());
+        self.requests.set(self.requests.get() + requests);
+        self.await_settings(settings).await;
+        self.follow_settings();
+        self.heed_signals();
     }
 
     /// Takes from a session what its alias stood for, if it reaches KMS by the same settings.
@@ -384,12 +397,14 @@ async fn until_gone(reader: &ReadHalf<'_>) -> io::Result<()> {
 
 async fn read_command(stream: &mut UnixStream) -> io::Result<Command> {
     let mut reader = CommandReader::new();
+    let mut buffer = [0; READ_BYTES];
     loop {
-        let bytes = stream.read(reader.buffer()).await?;
+        // More than a short command has: then it is read at once, and nobody looks for more.
+        let bytes = stream.read(&mut buffer).await?;
         if bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if let Some(command) = reader.filled(bytes).map_err(malformed)? {
+        if let Some(command) = reader.take(&buffer[..bytes]).map_err(malformed)? {
             return Ok(command);
         }
     }

@@ -10,6 +10,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::net::{connect as connect_socket, recv, send, socket_with, sockopt};
+use zeroize::Zeroizing;
 
 use super::SOCKET;
 use crate::pg::waiting;
@@ -18,6 +19,9 @@ use crate::pg::waiting;
 const SILENCE: Duration = Duration::from_secs(2);
 /// The broker keeps the time limit of KMS calls, of which it makes two at most; this much later it must have answered.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Read at a time: a few data keys.
+const READ_BYTES: usize = 2 * 1024;
 
 /// Why the broker was of no help.
 #[derive(Debug)]
@@ -43,6 +47,9 @@ thread_local! {
     /// A connection that carries nothing now. The broker closes it when it has carried nothing for a while.
     static IDLE: Cell<Option<OwnedFd>> = const { Cell::new(None) };
 }
+
+/// What comes back for several requests.
+pub type Replies = Vec<Result<Reply, KmsError>>;
 
 /// A command that is under way. Dropping it closes its connection, which tells the broker that it was cancelled; nothing of it
 /// is left for the next one.
@@ -115,11 +122,24 @@ impl Exchange {
         }
     }
 
+    /// As [`Self::try_take`], of a command of so many requests.
+    pub fn try_take_many(&mut self, requests: usize) -> Result<Option<Replies>, Lost> {
+        match self.try_take_response()? {
+            None => Ok(None),
+            Some(Response::Replies(replies)) if replies.len() == requests => {
+                IDLE.set(self.socket.take());
+                Ok(Some(replies))
+            }
+            Some(_) => Err(malformed()),
+        }
+    }
+
     /// The response, if it is there. Reads all that has come.
     pub(super) fn try_take_response(&mut self) -> Result<Option<Response>, Lost> {
+        let mut buffer = Zeroizing::new([0; READ_BYTES]);
         loop {
             let Some(socket) = &self.socket else { return Err(malformed()) };
-            let count = match recv(socket, self.reader.buffer(), RecvFlags::empty()) {
+            let count = match recv(socket, &mut buffer[..], RecvFlags::empty()) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(Lost::Ended),
                 Ok((_, count)) => count,
                 Err(Errno::INTR) => continue,
@@ -127,7 +147,7 @@ impl Exchange {
                 Err(error) => return Err(Lost::Unwell(format!("the answer could not be received: {error}"))),
             };
             self.silent_after = Instant::now() + SILENCE;
-            if let Some(response) = self.reader.filled(count).map_err(|_| malformed())? {
+            if let Some(response) = self.reader.take(&buffer[..count]).map_err(|_| malformed())? {
                 return Ok(Some(response));
             }
         }

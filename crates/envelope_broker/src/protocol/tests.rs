@@ -59,8 +59,15 @@ fn commands() -> Vec<Command> {
         settings: u64::MAX,
         resolution,
     });
+    let asks: Vec<_> = asks.collect();
+    let requests = asks.iter().filter_map(|ask| match ask {
+        Command::Ask { request, .. } => Some(request.clone()),
+        _ => None,
+    });
+    let many = Command::AskMany { requests: requests.collect(), settings: 7 };
     let retire = Command::Retire(KeyId::parse("alias/app").unwrap());
-    asks.chain([Command::Status, Command::Statistics, Command::ResetStatistics, Command::Stop, retire]).collect()
+    let others = [many, Command::Status, Command::Statistics, Command::ResetStatistics, Command::Stop, retire];
+    asks.into_iter().chain(others).collect()
 }
 
 fn responses() -> Vec<Response> {
@@ -95,7 +102,10 @@ fn responses() -> Vec<Response> {
     };
     let statistics = Statistics::new();
     statistics.served_stale(Operation::Decrypt, KEY);
+    let opening = || Ok(Reply::Opening(OpeningGrant { dek: dek(), key_id: KEY.into(), consent }));
     vec![
+        Response::Replies(vec![opening(), Err(error.clone()), opening()]),
+        Response::Replies(Vec::new()),
         Response::Reply(Ok(Reply::Sealing(sealing))),
         Response::Reply(Ok(Reply::Opening(OpeningGrant { dek: dek(), key_id: KEY.into(), consent }))),
         Response::Reply(Ok(Reply::Rewrapped(wrapped(16)))),
@@ -142,6 +152,15 @@ fn check_answer(bytes: &[u8]) {
 }
 
 #[test]
+fn a_command_has_a_few_requests_at_most() {
+    let Command::Ask { request, .. } = commands().swap_remove(0) else { panic!("a request") };
+    let command = |requests| Command::AskMany { requests: vec![request.clone(); requests], settings: 0 };
+    let read = |requests| decode_command(&body(&encode_command(&command(requests)), LENGTH_BYTES));
+    assert_eq!(read(MAX_REQUESTS), Ok(command(MAX_REQUESTS)));
+    assert_eq!(read(MAX_REQUESTS + 1), Err(Malformed));
+}
+
+#[test]
 fn calls_go_there_and_back() {
     for (command, body) in commands().into_iter().zip(call_bodies()) {
         assert_eq!(decode_command(&body), Ok(command));
@@ -153,8 +172,13 @@ fn answers_go_there_and_back_and_leave_no_data_key() {
     for body in answer_bodies() {
         let mut read = body.clone();
         let Ok(response) = decode_response(&mut read) else { panic!("a response") };
-        let has_dek = body[0] == 1;
-        assert_eq!(has_dek, matches!(&response, Response::Reply(Ok(Reply::Sealing(_) | Reply::Opening(_)))));
+        let has_dek = body[0] > 0;
+        let deks = match &response {
+            Response::Reply(Ok(Reply::Sealing(_) | Reply::Opening(_))) => 1,
+            Response::Replies(replies) => replies.iter().filter(|reply| reply.is_ok()).count(),
+            _ => 0,
+        };
+        assert_eq!(usize::from(body[0]), deks);
         assert_eq!(body.windows(KEY_BYTES).any(|window| window == DEK), has_dek);
         assert!(!read.windows(KEY_BYTES).any(|window| window == DEK));
         assert_eq!(encode_response(response)[..FRONT_BYTES], [&[RESPONSE][..], &length(&body)].concat());

@@ -203,6 +203,32 @@ fn the_time_of_data_keys_is_that_of_the_settings() {
 }
 
 #[test]
+fn several_requests_are_answered_together_and_in_order() {
+    let server = Server::start(Options::default());
+    let wrapped = server.seal("dev");
+    let forged = WrappedKey { wrapped_dek: vec![7; wrapped.wrapped_dek.len()], ..wrapped.clone() };
+    let requests = vec![open_request(&wrapped), open_request(&forged), seal_request("dev"), open_request(&wrapped)];
+    let command = Command::AskMany { requests, settings: protocol::fingerprint(&server.config().kms) };
+    let mut stream = connect(&server.path);
+    // Over one connection, and with other commands between.
+    for _ in 0..3 {
+        send(&mut stream, &command);
+        let Response::Replies(replies) = answer_of(&mut stream) else { panic!("the replies") };
+        let [Ok(Reply::Opening(one)), Err(refused), Ok(Reply::Sealing(sealing)), Ok(Reply::Opening(again))] =
+            &replies[..]
+        else {
+            panic!("in the order of the requests")
+        };
+        assert_eq!(refused.kind, KmsErrorKind::WrappedKeyRejected);
+        assert_eq!(sealing.wrapped, wrapped);
+        assert_eq!(one.dek.commitment(), again.dek.commitment());
+        send(&mut stream, &server.ask(open_request(&wrapped)));
+        assert!(matches!(answer_of(&mut stream), Response::Reply(Ok(Reply::Opening(_)))));
+    }
+    assert_eq!(server.status().requests, 1 + 3 * 5);
+}
+
+#[test]
 fn settings_that_a_session_knows_first_are_waited_for() {
     let server = Server::start(Options::default());
     let file = server.make_keyring("other.json", "new");
