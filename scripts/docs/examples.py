@@ -1,6 +1,6 @@
 """Runs the SQL blocks of pages, in order and in one session a page, as a reader would in `make psql-kms`.
 
-examples.py [PAGE...]: README.md and docs/guide/*.md unless pages are named. Each page has a database of its own, which begins as
+examples.py [PAGE...]: README.md, docs/OPERATIONS.md, docs/guide and docs/operate unless pages are named. Each page has a database of its own, which begins as
 `make psql-kms` gives it. A block fails if a statement of it does, unless the block after it, one without a language, shows the error.
 Such a block is compared with what psql prints; `…` in it stands for anything. UPDATE_EXPECTED=1 writes those that differ anew.
 """
@@ -65,7 +65,8 @@ def run(page, database):
 
 
 def main():
-    chosen = sys.argv[1:] or ["README.md", *(str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("docs/guide/*.md")))]
+    guides = [str(p.relative_to(ROOT)) for folder in ("guide", "operate") for p in sorted(ROOT.glob(f"docs/{folder}/*.md"))]
+    chosen = sys.argv[1:] or ["README.md", "docs/OPERATIONS.md", *guides]
     psql("CREATE DATABASE template_of_pages TEMPLATE postgres", database="template1")
     passed, failures, skipped = 0, [], 0
     for page in chosen:
