@@ -2,6 +2,7 @@
 //! Prometheus on what they say, in calm and in trouble.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::emulator::free_port;
 use testkit::http::Message;
 use testkit::{Client, Cluster, Fault, Fixture, Nonsense, Rule, Session, Stopped, process, wait_until};
@@ -240,9 +241,18 @@ impl Watched {
         serde_json::from_str(body).unwrap_or(Value::Null)
     }
 
+    /// The lines that an expression has drawn since a time.
+    fn range(&self, expression: &str, since: SystemTime) -> Value {
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let (start, end) = (seconds(since), seconds(SystemTime::now()));
+        let encoded = encode(expression);
+        self.get(&format!("/api/v1/query_range?query={encoded}&start={start}&end={end}&step=1"))["data"]["result"]
+            .take()
+    }
+
     /// The values that an expression has now; panics if it is none.
     fn query(&self, expression: &str) -> Vec<f64> {
-        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let encoded = encode(expression);
         let answer = self.get(&format!("/api/v1/query?query={encoded}"));
         assert_ne!(answer["status"], "error", "{expression}: {answer}");
         let results = answer["data"]["result"].as_array().cloned().unwrap_or_default();
@@ -270,6 +280,10 @@ impl Watched {
     }
 }
 
+fn encode(expression: &str) -> String {
+    expression.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
 fn serve(mut stream: TcpStream, client: &Mutex<Client>) -> std::io::Result<()> {
     let request = Message::read(&mut BufReader::new(stream.try_clone()?))?;
     let text = metrics(&mut client.lock().unwrap_or_else(PoisonError::into_inner));
@@ -290,7 +304,7 @@ fn alerts_and_panels_say_what_happens() {
         .setting("envelope_pg.cache_ttl", "1s")
         .setting("envelope_pg.kms_max_attempts", "2")
         .setting("envelope_pg.kms_timeout", "4s");
-    let directory = testkit::scratch::directory().join("prometheus");
+    let (directory, started) = (testkit::scratch::directory().join("prometheus"), SystemTime::now());
     let watched = Watched::start(&program, Fixture::with_broker_and(settings), &directory);
     let fixture = &watched.fixture;
     // Rates need two scrapes between which something happens.
@@ -314,6 +328,26 @@ fn alerts_and_panels_say_what_happens() {
         assert!(panel == "Denied for" || !values.is_empty(), "{panel} has no line: {expression}");
         assert!(panel != "Denied for" || values.is_empty(), "nobody is denied anything");
     }
+
+    // More data keys than a session has room for.
+    let mut small = fixture.connect();
+    small.run("SET envelope_pg.cache_entries = 10");
+    let many = "SELECT count(env_encrypt('a', $1, jsonb_build_object('n', n::text))) FROM generate_series(1, 30) AS n";
+    let lines_of = |panel: &str| -> Vec<f64> {
+        panels().iter().filter(|(name, _)| name == panel).flat_map(|(_, line)| watched.query(line)).collect()
+    };
+    wait_until("the dashboard shows what is dropped", || {
+        small.one::<i64>(many, &[&fixture.key_id]);
+        thread::sleep(Duration::from_millis(1_100));
+        small.run("SELECT");
+        let dropped = lines_of("Data keys dropped for want of memory, a second");
+        // Of sessions, and of these needed again; the broker has room.
+        dropped.len() == 4 && dropped[0] > 0.0 && dropped[1] > 0.0 && dropped[2..] == [0.0; 2]
+    });
+    let held = lines_of("Held, of capacity");
+    assert!(held.len() == 2 && held[0] > 0.99 && held[1] > 0.0 && held[1] < 0.1, "{held:?}");
+    let hits = lines_of("Hit ratio");
+    assert!(hits.len() == 2 && hits.iter().all(|ratio| (0.0..=1.0).contains(ratio)), "{hits:?}");
 
     fixture.proxy.set(Rule::every(Fault::kms_error(400, "ThrottlingException")).for_key(&throttled));
     let new_context = "SELECT env_encrypt('a', $1, '{\"new\": \"context\"}')";
@@ -345,5 +379,10 @@ fn alerts_and_panels_say_what_happens() {
     drop(stopped);
     for (panel, expression) in panels() {
         println!("after trouble: {panel}: {:?}", watched.query(&expression));
+    }
+    // To be drawn and looked at: PANELS=FILE gets what each line of the dashboard was in the test.
+    if let Some(path) = env::var_os("PANELS") {
+        let lines = panels().into_iter().map(|(panel, line)| json!([panel, line, watched.range(&line, started)]));
+        fs::write(path, Value::from_iter(lines).to_string()).expect("the file can be written");
     }
 }
