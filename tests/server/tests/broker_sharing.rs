@@ -66,7 +66,9 @@ fn two_hundred_sessions_leave_one_data_key() {
     assert_eq!(reader.one::<i64>(RIGHT, &[]), SESSIONS as i64 * ROWS);
     assert_eq!(fixture.proxy.total_calls(), 0, "reading what is in the broker costs no call");
     assert_eq!(fixture.cluster.brokers().len(), 1);
-    let complaints = ["WARNING", "ERROR"].map(|level| fixture.cluster.log_lines(level)).concat();
+    let mut complaints = ["WARNING", "ERROR"].map(|level| fixture.cluster.log_lines(level)).concat();
+    // What CREATE EXTENSION says of the schema public as it is before PostgreSQL 15.
+    complaints.retain(|line| !line.contains("others may create objects in the schema of envelope_pg"));
     assert!(complaints.is_empty(), "{complaints:?}");
     // Neither the sessions nor their connections stay with it.
     let connections: i64 = reader.one("SELECT connections FROM env_stat_broker", &[]);
@@ -77,7 +79,8 @@ fn two_hundred_sessions_leave_one_data_key() {
 
 #[test]
 fn without_the_broker_each_session_leaves_one() {
-    let fixture = Fixture::kms();
+    // No attempt is to be repeated because the machine is busy.
+    let fixture = Fixture::kms_with(Cluster::builder().setting("envelope_pg.kms_timeout", "1min"));
     let (left, took) = write_and_leave(&fixture);
     println!("200 sessions without the broker: {left:?} in {took:?}");
     assert_eq!(left, Left { deks: 200, generate_data_key: 200, decrypt: 0 });
