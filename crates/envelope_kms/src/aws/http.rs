@@ -26,7 +26,7 @@ use rustls::pki_types::pem::PemObject;
 
 /// Answers of KMS have a few kilobytes, those of the services that give credentials as well.
 const MAX_ANSWER_BYTES: u64 = 256 * 1024;
-/// A connection that nobody uses for so long is closed. KMS closes them after about a minute.
+/// A connection that nobody uses for so long is closed, when all are looked at the next time, once in that time. KMS closes them after about a minute.
 const IDLE_TIME: Duration = Duration::from_secs(20);
 /// Connections to one host that are kept, after a burst of calls.
 const MAX_IDLE: usize = 8;
