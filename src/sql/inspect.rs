@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use envelope_core::error::ValueError;
-use envelope_core::format::{Head, SUITE, VERSION};
+use envelope_core::format::{Head, Preamble, SUITE, VERSION};
 use envelope_core::keys::{WrappedKey, check_resolved, is_same_key};
 use pgrx::pg_sys::Datum;
 
@@ -28,29 +28,36 @@ fn value(call: &FunctionCall) -> VarlenaDatum<'_> {
     call.varlena(0).expect("sql/ declares the function STRICT")
 }
 
-/// What was read from the head of a value about its data key.
+/// What was read from the head of a value.
 struct Known<T> {
-    identity: Box<[u8]>,
+    preamble: Preamble,
     /// What else it depends on, if on anything.
     argument: Option<Box<[u8]>>,
     read: T,
 }
 
-/// Reads something from the head of a value, and keeps it: mostly the next value says the same about its data key, byte for byte,
-/// and to compare is much faster than to read. `read` may look at [`Head::dek_identity`] and the argument only.
+/// Reads something from the head of a value, and keeps it: mostly the next value begins the same, byte for byte, and to compare is
+/// much faster than to read. `read` may look at what [`Preamble`] has, and at the argument, only.
 fn known<T: 'static>(
     call: &FunctionCall,
     value: VarlenaDatum<'_>,
     argument: Option<&[u8]>,
     read: impl FnOnce(&Head<'_>) -> Result<T, Error>,
 ) -> Result<Rc<Known<T>>, Error> {
-    value.with_head(|head| {
-        let identity = head.dek_identity();
-        Ok(call.keep(
-            |earlier: &Known<T>| *earlier.identity == *identity && earlier.argument.as_deref() == argument,
-            || Ok(Known { identity: identity.into(), argument: argument.map(Into::into), read: read(head)? }),
-        ))
-    })?
+    let make = |head: &Head<'_>| {
+        Ok(Known { preamble: Preamble::of(head), argument: argument.map(Into::into), read: read(head)? })
+    };
+    let is_same = |earlier: &Known<T>, prefix: &[u8], value_bytes| {
+        earlier.preamble.begins(prefix, value_bytes) && earlier.argument.as_deref() == argument
+    };
+    match value.inline_bytes() {
+        Some(whole) => {
+            call.keep(|earlier| is_same(earlier, whole, whole.len()), || value.with_head(|head| Ok(make(head)))?)
+        }
+        None => value.with_head(|head| {
+            Ok(call.keep(|earlier| is_same(earlier, head.as_bytes(), head.value_bytes()), || make(head)))
+        })?,
+    }
 }
 
 /// Whether a bytea has the form of a value.

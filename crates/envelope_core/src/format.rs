@@ -34,6 +34,9 @@ pub const TAG_BYTES: usize = 16;
 /// Wrapped keys of a value. Each may cost a call to a key provider, and whoever can store a value chooses how many it has.
 pub const MAX_WRAPPED_KEYS: usize = 8;
 
+const MAGIC_BYTES: usize = MAGIC.len();
+const VERSION_OFFSET: usize = MAGIC_BYTES;
+const SUITE_OFFSET: usize = 3;
 const TYPE_OFFSET: usize = 4;
 const FLAGS_OFFSET: usize = 5;
 const COMMITMENT_OFFSET: usize = 6;
@@ -106,23 +109,14 @@ impl<'a> Head<'a> {
     /// # Errors
     /// [`HeadError::NeedBytes`] if the prefix is too short and the value is not; else what is wrong with the value.
     pub fn parse(prefix: &'a [u8], value_bytes: usize) -> Result<Self, HeadError> {
-        let mut cursor = Cursor { prefix, value_bytes, offset: 0 };
-        match cursor.take(MAGIC.len()) {
-            Ok(magic) if magic == MAGIC => {}
-            Err(HeadError::NeedBytes(bytes)) => return Err(HeadError::NeedBytes(bytes)),
-            _ => return Err(ValueError::NotAnEnvelope.into()),
-        }
-        match cursor.take(1)?[0] {
-            VERSION => {}
-            version => return Err(ValueError::UnsupportedVersion(version).into()),
-        }
-        match cursor.take(1)?[0] {
-            SUITE => {}
-            suite => return Err(ValueError::UnsupportedSuite(suite).into()),
-        }
-        let value_type = ValueType::from_byte(cursor.take(1)?[0]).ok_or(ValueError::Malformed("type"))?;
-        let flags = Flags::from_byte(cursor.take(1)?[0])?;
-        cursor.take(CONTEXT_LENGTH_OFFSET - COMMITMENT_OFFSET)?;
+        let Some((value_type, flags)) = fixed_fields(prefix)? else {
+            return Err(match value_bytes {
+                ..MAGIC_BYTES => ValueError::NotAnEnvelope.into(),
+                MAGIC_BYTES..CONTEXT_LENGTH_OFFSET => ValueError::Truncated.into(),
+                _ => HeadError::NeedBytes(CONTEXT_LENGTH_OFFSET),
+            });
+        };
+        let mut cursor = Cursor { prefix, value_bytes, offset: CONTEXT_LENGTH_OFFSET };
         cursor.take_prefixed()?;
         let header_end = cursor.offset;
         if cursor.take_prefixed()?.is_empty() {
@@ -252,6 +246,34 @@ impl<'a> Envelope<'a> {
     }
 }
 
+/// The fields of fixed length, up to the commitment: `None` if not all of them are there, and those that are could be a value's.
+#[inline]
+fn fixed_fields(prefix: &[u8]) -> Result<Option<(ValueType, Flags)>, ValueError> {
+    let Some(fields) = prefix.first_chunk::<CONTEXT_LENGTH_OFFSET>() else {
+        return short_fields(prefix);
+    };
+    if fields[..MAGIC_BYTES] != MAGIC {
+        return Err(ValueError::NotAnEnvelope);
+    }
+    if fields[VERSION_OFFSET] != VERSION {
+        return Err(ValueError::UnsupportedVersion(fields[VERSION_OFFSET]));
+    }
+    if fields[SUITE_OFFSET] != SUITE {
+        return Err(ValueError::UnsupportedSuite(fields[SUITE_OFFSET]));
+    }
+    let value_type = ValueType::from_byte(fields[TYPE_OFFSET]).ok_or(ValueError::Malformed("type"))?;
+    Ok(Some((value_type, Flags::from_byte(fields[FLAGS_OFFSET])?)))
+}
+
+/// What is wrong with fields that are not all there: the rest is taken to be right.
+#[cold]
+fn short_fields(prefix: &[u8]) -> Result<Option<(ValueType, Flags)>, ValueError> {
+    let mut fields = [0; CONTEXT_LENGTH_OFFSET];
+    fields[..COMMITMENT_OFFSET].copy_from_slice(&[MAGIC[0], MAGIC[1], VERSION, SUITE, ValueType::Text as u8, 0]);
+    fields[..prefix.len()].copy_from_slice(prefix);
+    fixed_fields(&fields).map(|_| None)
+}
+
 /// The fields of a value, one after the other, from a prefix of it.
 struct Cursor<'a> {
     prefix: &'a [u8],
@@ -302,6 +324,14 @@ impl Preamble {
     #[must_use]
     pub fn of(head: &Head<'_>) -> Self {
         Self { bytes: head.bytes[..head.wrapped_keys_end].into(), header_end: head.header_end }
+    }
+
+    /// Whether a value of `value_bytes` bytes begins with it, and is long enough. Its head then says the same, nonce apart, so that it need
+    /// not be parsed.
+    #[must_use]
+    #[inline]
+    pub fn begins(&self, prefix: &[u8], value_bytes: usize) -> bool {
+        value_bytes >= self.value_bytes(0) && prefix.starts_with(&self.bytes)
     }
 
     /// Bytes of a value with a plaintext of `plaintext_bytes` bytes.
