@@ -213,7 +213,7 @@ fn seal(firing: &Firing<'_>, rule: &Rule, plaintext: &[u8]) -> Result<Made, Erro
         ValueType::Bytea => plaintext.into(),
         ValueType::Text | ValueType::Jsonb => to_utf8(plaintext)?,
     };
-    let value = functions::seal(rule.value_type(), &plaintext, &rule.key_id, &rule.context, aad.as_deref())?;
+    let value = functions::seal(rule.value_type(), &plaintext, &rule.key, aad.as_deref())?;
     check_domain(&rule.target, Some(&value));
     if firing.is_insert() {
         let fingerprint = Fingerprint::of(&Envelope::parse(value.varlena().bytes())?);

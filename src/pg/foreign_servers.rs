@@ -35,6 +35,7 @@ unsafe extern "C" {
 }
 
 /// `current_user`.
+#[inline]
 pub fn current_user() -> Oid {
     // SAFETY: reads a variable of the backend, on its main thread.
     unsafe { GetUserId() }

@@ -2,7 +2,9 @@
 //! comparing for whom, and as of which state of the catalogs, the answer was found.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use envelope_core::cache::{Authorisation, CachedKey};
 use envelope_core::context::EncryptionContext;
@@ -87,32 +89,79 @@ pub fn key_id(text: &str) -> Result<Cow<'_, str>, Error> {
     }
 }
 
-/// Calls `seal` with the key id and the encryption context that a statement means. New values under a named key get its
-/// encryption context, and what the statement adds to it.
-///
-/// # Errors
-/// As [`key_id`]; [`NamedKeyError::Context`] if the statement contradicts the named key; what `seal` returns.
-pub fn with_key<T>(
-    text: &str,
-    context: &EncryptionContext,
-    seal: impl FnOnce(&str, &EncryptionContext) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let Some(name) = text.strip_prefix(NAME_PREFIX) else {
-        return seal(text, context);
-    };
-    with_named(name, |key| match (key.encryption_context.is_empty(), context.is_empty()) {
-        (true, _) => seal(&key.key_id, context),
-        (false, true) => seal(&key.key_id, &key.encryption_context),
-        (false, false) => {
-            let mut pairs: BTreeMap<String, String> = BTreeMap::new();
-            for (pair_key, value) in key.encryption_context.pairs().chain(context.pairs()) {
-                if pairs.insert(pair_key.to_owned(), value.to_owned()).is_some_and(|before| before != value) {
-                    return Err(NamedKeyError::Context(name.to_owned()).into());
-                }
+/// The key and the encryption context that a statement chooses for what it seals.
+pub struct KeyChoice {
+    /// As the statement has it: a key id, or the name of a named key.
+    key: String,
+    context: EncryptionContext,
+    /// What the name of a named key was last found to mean.
+    meaning: RefCell<Option<Rc<Meaning>>>,
+}
+
+/// What a choice means for a role, as of a state of the catalogs.
+struct Meaning {
+    role: Oid,
+    changes: u64,
+    key_id: String,
+    context: EncryptionContext,
+}
+
+impl KeyChoice {
+    /// A key id, or a named key's name behind [`NAME_PREFIX`], and an encryption context.
+    pub fn new(key: String, context: EncryptionContext) -> Self {
+        Self { key, context, meaning: RefCell::default() }
+    }
+
+    /// Calls `seal` with the key id and the encryption context that are meant. New values under a named key get its encryption
+    /// context, and what the statement adds to it.
+    ///
+    /// # Errors
+    /// As [`key_id`]; [`NamedKeyError::Context`] if the statement contradicts the named key; what `seal` returns.
+    #[inline]
+    pub fn with_key<T>(&self, seal: impl FnOnce(&str, &EncryptionContext) -> Result<T, Error>) -> Result<T, Error> {
+        match self.key.strip_prefix(NAME_PREFIX) {
+            None => seal(&self.key, &self.context),
+            Some(name) => {
+                let meaning = self.meaning(name)?;
+                seal(&meaning.key_id, &meaning.context)
             }
-            seal(&key.key_id, &EncryptionContext::from_pairs(&pairs)?)
         }
-    })
+    }
+
+    /// What a name means now: mostly what it meant for the value before.
+    #[inline]
+    fn meaning(&self, name: &str) -> Result<Rc<Meaning>, Error> {
+        let (role, changes) = (foreign_servers::current_user(), foreign_servers::changes());
+        if let Some(meaning) = &*self.meaning.borrow()
+            && meaning.role == role
+            && meaning.changes == changes
+        {
+            return Ok(Rc::clone(meaning));
+        }
+        self.find(name, role, changes)
+    }
+
+    /// `changes` are those before anything is read: what is reported meanwhile counts against what is found.
+    #[inline(never)]
+    fn find(&self, name: &str, role: Oid, changes: u64) -> Result<Rc<Meaning>, Error> {
+        let meaning = with_named(name, |key| {
+            Ok(Meaning { role, changes, key_id: key.key_id.clone(), context: self.context_under(name, key)? })
+        })?;
+        let meaning = Rc::new(meaning);
+        self.meaning.replace(Some(Rc::clone(&meaning)));
+        Ok(meaning)
+    }
+
+    /// The named key's encryption context, and what the statement adds to it.
+    fn context_under(&self, name: &str, key: &NamedKey) -> Result<EncryptionContext, Error> {
+        let mut pairs: BTreeMap<String, String> = BTreeMap::new();
+        for (pair_key, value) in key.encryption_context.pairs().chain(self.context.pairs()) {
+            if pairs.insert(pair_key.to_owned(), value.to_owned()).is_some_and(|before| before != value) {
+                return Err(NamedKeyError::Context(name.to_owned()).into());
+            }
+        }
+        Ok(EncryptionContext::from_pairs(&pairs)?)
+    }
 }
 
 /// For whom, and as of which state, a check holds.

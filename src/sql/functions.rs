@@ -18,7 +18,8 @@ use crate::pg::made::Made;
 use crate::pg::settings;
 use crate::pg::typed;
 use crate::pg::varlena::Varlena;
-use crate::session::{self, Sealing, named_keys};
+use crate::session::named_keys::{self, KeyChoice};
+use crate::session::{self, Sealing};
 
 /// Longer than any key id.
 const MAX_NAME_BYTES: usize = 4_096;
@@ -60,26 +61,25 @@ fn encrypt_jsonb(call: &FunctionCall) -> Result<Option<Datum>, Error> {
 
 /// The arguments behind the plaintext.
 struct EncryptOptions<'a> {
-    target: Rc<Target>,
+    key: Rc<KeyArguments>,
     aad: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> EncryptOptions<'a> {
     fn of(call: &'a FunctionCall) -> Result<Self, Error> {
-        Ok(Self { target: Target::of(call)?, aad: aad_argument(call, 3)? })
+        Ok(Self { key: KeyArguments::of(call)?, aad: aad_argument(call, 3)? })
     }
 }
 
 /// What to encrypt under, and the arguments that say so, as they came. Mostly they are the same for each row, and a context
 /// costs more to parse than a short value to encrypt.
-struct Target {
-    key_id: String,
-    context: EncryptionContext,
+struct KeyArguments {
+    choice: KeyChoice,
     key_id_argument: Box<[u8]>,
     context_argument: Option<Box<[u8]>>,
 }
 
-impl Target {
+impl KeyArguments {
     fn of(call: &FunctionCall) -> Result<Rc<Self>, Error> {
         let key_id = call.bytes(1).ok_or(Error::NullArgument("key_id"))?;
         let has_context = call.arguments() > 2;
@@ -88,11 +88,11 @@ impl Target {
         // The bytes are compared and not whether PostgreSQL calls the arguments stable: the variables of a PL/pgSQL function
         // are parameters to it, and change between the calls of one call site.
         call.keep(
-            |target: &Self| *target.key_id_argument == *key_id && target.context_argument.as_deref() == context,
+            |kept: &Self| *kept.key_id_argument == *key_id && kept.context_argument.as_deref() == context,
             || {
+                let key = utf8_argument(call, 1, "key_id")?.into_owned();
                 Ok(Self {
-                    key_id: utf8_argument(call, 1, "key_id")?.into_owned(),
-                    context: context_argument(call, 2)?.unwrap_or_default(),
+                    choice: KeyChoice::new(key, context_argument(call, 2)?.unwrap_or_default()),
                     key_id_argument: key_id.into(),
                     context_argument: context.map(Into::into),
                 })
@@ -153,8 +153,7 @@ fn check_not_encrypted(is_value: bool) -> Result<(), Error> {
 }
 
 fn encrypt(value_type: ValueType, plaintext: &[u8], options: &EncryptOptions<'_>) -> Result<Datum, Error> {
-    let Target { key_id, context, .. } = &*options.target;
-    let sealed = seal(value_type, plaintext, key_id, context, options.aad.as_deref());
+    let sealed = seal(value_type, plaintext, &options.key.choice, options.aad.as_deref());
     sealed.map(|value| value.datum()).map_err(|error| match error {
         Error::Argument(ArgumentError::KeyId(_)) if is_key_id(plaintext) => Error::SwappedArguments,
         error => error,
@@ -169,14 +168,8 @@ fn is_key_id(text: &[u8]) -> bool {
 ///
 /// # Errors
 /// Whatever keeps the data key from being had, and [`Error::TooLarge`].
-pub fn seal(
-    value_type: ValueType,
-    plaintext: &[u8],
-    key_id: &str,
-    context: &EncryptionContext,
-    aad: Option<&[u8]>,
-) -> Result<Made, Error> {
-    named_keys::with_key(key_id, context, |key_id, context| {
+pub fn seal(value_type: ValueType, plaintext: &[u8], choice: &KeyChoice, aad: Option<&[u8]>) -> Result<Made, Error> {
+    choice.with_key(|key_id, context| {
         let Sealing { cached, random } = session::sealing(key_id, context, plaintext.len())?;
         let data_key = cached.data_key();
         let value_bytes = data_key.value_bytes(plaintext.len());

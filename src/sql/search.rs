@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use envelope_core::context::EncryptionContext;
 use envelope_core::format::{Envelope, ValueType};
 use envelope_core::search::{
     Bucketed, Buckets, IndexKey, Plan, PrefixLengths, SearchError, Searchable, Step, TokenBits, ValueKind, normalize,
@@ -17,7 +16,8 @@ use crate::pg::result::{bytea_array_datum, nullable_row_datum, text_datum};
 use crate::pg::scalars::{Scalar, ScalarType, double};
 use crate::pg::varlena::Varlena;
 use crate::session::index_keys::{self, Index};
-use crate::session::{self, Sealing, named_keys};
+use crate::session::named_keys::KeyChoice;
+use crate::session::{self, Sealing};
 use crate::sql::functions::{context_argument, utf8_argument};
 
 sql_functions! {
@@ -314,9 +314,8 @@ fn index_plan(call: &FunctionCall) -> Result<Option<Datum>, Error> {
 
 /// `(key_id, encryption_context)`: a value without data under a new data key.
 fn index_key_stub(call: &FunctionCall) -> Result<Option<Datum>, Error> {
-    let key_id = utf8_argument(call, 0, "key_id")?;
-    let context: EncryptionContext = context_argument(call, 1)?.unwrap_or_default();
-    named_keys::with_key(&key_id, &context, |key_id, context| {
+    let key = utf8_argument(call, 0, "key_id")?.into_owned();
+    KeyChoice::new(key, context_argument(call, 1)?.unwrap_or_default()).with_key(|key_id, context| {
         let Sealing { cached, random } = session::sealing(key_id, context, 0)?;
         let data_key = cached.data_key();
         let mut value = vec![0; data_key.value_bytes(0)];

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use envelope_core::column_rule::{AadPart, ColumnRule};
-use envelope_core::context::EncryptionContext;
 use envelope_core::format::ValueType;
 use envelope_core::format::edited::Fingerprint;
 use envelope_core::search::{TokenKind, TokenRule};
@@ -19,6 +18,7 @@ use crate::pg::relcache;
 use crate::pg::row_value::{ColumnOutput, ColumnPlaintext};
 use crate::pg::typed::Plaintext;
 use crate::pg::types::{base_type, type_name};
+use crate::session::named_keys::KeyChoice;
 
 /// A trigger's arguments.
 pub struct Definition {
@@ -37,10 +37,8 @@ pub struct Rule {
     pub target: Column,
     /// What values of the source's type are encrypted as.
     pub plaintext: ColumnPlaintext,
-    /// The key.
-    pub key_id: String,
-    /// The encryption context.
-    pub context: EncryptionContext,
+    /// The key and the encryption context.
+    pub key: KeyChoice,
     /// What values are bound to.
     pub aad: Option<Vec<Part>>,
     /// The token columns beside it.
@@ -193,8 +191,7 @@ impl Rule {
             source,
             target,
             plaintext,
-            key_id: rule.key_id,
-            context: rule.encryption_context,
+            key: KeyChoice::new(rule.key_id, rule.encryption_context),
             aad,
             tokens,
             last_insert: RefCell::new(None),

@@ -149,3 +149,67 @@ fn a_pooled_session_asks_for_each_of_its_users() {
         }
     }
 }
+
+/// What a name means is kept where a statement or a trigger names it, for one role and one state of the catalogs.
+#[test]
+fn a_name_that_was_found_is_looked_up_again_when_it_may_mean_something_else() {
+    let fixture = fixture();
+    let (key, mut writer) = named(&fixture, "again", "writer");
+    let other = fixture.new_key().arn;
+    fixture.connect_as("stranger", &["envelope_encrypt", "envelope_decrypt"]);
+    let mut pool = fixture.connect();
+    // One place in one transaction: PL/pgSQL keeps the call site from one run of the expression to the next.
+    pool.run(
+        "CREATE FUNCTION seal_as(roles text[], statements text[]) RETURNS text[] LANGUAGE plpgsql AS $$
+         DECLARE results text[]; value bytea;
+         BEGIN
+             FOR i IN 1 .. array_length(roles, 1) LOOP
+                 EXECUTE statements[i];
+                 PERFORM set_config('role', roles[i], true);
+                 BEGIN
+                     value := env_encrypt('a text', 'key:again');
+                     results := results || env_key_id(value);
+                 EXCEPTION WHEN insufficient_privilege THEN
+                     results := results || 'refused'::text;
+                 END;
+                 PERFORM set_config('role', 'none', true);
+             END LOOP;
+             RETURN results;
+         END $$",
+    );
+    let nothing = "SELECT 1";
+    let moved = format!("ALTER SERVER again OPTIONS (SET key_id '{other}', ADD old_key_ids '{key}')");
+    let steps = [
+        ("writer", nothing, key.as_str()),
+        ("writer", nothing, key.as_str()),
+        ("writer", nothing, key.as_str()),
+        ("stranger", nothing, "refused"),
+        ("stranger", nothing, "refused"),
+        ("writer", nothing, key.as_str()),
+        ("writer", "REVOKE USAGE ON FOREIGN SERVER again FROM writer", "refused"),
+        ("writer", "GRANT USAGE ON FOREIGN SERVER again TO writer", key.as_str()),
+        ("writer", moved.as_str(), other.as_str()),
+        ("none", nothing, other.as_str()),
+        ("stranger", nothing, "refused"),
+    ];
+    let (roles, statements) = (steps.map(|step| step.0), steps.map(|step| step.1));
+    let results: Vec<String> = pool.one("SELECT seal_as($1, $2)", &[&&roles[..], &&statements[..]]);
+    assert_eq!(results, steps.map(|step| step.2));
+    // A trigger is kept for the session.
+    fixture.cluster.sql(
+        r#"CREATE TABLE again (name text, value bytea); GRANT ALL ON again TO writer;
+           CREATE TRIGGER seal BEFORE INSERT OR UPDATE ON again FOR EACH ROW EXECUTE FUNCTION
+           env_encrypt_trigger('{"source": "name", "target": "value", "key_id": "key:again"}')"#,
+    );
+    let insert = "INSERT INTO again (name) VALUES ('a text') RETURNING env_key_id(value)";
+    for _ in 0..2 {
+        assert_eq!(writer.one::<String>(insert, &[]), other);
+    }
+    fixture.cluster.sql("REVOKE USAGE ON FOREIGN SERVER again FROM writer");
+    writer.fail(insert, &[]).with("42501");
+    fixture.cluster.sql(&format!(
+        "GRANT USAGE ON FOREIGN SERVER again TO writer; ALTER SERVER again OPTIONS (SET key_id '{key}', DROP old_key_ids)"
+    ));
+    assert_eq!(writer.one::<String>(insert, &[]), key);
+    fixture.cluster.sql("DROP TABLE again");
+}
