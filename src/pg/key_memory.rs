@@ -15,7 +15,7 @@ use zeroize::Zeroize;
 /// Blocks that are so aligned are of keys: the types of keys say so (`envelope_core::keys::KeyBytes`).
 pub const KEY_ALIGNMENT: usize = 64;
 /// Sizes of the blocks. A larger one is not of here.
-const SIZES: [usize; 5] = [64, 128, 256, 512, 1024];
+const SIZES: [usize; 6] = [64, 128, 256, 512, 1024, 2048];
 /// The largest block.
 pub const MAX_BYTES: usize = SIZES[SIZES.len() - 1];
 /// Blocks of one size, and what is locked at once.

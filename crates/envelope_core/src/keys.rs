@@ -11,7 +11,7 @@
 //! ```
 
 pub mod arn;
-mod hkdf;
+pub(crate) mod hkdf;
 pub mod id;
 pub mod named;
 pub mod stack;

@@ -2,13 +2,13 @@
 
 use std::cell::OnceCell;
 
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
-use zeroize::Zeroizing;
 
 use super::{Bucketed, SearchError, Searchable, ValueKind};
 use crate::context::EncryptionContext;
-use crate::keys::Dek;
+use crate::keys::hkdf::hkdf_sha256;
+use crate::keys::stack::with_wiped_stack;
+use crate::keys::{Dek, KeyBytes};
 
 /// The pair of an encryption context that makes a data key an index key.
 pub const PURPOSE: (&str, &str) = ("purpose", "envelope_pg index key");
@@ -34,8 +34,16 @@ pub struct IndexKey {
     name: String,
     version: u32,
     dek: Dek,
-    sub_keys: [OnceCell<Box<hmac::Key>>; 3],
+    sub_keys: [OnceCell<Box<SubKey>>; 3],
 }
+
+/// A sub-key, in the form that HMAC wants. Wiped when dropped; has no Debug. Aligned as [`KeyBytes`], so that in a box it has memory for
+/// keys.
+#[repr(align(64))]
+struct SubKey(hmac::Key);
+
+// Larger blocks are not of the memory for keys.
+const _: () = assert!(size_of::<SubKey>() <= 2048);
 
 /// Bits of a short token of equality.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -161,28 +169,17 @@ impl IndexKey {
     }
 
     fn sub_key(&self, kind: Kind) -> &hmac::Key {
-        self.sub_keys[kind as usize - 1].get_or_init(|| Box::new(hmac::Key::new(HMAC_SHA256, &*self.derive(kind))))
+        &self.sub_keys[kind as usize - 1].get_or_init(|| self.derive(kind)).0
     }
 
     /// `HKDF-SHA-256(index key, salt = "", info = LABEL || kind || u16 length || name || u32 version)`.
-    fn derive(&self, kind: Kind) -> Zeroizing<[u8; 32]> {
-        let prk = Salt::new(HKDF_SHA256, b"").extract(self.dek.as_bytes());
+    fn derive(&self, kind: Kind) -> Box<SubKey> {
         let name_bytes = (self.name.len() as u16).to_be_bytes();
         let version = self.version.to_be_bytes();
         let info = [LABEL, &[kind as u8], &name_bytes, self.name.as_bytes(), &version];
-        let mut sub_key = Zeroizing::new([0; 32]);
-        prk.expand(&info, SubKeyBytes)
-            .and_then(|okm| okm.fill(&mut *sub_key))
-            .expect("32 bytes are fewer than 255 hashes");
-        sub_key
-    }
-}
-
-struct SubKeyBytes;
-
-impl KeyType for SubKeyBytes {
-    fn len(&self) -> usize {
-        32
+        let mut sub_key = KeyBytes::zero();
+        hkdf_sha256(b"", self.dek.as_bytes(), &info, &mut **sub_key);
+        with_wiped_stack(|| Box::new(SubKey(hmac::Key::new(HMAC_SHA256, &**sub_key))))
     }
 }
 
