@@ -10,6 +10,11 @@ CREATE OR REPLACE FUNCTION envelope_internal.check_columns(rows_wanted bigint)
 AS $$
 #variable_conflict use_column
 DECLARE
+    -- By table. All triggers are read once, however many tables there are.
+    rules CONSTANT jsonb := (
+        SELECT jsonb_object_agg(t.relation, t.rules)
+        FROM (SELECT r.relation, jsonb_agg(to_jsonb(r) ORDER BY r.name) AS rules
+              FROM envelope_internal.check_rules() AS r GROUP BY r.relation) AS t);
     target record;
     seen jsonb;
     problem text;
@@ -23,9 +28,9 @@ BEGIN
         JOIN pg_attribute AS a ON a.attrelid = c.relation AND a.attname = c.column_name
         -- Not the tokens beside the values.
         WHERE NOT EXISTS (
-            SELECT FROM envelope_internal.check_rules() AS r
-            CROSS JOIN jsonb_array_elements(CASE WHEN jsonb_typeof(r.rule -> 'tokens') = 'array' THEN r.rule -> 'tokens' ELSE '[]' END) AS k
-            WHERE r.relation = c.relation AND k ->> 'column' = c.column_name::text)
+            SELECT FROM jsonb_array_elements(rules -> c.relation::oid::text) AS r
+            CROSS JOIN jsonb_array_elements(CASE WHEN jsonb_typeof(r -> 'rule' -> 'tokens') = 'array' THEN r -> 'rule' -> 'tokens' ELSE '[]' END) AS k
+            WHERE k ->> 'column' = c.column_name::text)
         GROUP BY c.relation
     LOOP
         seen := NULL;
@@ -44,8 +49,9 @@ BEGIN
                    CASE WHEN f.facts IS NULL THEN coalesce(problem, 'not examined') END
             FROM pg_attribute AS a
             LEFT JOIN LATERAL (
-                SELECT r.rule, r.name, r.enabled FROM envelope_internal.check_rules() AS r
-                WHERE r.relation = target.relation AND r.rule ->> 'target' = a.attname::text
+                SELECT r.rule, r.name, r.enabled
+                FROM jsonb_to_recordset(rules -> target.relation::text) AS r (name name, enabled "char", rule jsonb)
+                WHERE r.rule ->> 'target' = a.attname::text
                 ORDER BY r.name LIMIT 1
             ) AS t ON true
             LEFT JOIN LATERAL (

@@ -52,6 +52,16 @@ AS $$
            format('REVOKE ADMIN OPTION FOR %I FROM %I;', g.rolname, o.rolname)
     FROM group_role AS g JOIN pg_auth_members AS m ON m.roleid = g.oid AND m.admin_option JOIN pg_roles AS o ON o.oid = m.member AND NOT o.rolsuper
     UNION ALL
+    -- Whom nobody expects there: roles of PostgreSQL's own, and those that somebody else than a superuser has let in.
+    SELECT 'warning', 'group_member', quote_ident(g.rolname),
+           CASE WHEN o.rolname ~ '^pg_' THEN format('%I is a member, so whoever PostgreSQL or a DBA gives that role has these rights, too', o.rolname)
+                ELSE format('role %I is a member since role %I, which is no superuser, has let it in', o.rolname, b.rolname) END,
+           concat(format('REVOKE %I FROM %I', g.rolname, o.rolname), ' GRANTED BY ' || quote_ident(b.rolname), ';')
+    FROM group_role AS g JOIN pg_auth_members AS m ON m.roleid = g.oid
+    JOIN pg_roles AS o ON o.oid = m.member
+    LEFT JOIN pg_roles AS b ON b.oid = m.grantor
+    WHERE (o.rolname ~ '^pg_' OR NOT b.rolsuper)
+    UNION ALL
     SELECT 'error', 'public_execute', p.oid::regprocedure::text, 'everybody may call it',
            format('REVOKE EXECUTE ON %s %s FROM PUBLIC;', CASE WHEN p.prokind = 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, p.oid::regprocedure)
     FROM routine AS p

@@ -9,6 +9,11 @@ AS $$
 DECLARE
     columns jsonb;
     known_keys text[];
+    -- Also those that nothing uses yet.
+    allowed_keys CONSTANT text[] := ARRAY(
+        SELECT btrim(k) FROM envelope_internal.check_settings_of(ARRAY['envelope_pg.allowed_keys']) AS f
+        CROSS JOIN string_to_table(f.value, ',') AS k
+        WHERE btrim(k) NOT IN ('', 'none'));
 BEGIN
     IF rows < 0 THEN
         RAISE 'rows must not be negative' USING ERRCODE = 'invalid_parameter_value', HINT = 'NULL looks at all rows, 0 at none.';
@@ -46,7 +51,8 @@ BEGIN
         ORDER BY array_position(ARRAY['error', 'warning', 'notice'], f.severity), f.area, f.finding, f.object;
     -- A function of its own, as it is not for everybody who may check.
     IF keys THEN
-        RETURN QUERY SELECT c.severity, 'keys', c.finding, c.object, c.detail, c.mend FROM envelope_internal.check_keys(known_keys) AS c
+        RETURN QUERY SELECT c.severity, 'keys', c.finding, c.object, c.detail, c.mend 
+            FROM envelope_internal.check_keys(ARRAY(SELECT k FROM unnest(known_keys) AS k UNION SELECT k FROM unnest(allowed_keys) AS k ORDER BY 1)) AS c
             ORDER BY c.object, c.finding;
     END IF;
 END

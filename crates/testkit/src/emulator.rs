@@ -1,17 +1,18 @@
 //! The KMS emulator: moto's server on a free port, one per test process.
 
+use std::env;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 pub use crate::dialect::{ACCOUNT, REGION};
 use crate::http::{self, Message};
+use crate::waiting::is_reached_within;
 use crate::{dialect, process, scratch};
 
 static EMULATOR: LazyLock<Emulator> = LazyLock::new(Emulator::start);
@@ -56,7 +57,9 @@ impl Emulator {
 
     /// Makes a symmetric key in a region.
     pub fn create_key_in(&self, region: &str) -> KmsKey {
-        let answer = self.call_in(region, "CreateKey", &json!({})).expect("the emulator makes keys");
+        // AWS takes it for granted.
+        let answer = self.call_in(region, "CreateKey", &json!({ "KeyUsage": "ENCRYPT_DECRYPT" }));
+        let answer = answer.expect("the emulator makes keys");
         let text = |name: &str| answer["KeyMetadata"][name].as_str().expect("a key has it").to_owned();
         KmsKey { arn: text("Arn"), id: text("KeyId") }
     }
@@ -157,17 +160,21 @@ impl Emulator {
         }
         let server = process::spawn(command);
         let mut emulator = Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), server };
-        let started = Instant::now();
-        while http::exchange(emulator.address, &request(REGION, "ListKeys", &json!({}))).is_err() {
-            let ended = emulator.server.try_wait().expect("a child can be waited for");
-            assert!(
-                ended.is_none() && started.elapsed() < Duration::from_secs(60),
-                "the KMS emulator does not answer:\n{}",
-                std::fs::read_to_string(&log_path).unwrap_or_default()
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
+        let mut has_ended = false;
+        is_reached_within(Duration::from_secs(60), || {
+            has_ended = emulator.server.try_wait().expect("a child can be waited for").is_some();
+            has_ended || emulator.answers()
+        });
+        assert!(
+            !has_ended && emulator.answers(),
+            "the KMS emulator does not answer:\n{}",
+            std::fs::read_to_string(&log_path).unwrap_or_default()
+        );
         emulator
+    }
+
+    fn answers(&self) -> bool {
+        http::exchange(self.address, &request(REGION, "ListKeys", &json!({}))).is_ok()
     }
 }
 

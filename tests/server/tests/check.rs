@@ -281,6 +281,7 @@ fn who_may_do_more_than_was_meant() {
         ("group_attributes", "error", "ALTER ROLE envelope_decrypt LOGIN CREATEDB"),
         ("group_membership", "warning", "GRANT \"Too Much\" TO envelope_decrypt"),
         ("group_admin", "warning", "GRANT envelope_decrypt TO \"Too Much\" WITH ADMIN OPTION"),
+        ("group_member", "warning", "GRANT envelope_decrypt TO pg_read_all_data"),
         ("public_execute", "error", "GRANT EXECUTE ON FUNCTION env_decrypt(bytea) TO PUBLIC"),
         ("public_execute", "error", "GRANT EXECUTE ON PROCEDURE env_rotate TO PUBLIC"),
         (
@@ -296,6 +297,14 @@ fn who_may_do_more_than_was_meant() {
         mend(&fixture, name, severity);
     }
     fixture.cluster.sql("DROP SERVER \"A Key\"");
+    // Who was let in by somebody with the ADMIN OPTION; the statement names him.
+    fixture.cluster.sql(
+        "CREATE ROLE \"Let In\"; GRANT envelope_encrypt TO \"Too Much\" WITH ADMIN OPTION;
+         SET ROLE \"Too Much\"; GRANT envelope_encrypt TO \"Let In\"",
+    );
+    let finding = mend(&fixture, "group_member", "warning");
+    assert!(finding.detail.contains("\"Let In\"") && finding.detail.contains("\"Too Much\""), "{finding:?}");
+    mend(&fixture, "group_admin", "warning");
 }
 
 #[test]
@@ -389,6 +398,29 @@ fn triggers_that_do_not_do_their_work() {
     client.run("DROP TABLE triggered");
 }
 
+/// However many tables have triggers, all triggers are read as often: not once a table.
+#[test]
+fn triggers_are_read_once_however_many_tables_have_some() {
+    let fixture = fixture();
+    let reads = |tables: usize| {
+        let mut client = fixture.connect();
+        client.run(&format!(
+            "CREATE TABLE many_{tables} (name text, value bytea);
+             CREATE TRIGGER seal BEFORE INSERT OR UPDATE ON many_{tables} FOR EACH ROW EXECUTE FUNCTION
+             env_encrypt_trigger('{{\"source\": \"name\", \"target\": \"value\", \"key_id\": \"local:dev\"}}')"
+        ));
+        client.run("SET track_functions = 'pl'; BEGIN; SELECT count(*) FROM env_check()");
+        let calls = "SELECT pg_stat_get_xact_function_calls('envelope_internal.check_rules()'::regprocedure)";
+        let calls: i64 = client.one(calls, &[]);
+        client.run("COMMIT");
+        calls
+    };
+    let of_one = reads(1);
+    assert!(of_one > 0, "else this could not fail");
+    assert_eq!((reads(2), reads(3)), (of_one, of_one));
+    fixture.cluster.sql("DROP TABLE many_1, many_2, many_3");
+}
+
 #[test]
 fn a_data_key_that_is_wrapped_again_and_again() {
     let fixture = fixture();
@@ -455,6 +487,35 @@ fn keys_are_described_when_asked_for() {
     fixture.cluster.sql("DROP SERVER disabled, missing");
 }
 
+/// Nothing uses them yet.
+#[test]
+fn keys_that_are_only_allowed_are_described() {
+    let fixture = fixture();
+    let (allowed, of_role) = (fixture.new_key(), fixture.new_key());
+    let list = format!("{}, {},alias/of-nothing", fixture.key_id, allowed.arn);
+    fixture.cluster.set("envelope_pg.allowed_keys", &list);
+    fixture.cluster.sql(&format!(
+        "CREATE ROLE limited; ALTER ROLE limited SET envelope_pg.allowed_keys = '{}, {}'",
+        of_role.arn, allowed.arn
+    ));
+    fixture.proxy.reset_counts();
+    for key in [&allowed, &of_role] {
+        found_with_keys(&fixture, "key_rotation", "warning", &key.arn);
+    }
+    assert_eq!(fixture.proxy.calls_for(&allowed.arn, "DescribeKey"), 2, "once a check, though two lists have it");
+    found_with_keys(&fixture, "key_unreachable", "error", "alias/of-nothing");
+    Emulator::shared().disable_key(&allowed);
+    assert!(found_with_keys(&fixture, "key_state", "error", &allowed.arn).detail.contains("Disabled"));
+    let proposed = fixture.connect().column::<String>("SELECT mend FROM env_check() WHERE finding = 'any_key'");
+    assert!(proposed.is_empty(), "{proposed:?}");
+    fixture.cluster.sql("ALTER ROLE limited SET envelope_pg.allowed_keys = 'none'");
+    assert!(
+        findings_of(&mut fixture.connect(), "key_rotation", "keys => true").iter().all(|key| key.object != of_role.arn)
+    );
+    fixture.cluster.sql("DROP ROLE limited");
+    fixture.cluster.set("envelope_pg.allowed_keys", &fixture.key_id);
+}
+
 #[test]
 fn a_key_that_wraps_no_data_keys_or_is_not_shown() {
     let fixture = well_kept();
@@ -472,7 +533,8 @@ fn a_key_that_wraps_no_data_keys_or_is_not_shown() {
     fixture.proxy.clear();
     assert!(findings_of(&mut fixture.connect(), "key_not_described", "keys => true").is_empty());
     fixture.cluster.sql("DROP SERVER signing");
-    assert!(findings_of(&mut fixture.connect(), "key_usage", "keys => true").is_empty());
+    let findings = findings_of(&mut fixture.connect(), "key_usage", "keys => true");
+    assert!(findings.is_empty(), "{findings:?}");
 }
 
 /// KMS refuses requests by a clock that is wrong by five minutes.
