@@ -9,7 +9,8 @@ use rustix::process::Signal;
 use crate::cluster::Cluster;
 use crate::fixture::Fixture;
 use crate::process;
-use crate::session::{Session, wait_until};
+use crate::session::Session;
+use crate::waiting::wait_until;
 
 /// After so long without a sign of life a session goes on without the broker; with some room for a busy machine.
 pub const SILENCE: Duration = Duration::from_millis(2_000);

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postgres::{Client, Config, NoTls};
 use rustix::process::Signal;
 
 use crate::emulator::free_port;
 use crate::install::Installation;
+use crate::waiting::{is_reached_within, wait_until};
 use crate::{process, scratch};
 
 /// How long a server may take to start or to stop.
@@ -196,13 +197,12 @@ impl Cluster {
     }
 
     fn wait_until_ready(&self, postmaster: &mut Child) {
-        let started = Instant::now();
-        while self.try_connect("postgres", "postgres").is_err() {
+        let is_ready = is_reached_within(PATIENCE, || {
             let ended = postmaster.try_wait().expect("a child can be waited for");
             assert!(ended.is_none(), "the server ended with {}:\n{}", ended.unwrap_or_default(), self.log());
-            assert!(started.elapsed() < PATIENCE, "the server does not start:\n{}", self.log());
-            thread::sleep(Duration::from_millis(10));
-        }
+            self.try_connect("postgres", "postgres").is_ok()
+        });
+        assert!(is_ready, "the server does not start:\n{}", self.log());
     }
 
     fn alter_system(&self, what: &str, name: &str) {
@@ -219,11 +219,7 @@ impl Cluster {
         // their signal and take the value before their next statement.
         let loads = self.loads();
         self.reload();
-        let started = Instant::now();
-        while self.loads() == loads {
-            assert!(started.elapsed() < PATIENCE, "the server does not reload");
-            thread::sleep(Duration::from_millis(2));
-        }
+        wait_until("the server has reloaded", || self.loads() != loads);
     }
 
     /// When a session that begins now finds the configuration to have been loaded.

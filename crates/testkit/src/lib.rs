@@ -19,6 +19,7 @@ pub mod scratch; //  the temporary directory of the test process
 pub mod session; //  short forms for what tests say to a client connection
 pub mod tls; //      a TLS front before the fault proxy
 pub mod usage; //    what a process uses: memory, descriptors, threads
+pub mod waiting; //  waiting for what another process does
 
 pub use broker::Stopped;
 pub use builder::ClusterBuilder;
@@ -30,5 +31,6 @@ pub use fault::{Fault, Nonsense, Rule};
 pub use fixture::Fixture;
 pub use postgres::Client;
 pub use proxy::FaultProxy;
-pub use session::{Session, wait_until};
+pub use session::Session;
 pub use tls::TlsFront;
+pub use waiting::{is_reached_within, keep_doing, wait_until};

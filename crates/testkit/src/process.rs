@@ -7,9 +7,11 @@ use std::process::{Child, Command, Output};
 use std::sync::LazyLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use crate::waiting::is_reached_within;
 
 /// PostgreSQL refuses to run as root, so a test process of root becomes this user for it.
 const SERVER_USER: &str = "postgres";
@@ -106,14 +108,7 @@ pub fn send_signal(pid: i32, signal: Signal) -> bool {
 
 /// Waits for a child to end; says whether it did in time.
 pub fn wait_for_end(child: &mut Child, patience: Duration) -> bool {
-    let started = Instant::now();
-    while started.elapsed() < patience {
-        if child.try_wait().expect("a child can be waited for").is_some() {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    false
+    is_reached_within(patience, || child.try_wait().expect("a child can be waited for").is_some())
 }
 
 /// One line of /proc/PID/status, without its name.

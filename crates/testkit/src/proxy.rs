@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::dialect;
 use crate::fault::{Fault, Nonsense, Rule, Rules};
 use crate::http::{self, Message};
+use crate::waiting::wait_until;
 
 /// A key ARN that no key of the emulator has.
 pub const FOREIGN_KEY_ARN: &str = "arn:aws:kms:us-west-2:123456789012:key/00000000-0000-4000-8000-000000000000";
@@ -146,7 +147,7 @@ impl FaultProxy {
         self.shared.lock().connections
     }
 
-    /// How many calls hang in the proxy now.
+    /// How many calls hang in the proxy now, or are delayed.
     pub fn hanging(&self) -> usize {
         self.shared.lock().hanging
     }
@@ -221,13 +222,12 @@ fn accept(listener: TcpListener, address: SocketAddr, shared: &Arc<Shared>) {
 }
 
 fn listen_again(address: SocketAddr) -> TcpListener {
-    for _ in 0..100 {
-        if let Ok(listener) = TcpListener::bind(address) {
-            return listener;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    panic!("the proxy's port was taken while it was closed");
+    let mut listener = None;
+    wait_until("the proxy has its port again", || {
+        listener = TcpListener::bind(address).ok();
+        listener.is_some()
+    });
+    listener.expect("it was waited for")
 }
 
 /// Serves one connection until the client closes it or a fault ends it.
@@ -263,7 +263,11 @@ fn answer(mut stream: &TcpStream, request: Message, fault: &Fault, shared: &Shar
             send_endlessly(stream);
             return false;
         }
-        Fault::Delay(wait) => thread::sleep(*wait),
+        Fault::Delay(wait) => {
+            shared.lock().hanging += 1;
+            thread::sleep(*wait);
+            shared.lock().hanging -= 1;
+        }
         _ => {}
     }
     let response = match fault {

@@ -1,12 +1,10 @@
 //! Short forms for what tests say to a client connection.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use postgres::Client;
 use postgres::types::{FromSqlOwned, ToSql};
 
 use crate::failure::{Failure, expect_error};
+use crate::waiting::wait_until;
 
 /// What tests do with a connection, in one word each.
 pub trait Session {
@@ -32,6 +30,13 @@ pub trait Session {
     fn see_waiting(&mut self, backend: i32) {
         let waits = "SELECT coalesce(wait_event_type, '') = 'Extension' FROM pg_stat_activity WHERE pid = $1";
         wait_until("the statement waits", || self.one(waits, &[&backend]));
+    }
+
+    /// Waits until KMS was last asked about each data key of the session more than so many seconds ago. It also waits for what is as
+    /// old as they are, such as a pause of the circuit breaker that began no later.
+    fn see_aged(&mut self, seconds: f64) {
+        let aged = "SELECT coalesce(min(age_seconds), 'infinity') > $1 FROM env_stat_cache";
+        wait_until("the data keys are so old", || self.one(aged, &[&seconds]));
     }
 
     /// `env_encrypt` of a text.
@@ -109,15 +114,5 @@ impl Session for Client {
 
     fn backend(&mut self) -> i32 {
         self.one("SELECT pg_backend_pid()", &[])
-    }
-}
-
-/// Waits for something that another process does; panics if it does not come about in half a minute.
-#[track_caller]
-pub fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !reached() {
-        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(2));
     }
 }

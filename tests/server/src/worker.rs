@@ -12,6 +12,7 @@ use crate::soak::{Habits, MARKER, Mishap, Outcome, Soak, plaintext};
 use testkit::failure::Failure;
 use testkit::random::Random;
 use testkit::session::Session;
+use testkit::waiting::is_reached_within;
 
 const WRITE: &str =
     "INSERT INTO soak VALUES ($1, $2, $3, env_encrypt($4::text, $5, $6::text::jsonb, 'row ' || $1::bigint))
@@ -303,11 +304,8 @@ impl Worker<'_> {
 
     /// Tries until something succeeds: the breakers have to close, and a statement may be cancelled.
     fn until(&mut self, what: &str, mut reached: impl FnMut(&mut Self) -> bool) {
-        let started = Instant::now();
-        while !reached(self) {
-            let (number, last) = (self.number, &self.last_failure);
-            assert!(started.elapsed() < PATIENCE, "session {number} waited in vain until {what}: {last:?}");
-            thread::sleep(Duration::from_millis(20));
-        }
+        let is_reached = is_reached_within(PATIENCE, || reached(self));
+        let (number, last) = (self.number, &self.last_failure);
+        assert!(is_reached, "session {number} waited in vain until {what}: {last:?}");
     }
 }

@@ -1,10 +1,9 @@
 //! The circuit breakers of a session, the cap on calls of a statement, and what both leave in the server's log.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testkit::{Client, Cluster, Emulator, Failure, Fault, Fixture, Rule, Session, wait_until};
+use testkit::{Client, Cluster, Emulator, Failure, Fault, Fixture, Rule, Session, keep_doing, wait_until};
 
 const BREAKER: &str = "circuit breaker";
 const INTERNAL: Fault = Fault::KmsError { status: 500, code: "KMSInternalException" };
@@ -77,13 +76,12 @@ fn many_statements_against_a_hanging_endpoint_do_not_wait_a_limit_each() {
     assert!(fixture.proxy.total_calls() <= 3, "{} calls", fixture.proxy.total_calls());
 
     // Pauses between probes grow, so that a long outage costs little.
-    let (mut client, started) = (fixture.connect(), Instant::now());
+    let mut client = fixture.connect();
     fixture.proxy.set(Fault::Reset);
     fixture.proxy.reset_counts();
-    while started.elapsed() < Duration::from_secs(3) {
+    keep_doing(Duration::from_secs(3), Duration::from_millis(5), || {
         client.fail_to_decrypt(&value).with("58000");
-        thread::sleep(Duration::from_millis(5));
-    }
+    });
     let calls = fixture.proxy.total_calls();
     assert!((2..=4).contains(&calls), "{calls} calls in 3 s");
 }
@@ -117,9 +115,8 @@ fn a_cancelled_probe_leaves_the_next_one_free() {
     fixture.proxy.set(Fault::Reset);
     client.fail_to_encrypt(&fixture.key_id).with("58000");
     fixture.proxy.set(Fault::Hang);
-    thread::sleep(Duration::from_millis(1_100));
     client.run("SET statement_timeout = '100ms'");
-    client.fail_to_encrypt(&fixture.key_id).with("57014");
+    wait_until("a probe hangs, and is cancelled", || client.fail_to_encrypt(&fixture.key_id).sqlstate == "57014");
     client.run("SET statement_timeout = 0");
     fixture.proxy.clear();
     client.encrypt("a text", &fixture.key_id);
@@ -191,13 +188,19 @@ fn the_log_has_a_line_for_each_change_and_no_secret() {
         fixture.proxy.clear();
         assert_eq!(reader.decrypt_when_back(&value), PLAINTEXT);
     }
+    let asks = |fixture: &Fixture, reader: &mut Client| {
+        fixture.proxy.reset_counts();
+        wait_until("KMS is asked, when the value's time and the breaker's pause are over", || {
+            let _ = reader.try_decrypt(&value);
+            fixture.proxy.total_calls() > 0
+        });
+    };
     for fault in [THROTTLED, Fault::kms_error(400, "DisabledException")] {
         fixture.proxy.set(fault);
-        thread::sleep(Duration::from_millis(1_150));
-        let _ = reader.try_decrypt(&value);
+        asks(&fixture, &mut reader);
         reader.fail("SELECT env_decrypt($1 || '\\x00')", &[&value]);
         fixture.proxy.clear();
-        thread::sleep(Duration::from_millis(1_150));
+        asks(&fixture, &mut reader);
         reader.decrypt_when_back(&value);
     }
     let pid = format!("[{}]", reader.backend());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{Client, Cluster, Emulator, Fault, Fixture, Rule, Session, wait_until};
+use testkit::{Client, Cluster, Emulator, Fault, Fixture, Rule, Session, keep_doing, wait_until};
 
 /// The id of the data key that seals a session's next value.
 fn dek_id(client: &mut Client, key_id: &str) -> Vec<u8> {
@@ -27,9 +27,9 @@ fn its_age_is_the_same_for_all_sessions() {
     let fixture = Fixture::with_broker_and(Cluster::builder().setting("envelope_pg.dek_max_age", "2s"));
     let (mut one, mut other) = (fixture.connect(), fixture.connect());
     let first = dek_id(&mut one, &fixture.key_id);
-    thread::sleep(Duration::from_millis(1_200));
+    one.see_aged(1.2);
     assert_eq!(dek_id(&mut other, &fixture.key_id), first);
-    thread::sleep(Duration::from_millis(1_000));
+    one.see_aged(2.2);
     // Its two seconds are over, also for the session that has it for one second only.
     let second = dek_id(&mut other, &fixture.key_id);
     assert_ne!(second, first);
@@ -103,7 +103,7 @@ fn an_alias_that_is_re_pointed_takes_effect_with_the_next_one() {
     emulator.update_alias(alias, &new);
     assert_eq!(kms_key(&mut other, alias), old.arn, "the current data key stays");
     assert_eq!(kms_key(&mut fixture.connect(), alias), old.arn, "for new sessions, too");
-    thread::sleep(Duration::from_millis(2_150));
+    one.see_aged(2.2);
     for client in [&mut one, &mut other, &mut fixture.connect()] {
         assert_eq!(kms_key(client, alias), new.arn);
     }
@@ -261,12 +261,11 @@ fn where_decrypt_is_denied_encryption_goes_on() {
     let mut deks = HashSet::new();
     let mut values = Vec::new();
     let started = Instant::now();
-    for _ in 0..14 {
+    keep_doing(Duration::from_millis(3_500), Duration::from_millis(250), || {
         deks.insert(dek_id(&mut session, &fixture.key_id));
         deks.insert(dek_id(&mut fixture.connect(), &fixture.key_id));
         values.push(session.encrypt("a text", &fixture.key_id));
-        thread::sleep(Duration::from_millis(250));
-    }
+    });
     let seconds = started.elapsed().as_secs_f64();
     let calls = fixture.kms_calls();
     println!("{seconds:.1} s with a cache_ttl of 1 s where Decrypt is denied: {} data keys, {calls:?}", deks.len());
@@ -292,11 +291,11 @@ fn in_an_outage_the_spent_one_serves_on() {
             .setting("envelope_pg.kms_timeout", "600ms")
             .setting("envelope_pg.kms_max_attempts", "1"),
     );
-    let first = dek_id(&mut fixture.connect(), &fixture.key_id);
-    fixture.proxy.refuse();
-    thread::sleep(Duration::from_millis(1_150));
-    let mut uses: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     let mut session = fixture.connect();
+    let first = dek_id(&mut session, &fixture.key_id);
+    fixture.proxy.refuse();
+    session.see_aged(1.2);
+    let mut uses: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for _ in 0..20 {
         *uses.entry(dek_id(&mut session, &fixture.key_id)).or_default() += 1;
         *uses.entry(dek_id(&mut fixture.connect(), &fixture.key_id)).or_default() += 1;

@@ -1,15 +1,10 @@
 //! The cache of data keys in a session, measured by the calls that reach KMS.
 
 use std::collections::BTreeMap;
-use std::thread;
-use std::time::Duration;
 
 use testkit::{Client, Fault, Fixture, Session};
 
 testkit::shared_fixture!(Fixture::kms());
-
-/// Past a limit of one second.
-const PAST_ONE_SECOND: Duration = Duration::from_millis(1_150);
 
 /// GenerateDataKey and Decrypt calls so far.
 fn calls(fixture: &Fixture) -> (usize, usize) {
@@ -94,7 +89,7 @@ fn a_data_key_seals_as_long_as_it_may() {
     let first = dek_id(&mut client);
     assert_eq!(dek_id(&mut client), first);
     client.run("SET envelope_pg.dek_max_age = '1s'");
-    thread::sleep(PAST_ONE_SECOND);
+    client.see_aged(1.2);
     let second = dek_id(&mut client);
     assert_ne!(second, first);
     assert_eq!(calls(&fixture), (2, 0));
@@ -108,7 +103,7 @@ fn kms_is_asked_again_when_an_entry_is_old() {
     client.run("SELECT env_cache_flush(); SET envelope_pg.cache_ttl = '1s'");
     fixture.proxy.reset_counts();
     assert_eq!(client.decrypt(&value), "a text");
-    thread::sleep(PAST_ONE_SECOND);
+    client.see_aged(1.0);
     assert_eq!(client.decrypt(&value), "a text");
     assert_eq!(calls(&fixture), (0, 2));
 
@@ -116,7 +111,7 @@ fn kms_is_asked_again_when_an_entry_is_old() {
     client.run("SELECT env_cache_flush()");
     fixture.proxy.reset_counts();
     client.encrypt("a text", &fixture.key_id);
-    thread::sleep(PAST_ONE_SECOND);
+    client.see_aged(1.0);
     client.encrypt("a text", &fixture.key_id);
     assert_eq!(fixture.proxy.total_calls(), 2);
 }
@@ -134,7 +129,7 @@ fn a_denial_is_in_effect_when_the_entry_is_old() {
         client.decrypt(&value);
         fixture.proxy.set(Fault::kms_error(400, code));
         assert_eq!(client.decrypt(&value), "a text", "the entry is fresh");
-        thread::sleep(PAST_ONE_SECOND);
+        client.see_aged(1.0);
         client.fail_to_decrypt(&value).with(sqlstate);
         client.fail_to_encrypt(&fixture.key_id).with(sqlstate);
         // It stays so: the entry is gone.

@@ -13,7 +13,7 @@ use server_tests::soak::{Habits, MARKER, Mishap, Outcome, Seat, Soak, TABLE};
 use server_tests::worker;
 use testkit::random::Random;
 use testkit::usage::Usage;
-use testkit::{Cluster, ClusterBuilder, Fault, FaultProxy, Fixture, Nonsense, Rule, Session};
+use testkit::{Cluster, ClusterBuilder, Fault, FaultProxy, Fixture, Nonsense, Rule, Session, is_reached_within};
 
 const SESSIONS: usize = 20;
 /// Of the faults in the short form, unless one round of all faults takes longer.
@@ -211,9 +211,7 @@ fn let_faults_come(
             thread::sleep(Duration::from_millis(300 + random.below(700)));
             // On a busy machine it may take longer until a session asks KMS.
             let is_seen = || soak.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(sqlstate);
-            while !is_seen() && began.elapsed() < LONGEST_SPELL {
-                thread::sleep(Duration::from_millis(20));
-            }
+            is_reached_within(LONGEST_SPELL.saturating_sub(began.elapsed()), is_seen);
             proxy.clear();
             spells.push(Spell { sqlstate, began, ended: Instant::now() });
             if sessions.iter().any(JoinHandle::is_finished) {
@@ -246,10 +244,7 @@ fn usage_of_sessions(soak: &Soak) -> BTreeMap<i32, Usage> {
 
 /// Waits for the sessions, but not for ever.
 fn join_all(soak: &Soak, sessions: Vec<JoinHandle<Outcome>>) -> Vec<Outcome> {
-    let started = Instant::now();
-    while !sessions.iter().all(JoinHandle::is_finished) && started.elapsed() < END {
-        thread::sleep(Duration::from_millis(20));
-    }
+    is_reached_within(END, || sessions.iter().all(JoinHandle::is_finished));
     let (finished, hung): (Vec<_>, Vec<_>) = sessions.into_iter().partition(JoinHandle::is_finished);
     let outcomes: Vec<_> = finished
         .into_iter()

@@ -4,12 +4,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{Client, Cluster, Emulator, Failure, Fault, Fixture, Rule, Session, wait_until};
+use testkit::{
+    Client, Cluster, Emulator, Failure, Fault, Fixture, Rule, Session, is_reached_within, keep_doing, wait_until,
+};
 
 const STALE: &str = "serve past envelope_pg.cache_ttl";
 const THROTTLED: Fault = Fault::KmsError { status: 400, code: "ThrottlingException" };
-/// Past a limit of one second.
-const PAST_ONE_SECOND: Duration = Duration::from_millis(1_150);
 
 /// One attempt and a short limit: a hung call costs half a second, and all others no wait.
 fn fixture() -> Fixture {
@@ -59,13 +59,9 @@ fn good_bad_good(fault: Option<&Fault>, sqlstate: &str) {
     both(&mut client);
     assert_eq!(fixture.proxy.total_calls(), 0, "nothing is asked within the time of a data key");
 
-    thread::sleep(Duration::from_millis(2_200));
-    let started = Instant::now();
+    client.see_aged(2.0);
     let mut slowest = Duration::ZERO;
-    while started.elapsed() < Duration::from_millis(1_500) {
-        slowest = slowest.max(both(&mut client));
-        thread::sleep(Duration::from_millis(20));
-    }
+    keep_doing(Duration::from_millis(1_500), Duration::from_millis(20), || slowest = slowest.max(both(&mut client)));
     let calls = fixture.proxy.total_calls();
     println!("{fault:?}: slowest of a read and a write {slowest:?}, {calls} calls in 1.5 s");
     assert!(slowest < Duration::from_secs(1), "one time limit at most");
@@ -82,7 +78,7 @@ fn good_bad_good(fault: Option<&Fault>, sqlstate: &str) {
     both(&mut client);
 
     go_bad();
-    thread::sleep(Duration::from_millis(2_200));
+    client.see_aged(2.0);
     client.fail_to_decrypt(&value).with(sqlstate).says(&fixture.key_id);
     client.fail_to_encrypt(&fixture.key_id).with(sqlstate).says(&fixture.key_id);
     fixture.proxy.clear();
@@ -99,13 +95,13 @@ fn staleness_has_a_bound() {
     let started = Instant::now();
     let value = client.encrypt("a text", &fixture.key_id);
     fixture.proxy.set(THROTTLED);
-    thread::sleep(PAST_ONE_SECOND);
-    while started.elapsed() < Duration::from_millis(2_700) {
+    client.see_aged(1.0);
+    let time = Duration::from_millis(2_700).saturating_sub(started.elapsed());
+    keep_doing(time, Duration::from_millis(50), || {
         assert_eq!(client.decrypt(&value), "a text");
         client.encrypt("a text", &fixture.key_id);
-        thread::sleep(Duration::from_millis(50));
-    }
-    thread::sleep(Duration::from_millis(3_200).saturating_sub(started.elapsed()));
+    });
+    client.see_aged(3.0);
     client.fail_to_decrypt(&value).with("53400").says("ThrottlingException");
     client.fail_to_encrypt(&fixture.key_id).with("53400").says("ThrottlingException");
     fixture.proxy.clear();
@@ -119,7 +115,7 @@ fn a_statement_timeout_below_the_time_limit_does_not_keep_a_stale_data_key_from_
     client.run("SET envelope_pg.cache_ttl = '1s'; SET envelope_pg.stale_if_unreachable = '1h'");
     let value = client.encrypt("a text", &fixture.key_id);
     fixture.proxy.set(Fault::Hang);
-    thread::sleep(PAST_ONE_SECOND);
+    client.see_aged(1.0);
     client.run("SET statement_timeout = '1200ms'");
     // The first statement finds out that KMS does not answer, if only by being cancelled.
     client.fail_to_decrypt(&value).with("57014");
@@ -157,7 +153,7 @@ fn a_custom_key_store_that_fails_serves_stale_until_the_key_is_disabled() {
     };
     let rule = |operation| Rule::every(fault.clone()).only(operation).for_key(&key.arn);
     fixture.proxy.set_all(vec![rule("Decrypt"), rule("GenerateDataKey")]);
-    thread::sleep(PAST_ONE_SECOND);
+    client.see_aged(1.0);
     fixture.proxy.reset_counts();
     assert_eq!(client.decrypt(&value), "a text");
     assert_eq!(client.decrypt(&client_encrypts(&mut fixture.connect(), &fixture)), "a text", "other keys go on");
@@ -192,7 +188,7 @@ fn refused(code: &'static str, sqlstate: &str) {
     let other = encrypt_in_context(&mut client, &fixture.key_id, "other");
     fixture.proxy.set(refusal.clone());
     assert_eq!(client.decrypt(&value), "a text", "the data key is fresh");
-    thread::sleep(PAST_ONE_SECOND);
+    client.see_aged(1.0);
     fixture.proxy.reset_counts();
     client.fail_to_decrypt(&value).with(sqlstate).says(&fixture.key_id).says(code);
     assert_eq!(fixture.proxy.calls("Decrypt"), 1, "a refusal is not tried again");
@@ -217,10 +213,10 @@ fn refused(code: &'static str, sqlstate: &str) {
     // The background refresh is refused while the data key is in use.
     client.run("SET envelope_pg.cache_ttl = '2s'");
     let started = Instant::now();
-    while client.try_decrypt(&value).map_err(|failure| failure.with(sqlstate)).is_ok() {
-        assert!(started.elapsed() < Duration::from_millis(2_500), "{code} has no effect after the data key's time");
-        thread::sleep(Duration::from_millis(20));
-    }
+    let is_in_effect = is_reached_within(Duration::from_millis(2_500), || {
+        client.try_decrypt(&value).map_err(|failure| failure.with(sqlstate)).is_err()
+    });
+    assert!(is_in_effect, "{code} has no effect after the data key's time");
     println!("{code} in effect after {:?} with a cache_ttl of 2 s", started.elapsed());
 }
 
@@ -235,7 +231,7 @@ fn whatever_call_was_refused_no_outage_brings_data_keys_of_that_key_back() {
     fixture.proxy.set(disabled);
     client.fail_to_decrypt(&unknown).with("55000");
     fixture.proxy.set(Fault::Reset);
-    thread::sleep(PAST_ONE_SECOND);
+    client.see_aged(1.0);
     client.fail_to_decrypt(&value).with("58000");
 }
 
@@ -246,7 +242,7 @@ fn a_key_that_was_refused_for_a_new_data_key_seals_nothing_in_an_outage() {
     client.run("SET envelope_pg.dek_max_age = '1s'");
     client.encrypt("a text", &fixture.key_id);
     fixture.proxy.set(Fault::kms_error(400, "DisabledException"));
-    thread::sleep(PAST_ONE_SECOND);
+    client.see_aged(1.2);
     client.fail_to_encrypt(&fixture.key_id).with("55000");
     fixture.proxy.set(Fault::Reset);
     client.fail_to_encrypt(&fixture.key_id).with("58000");
@@ -259,15 +255,13 @@ fn a_role_that_may_only_write_goes_on_with_new_data_keys() {
     let mut client = fixture.connect();
     client.run("SET envelope_pg.cache_ttl = '1s'");
     let first = dek_id(&mut client, &fixture.key_id).expect("a data key");
-    thread::sleep(PAST_ONE_SECOND);
+    client.see_aged(1.0);
     assert_ne!(dek_id(&mut client, &fixture.key_id).expect("a new data key"), first);
     assert_eq!((fixture.proxy.calls("GenerateDataKey"), fixture.proxy.calls("Decrypt")), (2, 1));
     // And with the refusals in the background.
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(2_500) {
+    keep_doing(Duration::from_millis(2_500), Duration::from_millis(20), || {
         client.encrypt("a text", &fixture.key_id);
-        thread::sleep(Duration::from_millis(20));
-    }
+    });
     let generated = fixture.proxy.calls("GenerateDataKey");
     assert!((4..=8).contains(&generated), "{generated} data keys");
     assert_eq!(fixture.cluster.log_lines("KMS refuses key").len(), 1, "once per interval");
@@ -280,9 +274,9 @@ fn an_outage_prolongs_the_age_of_a_data_key() {
     // Past dek_max_age, but within the time in which KMS need not be asked.
     client.run("SET envelope_pg.dek_max_age = '1s'; SET envelope_pg.stale_if_unreachable = 0");
     let first = dek_id(&mut client, &fixture.key_id).expect("a data key");
-    for fault in [Fault::Reset, THROTTLED] {
+    for (fault, age) in [(Fault::Reset, 1.2), (THROTTLED, 2.4)] {
         fixture.proxy.set(fault);
-        thread::sleep(PAST_ONE_SECOND);
+        client.see_aged(age);
         for _ in 0..3 {
             assert_eq!(dek_id(&mut client, &fixture.key_id).expect("the old data key"), first);
         }
