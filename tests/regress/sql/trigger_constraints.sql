@@ -28,6 +28,11 @@ CALL try('CREATE TABLE u (id int, email text REFERENCES parent, enc bytea)', 'em
 CALL try('CREATE TABLE u (id int, email text, enc bytea, EXCLUDE USING btree (email WITH =))', 'email');
 CALL try('CREATE TABLE u (id int, enc bytea UNIQUE)', 'enc');
 CALL try('CREATE TABLE u (id int, email text PRIMARY KEY, enc bytea)', 'email');
+-- By way of a generated column.
+CALL try('CREATE TABLE u (id int, email text, lowered text GENERATED ALWAYS AS (lower(email)) STORED UNIQUE, enc bytea)', 'email');
+CALL try('CREATE TABLE u (id int, email text, hashed text GENERATED ALWAYS AS (md5(email)) STORED REFERENCES parent, enc bytea)', 'email');
+CALL try('CREATE TABLE u (id int, email text, hashed text GENERATED ALWAYS AS (md5(email)) STORED, enc bytea); CREATE UNIQUE INDEX ON u (left(hashed, 8))', 'email');
+CALL try('CREATE TABLE u (id int DEFAULT 1, email text, twice int GENERATED ALWAYS AS (id * 2) STORED UNIQUE, enc bytea DEFAULT NULL)', 'email');
 -- What compares other columns, or nothing.
 CALL try('CREATE TABLE u (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text, enc bytea);
           CREATE INDEX ON u (email); CREATE UNIQUE INDEX ON u (id) INCLUDE (email)', 'email');
