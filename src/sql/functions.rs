@@ -56,7 +56,12 @@ fn encrypt_bytea(call: &FunctionCall) -> Result<Option<Datum>, Error> {
 
 fn encrypt_jsonb(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
-    call.jsonb_text(0).map(|json| encrypt(ValueType::Jsonb, &to_utf8(json.to_bytes())?, &options)).transpose()
+    call.jsonb_text(0)
+        .map(|json| {
+            check_not_encrypted(edited::is_json_of_value(json.to_bytes()))?;
+            encrypt(ValueType::Jsonb, &to_utf8(json.to_bytes())?, &options)
+        })
+        .transpose()
 }
 
 /// The arguments behind the plaintext.

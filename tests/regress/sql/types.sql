@@ -129,6 +129,27 @@ SET client_min_messages = warning;
 SELECT env_decrypt_bytea(env_encrypt_bytea('\x01', 'local:types')), env_decrypt_jsonb(env_encrypt_jsonb('{"a": 1}', 'local:types', '{}', 'x'), 'x');
 SELECT env_encrypt_bytea(env_encrypt_bytea('\x01', 'local:types'), 'local:types');
 \echo :SQLSTATE
+-- However it is written.
+CREATE PROCEDURE again(plaintext text) LANGUAGE plpgsql AS $$
+DECLARE
+    sealed bytea;
+BEGIN
+    EXECUTE format('SELECT env_encrypt(%s, ''local:types'') FROM (SELECT env_encrypt(''x'', ''local:types'') AS v) AS s', plaintext) INTO sealed;
+    RAISE WARNING '%: encrypted again', plaintext;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING '%: %', plaintext, SQLSTATE;
+END
+$$;
+CALL again('v::text');
+CALL again('upper(encode(v, ''hex''))');
+CALL again('encode(v, ''base64'')');
+CALL again('encode(v, ''escape'')');
+CALL again('to_jsonb(v)');
+CALL again('to_jsonb(encode(v, ''base64''))');
+CALL again('encode(substr(v, 7), ''base64'')');
+CALL again('to_jsonb(''f645''::text)');
+CALL again('jsonb_build_object(''a'', v)');
+DROP PROCEDURE again;
 -- A column of values is not adopted, but rotated.
 UPDATE typed SET enc = env_encrypt('x', 'local:types');
 ALTER TABLE typed ADD again bytea;

@@ -56,12 +56,20 @@ pub fn is_value(bytes: &[u8]) -> bool {
     bytes.starts_with(&BEGINNING) && well_formed(bytes).is_ok()
 }
 
-/// Whether a text is a value in hexadecimal digits, as SQL casts a bytea to text.
+/// Whether a text is a value as SQL writes bytes: in hexadecimal digits, as it casts a bytea to text, in base64 or escaped.
 #[must_use]
 pub fn is_text_of_value(text: &[u8]) -> bool {
     let digits = text.strip_prefix(br"\x").unwrap_or(text);
     let begins = digits.len() >= 8 && digits[..8].eq_ignore_ascii_case(b"f6450101");
-    begins && is_value_in(digits, unhex)
+    (begins && is_value_in(digits, unhex))
+        || (text.starts_with(b"9kUBA") && is_value_in(text, unbase64))
+        || (text.starts_with(br"\366E") && is_value_in(text, unescape))
+}
+
+/// Whether JSON is a string that is a value, as `to_jsonb` makes one of a bytea.
+#[must_use]
+pub fn is_json_of_value(json: &[u8]) -> bool {
+    json.strip_prefix(b"\"").is_some_and(|text| is_text_of_value(text.strip_prefix(br"\\x").unwrap_or(text)))
 }
 
 /// Whether there is the head of a value in some bytes, from `from` on.

@@ -57,6 +57,30 @@ fn is_refused(new: &[u8], old: &[u8]) -> bool {
 }
 
 #[test]
+fn a_value_is_known_however_sql_writes_it() {
+    for value in values() {
+        let hex = value.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let base64 = base64::engine::general_purpose::STANDARD.encode(&value);
+        let escaped: String = value
+            .iter()
+            .map(|byte| match byte {
+                b'\\' => r"\\".to_owned(),
+                1..=127 => char::from(*byte).to_string(),
+                other => format!("\\{other:03o}"),
+            })
+            .collect();
+        for text in [&hex, &format!(r"\x{hex}"), &hex.to_uppercase(), &base64, &escaped] {
+            assert!(is_text_of_value(text.as_bytes()), "{text}");
+            assert!(!is_text_of_value(&text.as_bytes()[1..].repeat(2)), "the rest of it");
+            assert!(!is_text_of_value(&text.as_bytes()[..40]), "no more than its beginning");
+        }
+        assert!(is_json_of_value(format!(r#""\\x{hex}""#).as_bytes()));
+        assert!(is_json_of_value(format!(r#""{base64}""#).as_bytes()));
+        assert!(!is_json_of_value(format!(r#"{{"a": "{base64}"}}"#).as_bytes()));
+    }
+}
+
+#[test]
 fn every_edit_is_known() {
     for old in values() {
         let other = value_of(b"another", "local:dev", "{}");
