@@ -19,6 +19,16 @@ fn with_other_wrapped_key(value: &[u8], number: usize) -> Vec<u8> {
     forged
 }
 
+/// The value with so many other wrapped data keys, of the same key.
+fn with_wrapped_keys(value: &[u8], first_number: usize, count: usize) -> Vec<u8> {
+    let (from, to) = wrapped_keys(value);
+    let numbers = first_number..first_number + count;
+    let stanzas: Vec<u8> =
+        numbers.flat_map(|number| with_other_wrapped_key(value, number)[from..to].to_vec()).collect();
+    let length = u16::try_from(stanzas.len()).expect("it fits").to_be_bytes();
+    [&value[..from - 2], &length, &stanzas, &value[to..]].concat()
+}
+
 /// The value with another commitment. Its wrapped data key is a good one.
 fn with_other_commitment(value: &[u8], number: usize) -> Vec<u8> {
     let mut forged = value.to_vec();
@@ -104,6 +114,25 @@ fn a_forged_commitment_costs_two_calls_and_leaves_the_good_value_alone() {
     }
 }
 
+/// As somebody did it: a call for each wrapped key, and not thirteen.
+#[test]
+fn two_thousand_forged_keys_cost_a_call_each() {
+    let fixture = Fixture::with_broker();
+    let mut writer = fixture.connect();
+    let value = writer.encrypt("a text", &fixture.key_id);
+    // A quarter of them in values of eight wrapped keys.
+    let mut forged: Vec<_> = (0..1_500).map(|number| with_other_wrapped_key(&value, number)).collect();
+    forged.extend((0..63).map(|number| with_wrapped_keys(&value, 10_000 + 8 * number, 8)));
+    store(&mut writer, &forged);
+    let asked = 1_500 + 63 * 8;
+    let mut reader = fixture.connect();
+    fixture.proxy.reset_counts();
+    let started = std::time::Instant::now();
+    assert_eq!(read(&mut reader), 0);
+    println!("{} calls in {:?}", fixture.proxy.total_calls(), started.elapsed());
+    assert_eq!((fixture.proxy.total_calls(), counted(&mut reader)), (asked, asked));
+}
+
 /// What the broker asks for ahead of a scan counts to the scan.
 #[test]
 fn calls_ahead_of_a_scan_are_counted_to_it() {
@@ -142,13 +171,7 @@ fn a_value_has_eight_wrapped_keys_at_most() {
     for fixture in fixtures() {
         let mut client = fixture.connect();
         let value = client.encrypt("a text", &fixture.key_id);
-        let (from, to) = wrapped_keys(&value);
-        let with_keys = |count: usize| {
-            let stanzas: Vec<u8> =
-                (0..count).flat_map(|number| with_other_wrapped_key(&value, number)[from..to].to_vec()).collect();
-            let length = u16::try_from(stanzas.len()).expect("it fits").to_be_bytes();
-            [&value[..from - 2], &length, &stanzas, &value[to..]].concat()
-        };
+        let with_keys = |count: usize| with_wrapped_keys(&value, 0, count);
         fixture.proxy.reset_counts();
         client.fail_to_decrypt(&with_keys(9)).with("22P03");
         assert!(!client.one::<bool>("SELECT env_is_envelope($1)", &[&with_keys(9)]));
