@@ -37,7 +37,8 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION envelope_internal.check_rules() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION envelope_internal.check_rules() TO envelope_admin, pg_monitor;
+GRANT EXECUTE ON FUNCTION envelope_internal.check_rules()
+    TO envelope_encrypt, envelope_decrypt, envelope_rotate, envelope_admin, envelope_search, pg_monitor;
 
 COMMENT ON FUNCTION envelope_internal.check_rules() IS
     'part of env_check: what the encrypting triggers of this database are told';

@@ -2,7 +2,7 @@
 -- updates some rows and is rolled back. Asks KMS nothing, so what an alias stands for is not known unless this session has used it:
 -- then all values count.
 CREATE OR REPLACE FUNCTION @extschema@.env_rotation_plan(
-    relation regclass, column_name name, to_key text, method text DEFAULT 'rewrap', from_key text DEFAULT NULL,
+    relation regclass, column_name name, to_key text, method text DEFAULT 'rewrap', from_key text DEFAULT '-',
     sample_percent double precision DEFAULT NULL, rows_per_second numeric DEFAULT NULL,
     usd_per_10000_requests numeric DEFAULT 0.03, trial_rows integer DEFAULT 1000,
     OUT sampled_percent double precision, OUT all_rows bigint, OUT null_rows bigint, OUT not_envelopes bigint,
@@ -33,6 +33,11 @@ BEGIN
         RAISE 'unknown method "%"', method USING ERRCODE = 'invalid_parameter_value',
             HINT = 'The methods are rewrap and reencrypt.';
     END IF;
+    -- As in env_rotate.
+    IF from_key IS NULL THEN
+        RAISE 'from_key must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Leave it out for no restriction.';
+    END IF;
+    from_key := nullif(from_key, '-');
     IF NOT EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind IN ('r', 'p')) THEN
         RAISE '% is not a table', relation USING ERRCODE = 'wrong_object_type',
             HINT = 'Name the table itself, not a view or a foreign table.';

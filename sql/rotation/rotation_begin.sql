@@ -23,6 +23,10 @@ BEGIN
         RAISE '% must not be null', (SELECT string_agg(key, ', ') FROM jsonb_each_text(p) WHERE value = 'env:null')
             USING ERRCODE = 'null_value_not_allowed', HINT = 'Leave it out for no restriction.';
     END IF;
+    IF NOT p ? 'column' OR (p ? 'clear_source' AND NOT p ? 'source') THEN
+        RAISE 'names of columns must not be null' USING ERRCODE = 'null_value_not_allowed',
+            HINT = 'Is the variable set that they come from?';
+    END IF;
     PERFORM envelope_internal.citus_refuse_shard(root);
     SELECT * INTO class FROM pg_class WHERE oid = root;
     IF NOT FOUND THEN

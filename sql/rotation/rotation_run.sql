@@ -10,7 +10,9 @@ CREATE TABLE IF NOT EXISTS envelope_internal.rotation_run (
     column_name    name NOT NULL,
     method         text NOT NULL CHECK (method IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt')),
     parameters     jsonb NOT NULL,
-    lock_key       bigint NOT NULL,
+    -- Not one of the writer's choice: who holds it keeps others from the run.
+    lock_key       bigint NOT NULL CONSTRAINT rotation_run_lock_key_check CHECK (lock_key =
+        pg_catalog.hashtextextended(pg_catalog.format('envelope_pg rotation of %s.%s', relation, column_number), 0)),
     status         text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'failed rows', 'done', 'abandoned')),
     pass           integer NOT NULL DEFAULT 0,
     leaf           oid NOT NULL DEFAULT 0,

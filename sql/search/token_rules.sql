@@ -12,11 +12,10 @@ $$;
 
 CREATE OR REPLACE FUNCTION envelope_internal.token_rules() RETURNS TABLE (relation oid, rule jsonb, token jsonb)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT t.tgrelid, rule, token
-    FROM (SELECT DISTINCT tgrelid FROM pg_trigger
-          WHERE tgfoid = '@extschema@.env_encrypt_trigger()'::regprocedure AND NOT tgisinternal AND tgparentid = 0) AS t
-    CROSS JOIN envelope_internal.trigger_rules(t.tgrelid) AS rule
-    CROSS JOIN jsonb_array_elements(CASE WHEN jsonb_typeof(rule -> 'tokens') = 'array' THEN rule -> 'tokens' ELSE '[]' END) AS token
+    -- Whatever somebody has written into a trigger of a table of his is no matter of other tables.
+    SELECT r.relation, r.rule, token
+    FROM envelope_internal.check_rules() AS r
+    CROSS JOIN jsonb_array_elements(CASE WHEN jsonb_typeof(r.rule -> 'tokens') = 'array' THEN r.rule -> 'tokens' ELSE '[]' END) AS token
 $$;
 
 REVOKE ALL ON FUNCTION envelope_internal.trigger_rules(oid), envelope_internal.token_rules() FROM PUBLIC;

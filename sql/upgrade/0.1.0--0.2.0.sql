@@ -60,6 +60,8 @@ ALTER INDEX envelope_internal.env_rotation_run_open RENAME TO rotation_run_open;
 ALTER TABLE envelope_internal.rotation_run DROP CONSTRAINT rotation_run_status_check;
 ALTER TABLE envelope_internal.rotation_run ADD CONSTRAINT rotation_run_status_check
     CHECK (status IN ('open', 'failed rows', 'done', 'abandoned'));
+ALTER TABLE envelope_internal.rotation_run ADD CONSTRAINT rotation_run_lock_key_check CHECK (lock_key =
+    pg_catalog.hashtextextended(pg_catalog.format('envelope_pg rotation of %s.%s', relation, column_number), 0));
 -- They take more arguments now.
 DROP PROCEDURE @extschema@.env_rotate(regclass, name, text, text, name, text, integer, text, numeric, integer, bigint, bytea, text);
 DROP PROCEDURE @extschema@.env_encrypt_column(regclass, name, name, text, jsonb, name, text, boolean, integer, text, numeric,

@@ -56,6 +56,9 @@ CALL env_rotate('done', 'value', 'local:done_new', 'reencrypt', aad_column => 'i
 CALL env_rotate('done', 'value', 'arn:aws:kms:eu-central-1:111122223333:key/11111111-2222-3333-4444-555555555555');
 \echo :SQLSTATE
 -- A null where a restriction was meant.
+SELECT rows_to_change FROM env_rotation_plan('done', 'value', 'local:done_old', from_key => NULL);
+CALL env_rotate('done', NULL, 'local:done_old');
+CALL env_encrypt_column('done', NULL, 'value', 'local:done_old');
 CALL env_rotate('done', 'value', 'local:done_old', from_key => NULL);
 \echo :SQLSTATE
 CALL env_rotate('done', 'value', 'local:done_old', from_dek => NULL);

@@ -49,6 +49,10 @@ RESET ROLE;
 -- With the right to update it he can give it up, and not say how far it has come or which data keys are its own.
 GRANT SELECT, UPDATE ON forged TO regress_rotator;
 SET ROLE regress_rotator;
+-- The lock of a run is not of his choice: one that he holds elsewhere would keep the run from being given up.
+INSERT INTO envelope_internal.rotation_run (relation, column_number, relation_name, column_name, method, parameters, lock_key)
+SELECT relation, 1, relation_name, 'id', method, parameters, 42 FROM envelope_internal.rotation_run;
+\echo :SQLSTATE
 UPDATE envelope_internal.rotation_run SET leaf = :trap, leaf_blocks = 1, next_block = 0;
 \echo :SQLSTATE
 INSERT INTO envelope_internal.rotation_dek (run_id, dek_id, key_id, is_new) VALUES (:run, '\x00', 'local:forged_old', true);

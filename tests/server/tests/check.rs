@@ -459,7 +459,7 @@ fn index_keys_without_a_backup_and_rotations_that_rest() {
     mend(&fixture, "failed_rows", "warning");
     client.run(
         "INSERT INTO envelope_internal.rotation_run (relation, column_number, relation_name, column_name, method, parameters, lock_key, pass, rows_done, updated)
-         VALUES ('resting'::regclass, 1, 'resting', 'value', 'rewrap', '{}', 1, 1, 1, now() - interval '2 days')",
+         VALUES ('resting'::regclass, 1, 'resting', 'value', 'rewrap', '{}', envelope_internal.rotation_lock_key('resting'::regclass, 1::smallint), 1, 1, now() - interval '2 days')",
     );
     mend(&fixture, "open_run", "notice");
 }

@@ -188,3 +188,23 @@ fn nothing_is_put_in_while_a_batch_runs() {
     member.fail("SELECT envelope_internal.lock_definition('moved.t'::regclass)", &[]).with("55000").says("no SELECT");
     member.fail("SELECT envelope_internal.lock_definition(0)", &[]).with("55000").says("it is gone");
 }
+
+/// What a trigger is told is not looked at when it is made. `env_index_key`, and who rotates or retires index keys, read the rules of
+/// all tables.
+#[test]
+fn a_trigger_that_is_told_nonsense_keeps_nobody_from_his_index_keys() {
+    let fixture = fixture();
+    let mut owner = adversary(&fixture, "babbler");
+    for (name, argument) in
+        [("a", "nonsense"), ("b", "[1]"), ("c", r#"{"tokens": [1, "x", null]}"#), ("d", r#"{"tokens": 7}"#)]
+    {
+        owner.run(&format!(
+            "CREATE TRIGGER {name} BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger('{argument}')"
+        ));
+    }
+    let mut dba = fixture.connect();
+    dba.run("SELECT env_create_index_key('people', 'local:dev')");
+    assert_eq!(dba.one::<i32>("SELECT env_rotate_index_key('people')", &[]), 2);
+    dba.run("SELECT env_retire_index_key('people', 1)");
+    assert_eq!(dba.one::<i64>("SELECT count(*) FROM env_index_key WHERE name = 'people'", &[]), 2);
+}
