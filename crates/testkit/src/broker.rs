@@ -39,7 +39,7 @@ impl Cluster {
     /// Its files, by what their names end with: `sock`, `lock`, `launch`, `status`, `shared`.
     pub fn broker_file(&self, ending: &str) -> PathBuf {
         // The counters have a version of their own.
-        let version = if ending == "shared" { 1 } else { 3 };
+        let version = if ending == "shared" { 1 } else { 4 };
         self.data_directory().join(format!("pg_stat_tmp/envelope_pg.{version}.{ending}"))
     }
 
