@@ -47,6 +47,8 @@ BEGIN
             SELECT 'data', c.* FROM envelope_internal.check_data(columns) AS c
             UNION ALL
             SELECT 'data', c.* FROM envelope_internal.check_runs() AS c
+            UNION ALL
+            SELECT c.area, c.severity, c.finding, c.object, c.detail, c.mend FROM envelope_internal.check_nodes() AS c
         ) AS f
         ORDER BY array_position(ARRAY['error', 'warning', 'notice'], f.severity), f.area, f.finding, f.object;
     -- A function of its own, as it is not for everybody who may check.

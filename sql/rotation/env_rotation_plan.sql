@@ -104,6 +104,10 @@ BEGIN
            coalesce(sum(pg_indexes_size(l.leaf)), 0) / block_bytes, coalesce(max((SELECT count(*) FROM pg_index WHERE indrelid = l.leaf)), 0)
     INTO pages, index_pages, index_count
     FROM envelope_internal.rotation_leaves(relation) AS l JOIN pg_class AS c ON c.oid = l.leaf WHERE l.kind = 'r';
+    IF envelope_internal.citus_form(relation) IS NOT NULL THEN
+        -- Those of the shards.
+        EXECUTE 'SELECT (pg_catalog.citus_total_relation_size($1) - pg_catalog.citus_table_size($1)) / $2' INTO index_pages USING relation, block_bytes;
+    END IF;
     SELECT NULL::bigint AS rows, NULL::double precision AS seconds INTO trial;
     average_bytes := found.bytes / greatest(found.due, 1)::double precision;
     -- On Citus the WAL is that of other nodes.
@@ -138,7 +142,7 @@ BEGIN
     duration := make_interval(secs => CASE
         WHEN rows_per_second IS NOT NULL OR trial.rows IS NULL THEN rows_to_change / coalesce(rows_per_second, 20000)
         -- Beside the UPDATE: the passes and commits; to open and to seal each value takes a fifth more.
-        ELSE rows_to_change * trial.seconds / trial.rows * CASE method WHEN 'rewrap' THEN 1.2 ELSE 1.45 END
+        ELSE rows_to_change * trial.seconds / trial.rows * CASE method WHEN 'rewrap' THEN 1.1 ELSE 1.3 END
         END::double precision);
     obstacles := envelope_internal.rotation_obstacles(jsonb_strip_nulls(jsonb_build_object(
         'relation', relation::oid, 'column', column_name, 'method', method, 'to_key', to_key, 'from_key', from_key)));

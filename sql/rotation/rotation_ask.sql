@@ -1,12 +1,14 @@
 -- The data keys among these that the run is about, as far as its parameters say, and are not there already.
-CREATE OR REPLACE FUNCTION envelope_internal.rotation_wanted(p jsonb, stubs bytea[]) RETURNS bytea[]
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
-    SELECT coalesce(array_agg(s), '{}') FROM unnest($2) AS u (s)
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_wanted(p jsonb, INOUT stubs bytea[])
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
+BEGIN
+    SELECT coalesce(array_agg(s), '{}') INTO stubs FROM unnest($2) AS u (s)
     WHERE (p ->> 'from_key' IS NULL OR envelope_internal.is_same_key(envelope_internal.key_id(s), p ->> 'from_key'))
       AND (p ->> 'from_dek' IS NULL OR encode(envelope_internal.dek_id(s), 'hex') = p ->> 'from_dek')
       AND (p ->> 'method' <> 'rewrap'
            OR envelope_internal.key_id(s) IS DISTINCT FROM envelope_internal.rewrap_target(p ->> 'to_key')
-           OR cardinality(envelope_internal.key_ids(s)) <> 1)
+           OR cardinality(envelope_internal.key_ids(s)) <> 1);
+END
 $$;
 
 -- To rewrap, has KMS wrap the data keys of these stubs that it has not wrapped for this run or another one to the same key, many at a

@@ -21,6 +21,12 @@ BEGIN
     -- Adopted rows get a value instead.
     not_envelopes := CASE method WHEN 'encrypt' THEN 0 ELSE found.strange END;
     missing := '{}';
+    IF found.stubs = '{}' AND method IN ('rewrap', 'reencrypt') THEN
+        -- As mostly, where the batches before have met all of its data keys.
+        due := '{}';
+        due_rows := 0;
+        RETURN;
+    END IF;
     due := envelope_internal.rotation_wanted(p, found.stubs);
     IF method = 'rewrap' THEN
         target := envelope_internal.rewrap_target(to_key);
@@ -106,15 +112,17 @@ END
 $$;
 
 -- The first pass of reencrypt changes whatever is not under a data key of its run. Others may seal with data keys of their own
--- meanwhile, so later passes look for those that the first one has met, and for those of another key.
-CREATE OR REPLACE FUNCTION envelope_internal.rotation_suspects(run bigint, pass integer, stubs bytea[]) RETURNS bytea[]
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
-    SELECT coalesce(array_agg(s), '{}') FROM unnest(stubs) AS u (s)
+-- meanwhile, so later passes look for those that the first one has met, and for those of another key. PL/pgSQL keeps the plan.
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_suspects(run bigint, pass integer, INOUT stubs bytea[])
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
+BEGIN
+    SELECT coalesce(array_agg(s), '{}') INTO stubs FROM unnest($3) AS u (s)
     LEFT JOIN envelope_internal.rotation_dek AS d ON d.run_id = run AND d.dek_id = envelope_internal.dek_id(s)
     WHERE d.is_new IS NOT TRUE
       AND (pass = 1 OR d.is_new IS FALSE OR NOT EXISTS (
           SELECT FROM envelope_internal.rotation_dek AS n
-          WHERE n.run_id = run AND n.is_new AND envelope_internal.is_same_key(n.key_id, envelope_internal.key_id(s))))
+          WHERE n.run_id = run AND n.is_new AND envelope_internal.is_same_key(n.key_id, envelope_internal.key_id(s))));
+END
 $$;
 
 REVOKE ALL ON FUNCTION envelope_internal.rotation_suspects(bigint, integer, bytea[]) FROM PUBLIC;

@@ -50,7 +50,9 @@ BEGIN
             r.pass_left := r.pass_left + 1;
         END IF;
     END IF;
-    WHILE r.leaf = 0 OR r.next_block >= r.leaf_blocks OR r.pass = 0 OR NOT envelope_internal.rotation_hold(r.relation, r.leaf) LOOP
+    WHILE r.leaf = 0 OR r.next_block >= r.leaf_blocks OR r.pass = 0
+        OR (r.leaf <> r.relation AND NOT envelope_internal.rotation_hold(r.relation, r.leaf))
+    LOOP
         -- Those that are left, in order. To walk the tree for each of thousands of tables would take longer than they do.
         IF r.pass = 0 OR coalesce(leaves[1] <= r.leaf, true) THEN
             leaves := ARRAY(SELECT l.leaf FROM envelope_internal.rotation_leaves(r.relation) AS l

@@ -1,5 +1,6 @@
 -- What it takes to change some rows of a table, measured: each gets its own wrapped keys, as a batch of rewrap does it, and that is
--- rolled back. Twice, since the first time has the images of pages in the WAL that are due after a checkpoint, and the second has not.
+-- rolled back. Again, since the first time has the images of pages in the WAL that are due after a checkpoint, and the second has not;
+-- and four times for the time that it takes.
 -- All NULL where it cannot be done: without the right, on a standby, if a row is locked or a trigger refuses.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_trial(
     leaf oid, column_name name, row_count bigint,
@@ -16,8 +17,6 @@ DECLARE
     plan jsonb;
     before pg_lsn;
     trials jsonb[] := '{}';
-    began timestamptz;
-    laps double precision[] := '{}';
 BEGIN
     PERFORM envelope_internal.rotation_rights(leaf, jsonb_build_object('column', column_name));
     FOR place IN 0..places - 1 LOOP
@@ -30,7 +29,7 @@ BEGIN
     rows := cardinality(tids);
     blocks := (SELECT count(DISTINCT split_part(t::text, ',', 1)) FROM unnest(tids) AS t);
     PERFORM set_config('lock_timeout', '100ms', true);
-    FOR trial IN 1..2 LOOP
+    FOR trial IN 1..4 LOOP
         BEGIN
             before := pg_current_wal_insert_lsn();
             EXECUTE format('EXPLAIN (ANALYZE, WAL, BUFFERS, TIMING OFF, FORMAT JSON)
@@ -46,16 +45,8 @@ BEGIN
             trials := trials || plan;
         END;
     END LOOP;
-    -- They are over before the processor is given to others, and a run is not. So something as short is repeated, and it is the
-    -- mean time of a repetition, the long ones included, that tells how much others take.
-    began := clock_timestamp();
-    WHILE clock_timestamp() - began < interval '0.3 seconds' LOOP
-        laps := laps || extract(epoch FROM clock_timestamp())::double precision;
-        PERFORM count(*) FROM generate_series(1, 1000);
-        laps[cardinality(laps)] := extract(epoch FROM clock_timestamp()) - laps[cardinality(laps)];
-    END LOOP;
-    seconds := least((trials[1] ->> 'seconds')::double precision, (trials[2] ->> 'seconds')::double precision)
-        * (SELECT avg(lap) / percentile_cont(0.5) WITHIN GROUP (ORDER BY lap) FROM unnest(laps) AS lap);
+    -- Each: on a busy machine they differ much.
+    seconds := (SELECT avg((t ->> 'seconds')::double precision) FROM unnest(trials) AS t);
     is_hot := (trials[1] ->> 'records')::bigint < rows * 1.5
         AND EXISTS (SELECT FROM pg_index WHERE indrelid = leaf);
     first_bytes := (trials[1] ->> 'bytes')::bigint;

@@ -13,6 +13,8 @@ INSERT INTO pg_catalog.pg_dist_node VALUES (1, 0, 'here', 5432, 'primary');
 CREATE FUNCTION pg_catalog.shard_name(relation regclass, shardid bigint) RETURNS text LANGUAGE sql AS 'SELECT relation::text';
 CREATE FUNCTION pg_catalog.citus_is_coordinator() RETURNS boolean LANGUAGE sql AS $$ SELECT coalesce(current_setting('test.is_worker', true), '') = '' $$;
 CREATE FUNCTION pg_catalog.relation_is_a_known_shard(relation regclass) RETURNS boolean LANGUAGE sql AS 'SELECT relation::text LIKE ''%\_102008''';
+CREATE FUNCTION pg_catalog.citus_total_relation_size(relation regclass) RETURNS bigint LANGUAGE sql AS 'SELECT pg_catalog.pg_total_relation_size(relation)';
+CREATE FUNCTION pg_catalog.citus_table_size(relation regclass) RETURNS bigint LANGUAGE sql AS 'SELECT pg_catalog.pg_table_size(relation)';
 CREATE FUNCTION pg_catalog.column_to_column_name(relation regclass, partkey text) RETURNS text LANGUAGE sql AS 'SELECT partkey';
 CREATE FUNCTION pg_catalog.run_command_on_all_nodes(command text, OUT nodeid integer, OUT success boolean, OUT result text) RETURNS SETOF record
 LANGUAGE plpgsql AS $$
@@ -177,6 +179,36 @@ SELECT all_rows, rows_to_change, data_keys_seen BETWEEN 1 AND 3 AS some, bytes_r
 SET test.is_worker = on;
 SELECT * FROM env_inventory('stock') WHERE content = 'not examined';
 RESET test.is_worker;
+-- What is wrong with another node is said with its name, and what differs there; a node that does not answer is not passed over.
+ALTER DATABASE :"DBNAME" SET log_statement = 'all';
+SELECT severity, area, finding, object LIKE 'there:5433: %' AS is_there, mend LIKE '%on there:5433' AS says_where
+FROM env_check(rows => 0) WHERE finding = 'log_statement' ORDER BY object DESC;
+ALTER DATABASE :"DBNAME" RESET log_statement;
+SELECT severity, area, object, detail LIKE '%stock.d%' AS names_the_table FROM env_check(rows => 0) WHERE finding = 'intermediate_results';
+ALTER FUNCTION envelope_internal.check_node() RENAME TO check_node_here;
+CREATE FUNCTION envelope_internal.check_node() RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT envelope_internal.check_node_here() || CASE WHEN current_setting('test.is_worker', true) = 'on'
+        THEN '{"release": "0.1.0", "envelope_pg.cache_ttl": "1"}' ELSE '{}'::jsonb END
+$$;
+SELECT severity, area, object, detail, mend FROM env_check(rows => 0) WHERE finding = 'node_differs' ORDER BY object;
+CREATE OR REPLACE FUNCTION envelope_internal.check_node() RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('test.is_worker', true) = 'on' THEN RAISE 'connection refused'; END IF;
+    RETURN envelope_internal.check_node_here();
+END
+$$;
+SELECT severity, area, object, detail FROM env_check(rows => 0) WHERE finding = 'node';
+DROP FUNCTION envelope_internal.check_node();
+ALTER FUNCTION envelope_internal.check_node_here() RENAME TO check_node;
+-- The statements of docs/guide/citus.md for all nodes.
+SELECT n.nodename, n.nodeport, a.success, a.result IS NOT NULL AS answers
+FROM run_command_on_all_nodes('SELECT env_cache_flush(true)') AS a JOIN pg_dist_node AS n USING (nodeid);
+SELECT n.nodename, n.nodeport, a.success
+FROM run_command_on_all_nodes($$SELECT env_rotate_dek('local:citus_new')$$) AS a JOIN pg_dist_node AS n USING (nodeid);
+SELECT n.nodename, n.nodeport, s.source, s.operation, s.calls > 0 AS calls, s.errors
+FROM run_command_on_all_nodes($$SELECT coalesce(json_agg(s), '[]') FROM env_stat_kms AS s$$) AS a JOIN pg_dist_node AS n USING (nodeid),
+     json_to_recordset(a.result::json) AS s (source text, operation text, calls bigint, errors bigint) WHERE false;
+
 -- Code of an owner does not run with the rights of whoever asks.
 CREATE ROLE stock_owner;
 GRANT ALL ON SCHEMA stock TO stock_owner;
@@ -209,6 +241,7 @@ DROP FUNCTION splices, under, distribute;
 DROP TABLE sent, spread, d, before, people, people_before, country, p_102008, history;
 DROP ACCESS METHOD columnar;
 SET allow_system_table_mods = on;
+DROP FUNCTION pg_catalog.citus_total_relation_size, pg_catalog.citus_table_size;
 DROP FUNCTION pg_catalog.run_command_on_workers, pg_catalog.run_command_on_all_nodes, pg_catalog.shard_name, pg_catalog.citus_is_coordinator,
     pg_catalog.relation_is_a_known_shard, pg_catalog.column_to_column_name;
 DROP TABLE pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard, pg_catalog.pg_dist_placement, pg_catalog.pg_dist_node;
