@@ -93,7 +93,7 @@ fn without_it_there_is_no_broker_and_no_data_key_is_kept_for_long() {
     }
     assert_eq!(fixture.kms_calls(), (0, 2));
     // Somebody whom the file is no problem for may have flushed meanwhile.
-    thread::sleep(KEPT);
+    one.see_aged(KEPT.as_secs_f64());
     assert_eq!(one.decrypt(&value), "a text");
     assert_eq!(fixture.kms_calls(), (0, 3));
 

@@ -63,7 +63,6 @@ fn statements_go_on_when_the_broker_stops_before_they_ask() {
     }
     assert_eq!(fixture.kms_calls().1, 1, "it is left alone for now");
     wait_until("the broker is asked again", || {
-        thread::sleep(Duration::from_secs(1));
         fixture.proxy.reset_counts();
         fixture.connect().decrypt(&value);
         fixture.proxy.total_calls() == 0
@@ -199,6 +198,7 @@ fn a_rotation_of_data_keys_does_not_need_it() {
     drop(stopped);
     // It has heard of that when it is asked again: two sessions have the same data key then.
     wait_until("the time is over for which it is left alone", || {
+        // Each session that asks in vain has it left alone once more.
         thread::sleep(Duration::from_secs(1));
         let of_two = [dek_id("{}"), dek_id("{}")];
         assert!(of_two.iter().all(|dek| !before.contains(dek)), "it is not used any more");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use testkit::process::{children, give_to_server, is_running, send_signal};
-use testkit::{Cluster, Fault, Fixture, Session, expect_end, wait_until};
+use testkit::{Cluster, Fault, Fixture, Session, expect_end, keep_doing, wait_until};
 
 const LINE: &str = "envelope_pg broker is not available";
 
@@ -106,7 +106,7 @@ fn a_refresh_in_the_background_waits_for_no_broker() {
     fixture.cluster.stop_broker();
     let _lock = keep_from_starting(&fixture);
     // Later than 92 % of its time, when a refresh is due at the latest, and earlier than all of it.
-    thread::sleep(Duration::from_millis(7_400));
+    client.see_aged(7.4);
     let started = Instant::now();
     assert_eq!(client.decrypt(&value), "a text");
     assert!(started.elapsed() < Duration::from_secs(1), "the statement waited: {:?}", started.elapsed());
@@ -119,13 +119,15 @@ fn a_session_that_is_terminated_while_it_refreshes_ends_cleanly() {
     let (value, pid) = (client.encrypt("a text", &fixture.key_id), client.backend());
     fixture.cluster.stop_broker();
     let _lock = keep_from_starting(&fixture);
-    thread::sleep(Duration::from_millis(1_850));
+    client.see_aged(1.85);
     let statement = thread::spawn(move || {
         let read = "SELECT env_decrypt($1), pg_sleep(1)";
         client.query(read, &[&value])
     });
-    thread::sleep(Duration::from_millis(100));
-    fixture.connect().run(&format!("SELECT pg_terminate_backend({pid})"));
+    let mut witness = fixture.connect();
+    let sleeps = "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $1";
+    wait_until("the statement has read", || witness.one::<Option<bool>>(sleeps, &[&pid]) == Some(true));
+    witness.run(&format!("SELECT pg_terminate_backend({pid})"));
     let failure = statement.join();
     wait_until("the backend has ended", || !is_running(pid));
     let log = fixture.cluster.log();
@@ -214,14 +216,12 @@ fn it_ends_when_it_was_idle_for_long() {
     let value = client.encrypt("a text", &fixture.key_id);
     let broker = fixture.cluster.broker();
     // Requests keep it; the statistics do not.
-    for _ in 0..6 {
-        thread::sleep(Duration::from_millis(500));
+    keep_doing(Duration::from_secs(3), Duration::from_millis(500), || {
         fixture.connect().decrypt(&value);
         assert_eq!(fixture.cluster.broker(), broker);
-    }
+    });
     let started = Instant::now();
     wait_until("the broker has ended", || {
-        thread::sleep(Duration::from_millis(100));
         fixture.connect().run("SELECT * FROM env_stat_kms, env_stat_broker");
         fixture.cluster.brokers().is_empty()
     });
@@ -255,7 +255,7 @@ fn a_refresh_whose_broker_has_ended_waits_for_no_other() {
     let mut client = fixture.connect();
     let value = client.encrypt("a text", &fixture.key_id);
     // Later than 92 % of its time.
-    thread::sleep(Duration::from_millis(11_060));
+    client.see_aged(11.05);
     fixture.proxy.set(Fault::Hang);
     assert_eq!(client.decrypt(&value), "a text");
     wait_until("the broker's call hangs", || fixture.proxy.hanging() == 1);

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use testkit::{Client, Cluster, Fault, Fixture, Rule, Session};
+use testkit::{Client, Cluster, Fault, Fixture, Rule, Session, keep_doing};
 
 /// A count of the broker's calls, added up over all keys.
 fn broker_count(client: &mut Client, column: &str, operation: &str) -> i64 {
@@ -207,7 +207,7 @@ fn the_cache_is_shown_without_keys() {
         assert_eq!(row.get::<_, String>(6), "fresh");
     }
     client.run("SET envelope_pg.cache_ttl = '1s'");
-    thread::sleep(Duration::from_millis(1_100));
+    client.see_aged(1.0);
     let states: Vec<String> = client.column("SELECT DISTINCT state FROM env_stat_cache");
     assert_eq!(states, ["expired"]);
     client.run("SELECT env_cache_flush()");
@@ -331,10 +331,9 @@ fn calls_at_rest_are_those_of_the_cost_model() {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut client = fixture.connect();
-                while started.elapsed() < Duration::from_secs(26) {
+                keep_doing(Duration::from_secs(26), Duration::from_millis(40), || {
                     values.iter().for_each(|value| assert_eq!(client.decrypt(value), "a text"));
-                    thread::sleep(Duration::from_millis(40));
-                }
+                });
             });
         }
     });

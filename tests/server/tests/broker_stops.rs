@@ -3,7 +3,6 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use testkit::{Fixture, Session, Stopped, wait_until};
@@ -29,8 +28,11 @@ fn sessions_stay_with_a_broker_that_is_stopped_ten_times_in_a_second() {
         }
         let mut admin = fixture.connect();
         for _ in 0..10 {
+            let stopped = fixture.cluster.brokers();
             admin.run("SELECT env_broker_stop()");
-            thread::sleep(Duration::from_millis(100));
+            wait_until("there is another broker", || {
+                fixture.cluster.brokers().iter().any(|broker| !stopped.contains(broker))
+            });
         }
         over.store(true, Ordering::Relaxed);
     });

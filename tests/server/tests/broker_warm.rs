@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{Client, Cluster, Fault, Fixture, Rule, Session, expect_error};
+use testkit::{Client, Cluster, Fault, Fixture, Rule, Session, expect_error, wait_until};
 
 /// Makes a table of values, of so many data keys with two values each, and flushes them all.
 fn many_deks(fixture: &Fixture, table: &str, deks: i32) {
@@ -126,7 +126,7 @@ fn it_can_be_cancelled_and_leaves_what_it_has() {
     expect_error(client.query("SELECT env_warm('cancelled', 'value')", &[])).with("57014");
     assert!(started.elapsed() < Duration::from_millis(1_500), "{:?}", started.elapsed());
     fixture.proxy.clear();
-    thread::sleep(Duration::from_millis(200));
+    wait_until("the calls that were under way are over", || fixture.proxy.hanging() == 0);
     let calls = fixture.proxy.calls("Decrypt");
     thread::sleep(Duration::from_millis(300));
     assert_eq!(fixture.proxy.calls("Decrypt"), calls, "nobody goes on with it");

@@ -173,7 +173,6 @@ fn a_scrape_does_not_fail_nor_lose_series_when_the_broker_hangs() {
     assert!(hung.contains("envelope_pg_broker_responds{server=\"test\"} 0\n"), "{hung}");
     drop(stopped);
     wait_until("the broker answers again", || {
-        thread::sleep(Duration::from_millis(100));
         metrics(&mut exporter).contains("envelope_pg_broker_responds{server=\"test\"} 1\n")
     });
     fixture.cluster.stop_broker();
@@ -274,7 +273,6 @@ impl Watched {
     fn wait_for(&self, alert: &str, mut meanwhile: impl FnMut()) {
         wait_until(alert, || {
             meanwhile();
-            thread::sleep(Duration::from_millis(200));
             self.alerts().get(alert).is_some_and(|state| state != "inactive")
         });
     }

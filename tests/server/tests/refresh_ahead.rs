@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{Client, Fault, Fixture, Rule, Session};
+use testkit::{Client, Fault, Fixture, Rule, Session, keep_doing};
 
 /// With a `cache_ttl` of 5 s a refresh begins 0.39 s before the end at the latest: more than this, which whoever waits takes at least.
 const DELAY: Duration = Duration::from_millis(200);
@@ -11,14 +11,12 @@ const TIME: Duration = Duration::from_secs(10);
 
 /// Runs a statement again and again; returns how long the slowest one took.
 fn slowest(client: &mut Client, statement: impl Fn(&mut Client)) -> Duration {
-    let started = Instant::now();
     let mut slowest = Duration::ZERO;
-    while started.elapsed() < TIME {
+    keep_doing(TIME, Duration::from_millis(20), || {
         let before = Instant::now();
         statement(client);
         slowest = slowest.max(before.elapsed());
-        thread::sleep(Duration::from_millis(20));
-    }
+    });
     slowest
 }
 
