@@ -40,7 +40,7 @@ impl Nodes {
             .map(|_| {
                 let proxy = FaultProxy::start(emulator.address());
                 let cluster = Cluster::builder()
-                    .setting("shared_preload_libraries", "citus")
+                    .setting("shared_preload_libraries", "citus, envelope_pg")
                     .setting("wal_level", "logical")
                     .setting("max_connections", "200")
                     .setting("max_prepared_transactions", "200")

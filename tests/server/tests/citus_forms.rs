@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use server_tests::citus::nodes;
-use testkit::Session;
+use testkit::{Session, wait_until};
 
 /// What is written, and the SQLSTATE that it gets; `KEY` stands for a key.
 const FORMS: &[(&str, &str)] = &[
@@ -160,6 +160,26 @@ fn one_statement_acts_on_all_nodes_and_names_them() {
         &[],
     );
     assert_eq!(usize::try_from(counted).expect("a count"), nodes.calls("Decrypt").iter().sum::<usize>());
+
+    // A limit of calls on each, and what env_check says of the nodes.
+    let limited = on_all("ALTER SYSTEM SET envelope_pg.kms_max_calls_per_second = 300");
+    named(&client.column::<String>(&limited));
+    named(&client.column::<String>(&on_all("SELECT pg_reload_conf()")));
+    let (worker, _) = &nodes.nodes[1];
+    worker.set("envelope_pg.cache_ttl", "7s");
+    let differs = "SELECT object || ' ' || split_part(mend, ' -- on ', 2) FROM env_check(rows => 0)
+        WHERE finding = 'node_differs' AND object LIKE '%.cache_ttl'";
+    let mut found: Vec<String> = Vec::new();
+    wait_until("the worker differs", || {
+        found = nodes.connect().column(differs);
+        !found.is_empty()
+    });
+    assert_eq!(found, [format!("127.0.0.1:{0}: envelope_pg.cache_ttl 127.0.0.1:{0}", worker.port())]);
+    let limits = "SELECT count(*) FROM run_command_on_all_nodes('SHOW envelope_pg.kms_max_calls_per_second') WHERE result = '300'";
+    wait_until("the limit is everywhere", || nodes.connect().one::<i64>(limits, &[]) == 3);
+    let job_cache =
+        "SELECT detail LIKE '%spread_out%' FROM env_check(rows => 0) WHERE finding = 'intermediate_results'";
+    assert!(client.one::<bool>(job_cache, &[]));
 
     // Warm, on the nodes that hold the rows.
     named(&client.column::<String>(&on_all("SELECT env_cache_flush(true)")));
