@@ -101,6 +101,10 @@ rotation-load: install ## rotate 5 million rows while others write them (ROWS=50
 fuzz: ## fuzz the broker's protocol and the value format, each for a minute (FUZZ_SECONDS=60; installs cargo-fuzz into target/)
 	@scripts/fuzz.sh
 
+memcheck: install ## SQL regression tests on a server under valgrind: no error with the library in its stack (TESTS="types nulls")
+	@scripts/setup.sh test
+	@scripts/memcheck.sh $(TESTS)
+
 audit: ## licences, sources and advisories of the dependencies (needs cargo-deny)
 	@scripts/audit.sh
 

@@ -2,7 +2,8 @@
 # Runs a command with a throw-away PostgreSQL server, which is gone afterwards: with-cluster.sh COMMAND [ARGUMENT...]
 #
 # The server listens on a Unix socket only, in a directory that only its user can enter. The command finds it through
-# PGHOST, PGPORT, PGUSER (a superuser) and PGDATABASE. EXTRA_CONF can hold further lines of postgresql.conf.
+# PGHOST, PGPORT, PGUSER (a superuser) and PGDATABASE. EXTRA_CONF can hold further lines of postgresql.conf, SERVER_WRAPPER
+# what is to be said before the server's own command.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -63,7 +64,8 @@ ${EXTRA_CONF:-}
 CONF
 
 # A session of its own, so that Ctrl-C in psql does not reach the server; and it stops if this script is killed.
-setsid "${as_server[@]}" setpriv --pdeathsig INT "$bin_dir/postgres" -D "$dir/data" >>log 2>&1 </dev/null &
+read -ra wrapper <<<"${SERVER_WRAPPER:-}"
+setsid "${as_server[@]}" setpriv --pdeathsig INT "${wrapper[@]}" "$bin_dir/postgres" -D "$dir/data" >>log 2>&1 </dev/null &
 server_pid=$!
 
 export PGHOST=$dir PGPORT=5432 PGUSER=postgres PGDATABASE=postgres PATH="$bin_dir:$PATH"
