@@ -198,7 +198,7 @@ fn a_rotation_of_data_keys_does_not_need_it() {
     drop(stopped);
     // It has heard of that when it is asked again: two sessions have the same data key then.
     wait_until("the time is over for which it is left alone", || {
-        // Each session that asks in vain has it left alone once more.
+        // Meanwhile each of them has KMS make a data key of its own.
         thread::sleep(Duration::from_secs(1));
         let of_two = [dek_id("{}"), dek_id("{}")];
         assert!(of_two.iter().all(|dek| !before.contains(dek)), "it is not used any more");
