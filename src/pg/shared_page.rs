@@ -1,36 +1,100 @@
-//! The page of PostgreSQL's shared buffers that a value is on.
+//! The page of PostgreSQL's shared buffers that a value is on, and those behind it in its table.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pgrx::pg_sys;
+use pgrx::fcinfo::direct_function_call_as_datum;
+use pgrx::pg_sys::{self, Datum};
 
 const PAGE_BYTES: usize = pg_sys::BLCKSZ as usize;
 const WORD_BYTES: usize = size_of::<u64>();
 
-/// A copy of the page of shared buffers that some bytes are on, and where on it they begin. `None` if they are elsewhere: on a
-/// page of a temporary table, or in a copy of the row.
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+type TableFile = pg_sys::RelFileNode;
+#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+type TableFile = pg_sys::RelFileLocator;
+
+/// A page of shared buffers that is pinned.
 ///
-/// Whoever has the bytes has the page pinned, or they would not be readable: so it stays the same page of the same table, and
-/// none of its rows is moved. Others may still add rows, and mark them as deleted: what is on the copy was there while it was made,
-/// but need not fit together.
-pub fn page_of(bytes: &[u8]) -> Option<(Box<[u8]>, usize)> {
-    // SAFETY: two variables that PostgreSQL sets before it forks its processes.
-    let (blocks, count) = unsafe { (pg_sys::BufferBlocks.cast_const(), pg_sys::NBuffers) };
-    if blocks.is_null() {
-        return None;
+/// It stays the same page of the same table, and none of its rows is moved. Others may still add rows, and mark them as deleted:
+/// what is on a copy was there while it was made, but need not fit together.
+pub struct SharedPage {
+    buffer: pg_sys::Buffer,
+}
+
+impl SharedPage {
+    /// The page of shared buffers that some bytes are on, and where on it they begin. `None` if they are elsewhere: on a page of a
+    /// temporary table, or in a copy of the row. Whoever has the bytes has the page pinned, or they would not be readable.
+    pub fn of(bytes: &[u8]) -> Option<(Self, usize)> {
+        // SAFETY: two variables that PostgreSQL sets before it forks its processes.
+        let (blocks, count) = unsafe { (pg_sys::BufferBlocks.cast_const(), pg_sys::NBuffers) };
+        if blocks.is_null() {
+            return None;
+        }
+        let offset = bytes.as_ptr().addr().checked_sub(blocks.addr())?;
+        let index = i32::try_from(offset / PAGE_BYTES).ok().filter(|index| *index < count)?;
+        Some((Self { buffer: index + 1 }, offset % PAGE_BYTES))
     }
-    let offset = bytes.as_ptr().addr().checked_sub(blocks.addr())?;
-    let index = offset / PAGE_BYTES;
-    if index >= usize::try_from(count).ok()? {
-        return None;
+
+    /// A copy of it.
+    pub fn copy(&self) -> Box<[u8]> {
+        // SAFETY: a variable that PostgreSQL sets before it forks its processes.
+        let blocks = unsafe { pg_sys::BufferBlocks.cast_const() };
+        let index = self.buffer as usize - 1;
+        let mut page = Vec::with_capacity(PAGE_BYTES);
+        for word in 0..PAGE_BYTES / WORD_BYTES {
+            let address = blocks.wrapping_add(index * PAGE_BYTES + word * WORD_BYTES).cast_mut().cast::<u64>();
+            // SAFETY: one of the words of a page inside of the shared buffers, which stay mapped as long as the process lives, and
+            // which begin at a multiple of 32 bytes or more. Others may write it meanwhile: it is read as an atomic.
+            let word = unsafe { AtomicU64::from_ptr(address) }.load(Ordering::Relaxed);
+            page.extend(word.to_ne_bytes());
+        }
+        page.into()
     }
-    let mut page = Vec::with_capacity(PAGE_BYTES);
-    for word in 0..PAGE_BYTES / WORD_BYTES {
-        let address = blocks.wrapping_add(index * PAGE_BYTES + word * WORD_BYTES).cast_mut().cast::<u64>();
-        // SAFETY: one of the words of a page inside of the shared buffers, which stay mapped as long as the process lives, and
-        // which begin at a multiple of 32 bytes or more. Others may write it meanwhile: it is read as an atomic.
-        let word = unsafe { AtomicU64::from_ptr(address) }.load(Ordering::Relaxed);
-        page.extend(word.to_ne_bytes());
+
+    /// A copy of the page that stands so many behind it in its table, which is read if it is not in shared buffers. `None` if the table
+    /// has none there, or this transaction has no lock on it.
+    pub fn copy_behind(&self, pages: u32) -> Option<Box<[u8]>> {
+        // SAFETY: the buffer is pinned. The relation is closed and the buffer released, also where an error ends the transaction; the
+        // lock on the table, which is looked for, keeps its file.
+        unsafe {
+            let (mut file, mut fork, mut block) =
+                (std::mem::zeroed::<TableFile>(), pg_sys::ForkNumber::INIT_FORKNUM, 0);
+            pg_sys::BufferGetTag(self.buffer, &mut file, &mut fork, &mut block);
+            let table = table_of(file);
+            if fork != pg_sys::ForkNumber::MAIN_FORKNUM || table == pg_sys::InvalidOid {
+                return None;
+            }
+            let relation = pg_sys::RelationIdGetRelation(table);
+            if relation.is_null() {
+                return None;
+            }
+            let is_locked =
+                pg_sys::CheckRelationLockedByMe(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE, true);
+            let is_there = |block: &u32| *block < pg_sys::RelationGetNumberOfBlocksInFork(relation, fork);
+            let copy = block.checked_add(pages).filter(|block| is_locked && is_there(block)).map(|block| {
+                let buffer = pg_sys::ReadBuffer(relation, block);
+                // Those of a temporary table are no shared buffers.
+                let copy = (buffer > 0).then(|| Self { buffer }.copy());
+                pg_sys::ReleaseBuffer(buffer);
+                copy
+            });
+            pg_sys::RelationClose(relation);
+            copy.flatten()
+        }
     }
-    Some((page.into(), offset % PAGE_BYTES))
+}
+
+/// The table of a file, or InvalidOid.
+///
+/// # Safety
+/// In a transaction.
+unsafe fn table_of(file: TableFile) -> pg_sys::Oid {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    let (tablespace, number) = (file.spcNode, file.relNode);
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    let (tablespace, number) = (file.spcOid, file.relNumber);
+    let arguments = [Some(Datum::from(tablespace)), Some(Datum::from(number))];
+    // SAFETY: two identifiers are what it takes, and one is what it returns.
+    let table = unsafe { direct_function_call_as_datum(pg_sys::pg_filenode_relation, &arguments) };
+    table.map_or(pg_sys::InvalidOid, |table| pg_sys::Oid::from(table.value() as u32))
 }

@@ -1,6 +1,6 @@
 //! Looking ahead in a cold scan: a function sees one value at a time, but the value of a scan is mostly on a page of the buffer
-//! pool, and the values beside it are what comes next. From the second cold data key of a statement on, those of its page are asked
-//! for together with it. Nothing is decrypted; what may be asked, and how often, is as for any other request.
+//! pool, and the values beside it are what comes next. From the second cold data key of a statement on, those of its page, and of the
+//! pages behind it in the table, are asked for together with it. Nothing is decrypted; what may be asked, and how often, is as for any other request.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use envelope_broker::protocol::MAX_REQUESTS;
 use envelope_core::cache::CachedKey;
 use envelope_core::format::{Envelope, Head};
-use envelope_core::heap_page::values_beside;
+use envelope_core::heap_page::{values_beside, values_on};
 use envelope_core::policy::{Ask, StatementId, Step, Surroundings};
 use envelope_core::request::Calls;
 
@@ -17,10 +17,12 @@ use super::unwrapping::Unwrapping;
 use super::{asking, is_warm, with_policy};
 use crate::error::Error;
 use crate::pg::settings;
-use crate::pg::shared_page::page_of;
+use crate::pg::shared_page::SharedPage;
 
 /// Requests at a time, besides the one that the value at hand needs.
 const MAX_AHEAD: usize = MAX_REQUESTS - 1;
+/// Pages behind that of the value at hand.
+const MAX_PAGES: u32 = 8;
 /// Requests of the first page.
 const FIRST_AHEAD: usize = 4;
 
@@ -66,26 +68,49 @@ fn beside(head: &Head<'_>) -> Vec<Ask> {
     if wanted == 0 {
         return Vec::new();
     }
-    let Some((page, at)) = page_of(head.as_bytes()) else { return Vec::new() };
-    let mut identities = vec![Box::from(head.dek_identity())];
-    let mut asks = Vec::new();
-    for value in values_beside(&page, at) {
-        if asks.len() == wanted {
+    let Some((page, at)) = SharedPage::of(head.as_bytes()) else { return Vec::new() };
+    let mut found = Found { wanted, identities: vec![Box::from(head.dek_identity())], asks: Vec::new() };
+    let own = page.copy();
+    values_beside(&own, at).into_iter().for_each(|value| found.add(value));
+    // Where few of its rows have data keys of their own, a scan comes to the pages behind soon.
+    for pages in 1..=MAX_PAGES {
+        if found.asks.len() == wanted {
             break;
         }
-        let Ok(Envelope { head, .. }) = Envelope::parse(value) else { continue };
-        let is_new = !identities.iter().any(|identity| **identity == *head.dek_identity()) && !is_warm(&head);
-        if is_new {
-            identities.push(head.dek_identity().into());
-            // Why one cannot be asked for is told to whoever decrypts with it.
-            if let Ok(Step::Ask(ask)) = with_policy(|policy| policy.unwrap_ahead(&head, &Here)) {
-                asks.extend(asking::permitted(ask));
-            }
-        }
+        let Some(behind) = page.copy_behind(pages) else { break };
+        values_on(&behind).into_iter().for_each(|value| found.add(value));
     }
+    let Found { mut identities, asks, .. } = found;
     identities.remove(0);
     PROGRESS.with_borrow_mut(|progress| progress.last = identities);
     asks
+}
+
+/// What is to be asked for ahead.
+struct Found {
+    wanted: usize,
+    /// The data keys, and the one that the value at hand needs.
+    identities: Vec<Box<[u8]>>,
+    asks: Vec<Ask>,
+}
+
+impl Found {
+    /// A value that the scan may come to.
+    fn add(&mut self, value: &[u8]) {
+        if self.asks.len() == self.wanted {
+            return;
+        }
+        let Ok(Envelope { head, .. }) = Envelope::parse(value) else { return };
+        let is_known = self.identities.iter().any(|identity| **identity == *head.dek_identity());
+        if is_known || is_warm(&head) {
+            return;
+        }
+        self.identities.push(head.dek_identity().into());
+        // Why one cannot be asked for is told to whoever decrypts with it.
+        if let Ok(Step::Ask(ask)) = with_policy(|policy| policy.unwrap_ahead(&head, &Here)) {
+            self.asks.extend(asking::permitted(ask));
+        }
+    }
 }
 
 impl Progress {

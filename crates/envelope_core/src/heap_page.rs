@@ -36,6 +36,12 @@ pub fn values_beside(page: &[u8], at: usize) -> Vec<&[u8]> {
     others.map(|tuple| &page[tuple.clone()]).filter(|tuple| is_live(tuple)).flat_map(values).collect()
 }
 
+/// The encrypted values on a page, as for [`values_beside`].
+#[must_use]
+pub fn values_on(page: &[u8]) -> Vec<&[u8]> {
+    tuples(page).into_iter().map(|tuple| &page[tuple]).filter(|tuple| is_live(tuple)).flat_map(values).collect()
+}
+
 /// Where the tuples are, in the order of their line pointers. All are within the page.
 fn tuples(page: &[u8]) -> Vec<Range<usize>> {
     let field = |at: usize| page.get(at..at + 2).map(|bytes| usize::from(u16::from_ne_bytes([bytes[0], bytes[1]])));
@@ -123,6 +129,7 @@ mod tests {
         let (page, places) = page(&rows);
         assert_eq!(values_beside(&page, places[1] + 40), [&made[2][..], &made[3], &made[0]]);
         assert!(values_beside(&page, 10).is_empty(), "what is in no tuple has nothing beside it");
+        assert_eq!(values_on(&page), made.iter().map(|value| &value[..]).collect::<Vec<_>>());
     }
 
     #[test]
@@ -133,6 +140,7 @@ mod tests {
         let rows: Vec<_> = known.into_iter().zip(&made).map(|(known, value)| (known, &value[..])).collect();
         let (page, places) = page(&rows);
         assert_eq!(values_beside(&page, places[0]), [&made[3][..], &made[4]], "frozen, and locked");
+        assert!(values_on(&page).ends_with(&[&made[3][..], &made[4]]));
     }
 
     #[test]

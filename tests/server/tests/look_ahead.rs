@@ -65,6 +65,30 @@ fn a_first_scan_waits_for_many_at_a_time() {
     assert_eq!((fixture.kms_calls(), unwrapped_ahead(&fixture)), ((0, 100), 0), "a limit: none ahead of its need");
 }
 
+/// Three data keys on a page: those of the pages behind it are asked for, too.
+#[test]
+fn few_data_keys_on_a_page() {
+    let fixture = Fixture::with_broker();
+    let mut client = fixture.connect();
+    client.run("CREATE TABLE scanned (id int, value bytea)");
+    let insert =
+        "INSERT INTO scanned SELECT id, env_encrypt('row ' || id, $1, jsonb_build_object('n', (id / 10)::text))
+        FROM generate_series(0, 959) AS id";
+    client.execute(insert, &[&fixture.key_id]).expect("the rows are written");
+    client.run("VACUUM (FREEZE, ANALYZE) scanned");
+    let pages: i64 = client.one("SELECT count(DISTINCT (ctid::text::point)[0]) FROM scanned", &[]);
+    assert!((25..80).contains(&pages), "{pages} pages for 96 data keys");
+    let mut client = cold(&fixture, "");
+    timed(&mut client, READ, 960);
+    assert_eq!(fixture.kms_calls(), (0, 96));
+    assert!(unwrapped_ahead(&fixture) >= 80, "{}", unwrapped_ahead(&fixture));
+    // Once the scan does not go on, little was asked for that nobody needs.
+    let mut client = cold(&fixture, "");
+    timed(&mut client, "SELECT count(env_decrypt(value)) FROM (SELECT value FROM scanned LIMIT 25) AS s", 25);
+    let (_, calls) = fixture.kms_calls();
+    assert!((3..=20).contains(&calls), "{calls}");
+}
+
 #[test]
 fn scans_of_other_kinds() {
     let fixture = Fixture::with_broker();
