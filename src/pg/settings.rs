@@ -375,7 +375,7 @@ pub fn define() {
     define_integer(
         c"envelope_pg.cache_ttl",
         c"How long a session uses a data key before it asks KMS again.",
-        c"It asks ahead of time, in the background. A key that was disabled or a permission that was revoked is in effect after this time at the latest.",
+        c"It asks ahead of time, in the background. A key that was disabled or a permission that was revoked is in effect after this time at the latest. A named key may have a time of its own: its option cache_ttl.",
         &CACHE_TTL_S,
         1,
         GucContext::Suset,
