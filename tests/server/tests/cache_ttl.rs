@@ -86,3 +86,19 @@ fn a_change_counts_from_the_next_value_on_in_all_sessions() {
     let refused = client.fail("ALTER SERVER changed OPTIONS (SET cache_ttl '2d')", &[]);
     refused.with("HV00D").says("cache_ttl");
 }
+
+/// A statement that names the key in another way does not know its time before it is answered.
+#[test]
+fn it_holds_for_a_session_that_names_the_key_in_another_way() {
+    let fixture = with_ttl("1h");
+    let key = fixture.new_key();
+    name(&fixture, "by_arn", &key.arn, ", cache_ttl '1s'");
+    fixture.connect().encrypt("a text", &key.id);
+    thread::sleep(PAST_A_SECOND);
+    fixture.proxy.reset_counts();
+    fixture.connect().encrypt("a text", &key.id);
+    assert_eq!(fixture.kms_calls(), (0, 1), "what the broker has is too old");
+    thread::sleep(PAST_A_SECOND);
+    fixture.proxy.set(Fault::kms_error(400, "AccessDeniedException"));
+    fixture.connect().fail_to_encrypt(&key.id).with("42501");
+}

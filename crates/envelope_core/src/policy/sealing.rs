@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::consent::{another_reply, is_fresh};
 use super::{Asked, Policy, PolicyError, Step, Surroundings, Then};
-use crate::cache::{CachedKey, NewCurrent};
+use crate::cache::{CachedKey, Consent, NewCurrent};
 use crate::context::EncryptionContext;
 use crate::keys::KeyId;
 use crate::request::{KmsError, Operation, Reply, Request};
@@ -147,6 +147,11 @@ impl<P> Policy<P> {
             self.sealing.insert(&place.key_id, &place.context, new, world.now(), &world.limits());
         }
         cached.count_use();
+        // That the key behind an alias has a shorter time of its own was not known when it was asked for.
+        let is_from_memory = consent.given_at(asked.at) < asked.at && !consent.is_stale;
+        if is_from_memory && cached.consent(world.now(), &world.limits()) == Consent::Expired {
+            return Ok(self.obtain_consent(cached, world.now(), |cached| Then::ConsentToSeal(cached, place), world));
+        }
         Ok(Step::Ready(cached))
     }
 
