@@ -6,6 +6,7 @@
 //! - `varlena`: text and bytea, read and written
 //! - `head`: the head of an encrypted value, without the rest of it
 //! - `heap`: the heap of Rust code, wiped
+//! - `registers`: the vector registers, wiped
 //! - `key_memory`: memory for keys: no core dump, wiped on fork, locked
 //! - `jsonb`: jsonb to and from JSON text
 //! - `firing`: one call of a trigger function
@@ -55,6 +56,7 @@ pub mod index_keys;
 pub mod jsonb;
 pub mod key_memory;
 pub mod made;
+pub mod registers;
 pub mod relcache;
 pub mod report;
 pub mod result;

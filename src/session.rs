@@ -51,6 +51,7 @@ use crate::ask::{Pending, shared_counters};
 use crate::error::Error;
 use crate::pg::backend::{process_id, server_start, statement_start};
 use crate::pg::exit::at_exit;
+use crate::pg::registers;
 use crate::pg::settings;
 
 type Policy = envelope_core::policy::Policy<Pending>;
@@ -170,5 +171,6 @@ pub fn flush_everywhere() -> Result<usize, Error> {
 /// Forgets the session's data keys, and says how many there were.
 pub fn flush() -> usize {
     idle::wipe_stack_at_end();
+    registers::clear();
     with_policy(Policy::flush)
 }

@@ -12,6 +12,7 @@ use super::surroundings::Here;
 use super::{SESSION, with_policy};
 use crate::ask::shared_counters;
 use crate::pg::idle::{self, Watch};
+use crate::pg::registers;
 use crate::pg::settings;
 
 /// When the first data key is of no more use, in milliseconds since [`START`].
@@ -59,6 +60,7 @@ fn act() -> bool {
     // As long as that fails, a session that cannot see flushes keeps a data key for a second.
     let _ = shared_counters::follow_file();
     if WIPE.swap(false, Ordering::Relaxed) {
+        registers::clear();
         wipe_stack();
     }
     let start = START.get_or_init(Instant::now);
