@@ -4,17 +4,17 @@ CREATE OR REPLACE FUNCTION envelope_internal.rotation_hold(relation oid, leaf oi
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     is_held boolean := false;
+    members oid[];
 BEGIN
-    -- From the leaf up: a tree can have thousands of them.
-    WHILE EXISTS (
-        WITH RECURSIVE ancestor (member) AS (
-            SELECT oid FROM pg_class WHERE oid = $2 AND relkind IN ('r', 'p')
-            UNION
-            SELECT inhparent FROM pg_inherits JOIN ancestor ON inhrelid = member
-        )
-        SELECT FROM ancestor WHERE member = $1
-    ) LOOP
-        IF is_held THEN
+    LOOP
+        -- From the leaf up, since a tree can have thousands of them, and level by level: a recursive query reads all of pg_inherits.
+        members := ARRAY(SELECT oid FROM pg_class WHERE oid = $2 AND relkind IN ('r', 'p'));
+        WHILE members <> '{}' AND $1 <> ALL (members) LOOP
+            members := ARRAY(SELECT DISTINCT inhparent FROM pg_inherits WHERE inhrelid = ANY (members));
+        END LOOP;
+        IF members = '{}' THEN
+            RETURN false;
+        ELSIF is_held THEN
             RETURN true;
         END IF;
         BEGIN
@@ -25,7 +25,6 @@ BEGIN
             WHEN undefined_table OR invalid_schema_name THEN NULL;
         END;
     END LOOP;
-    RETURN false;
 END
 $$;
 

@@ -6,7 +6,7 @@ use std::env;
 use std::time::{Duration, Instant};
 
 use server_tests::rotation::{intact, number_of, rotate, table};
-use testkit::{Client, Fault, Fixture, Session};
+use testkit::{Client, Cluster, Fault, Fixture, Session};
 
 fn from_environment(name: &str, default: i32) -> i32 {
     env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
@@ -53,7 +53,8 @@ fn a_slow_kms_is_asked_for_many_data_keys_at_a_time() {
 
 #[test]
 fn thousands_of_partitions_take_no_longer_each_than_some() {
-    let fixture = Fixture::local();
+    // For DROP TABLE.
+    let fixture = Fixture::local_with(Cluster::builder().setting("max_locks_per_transaction", "1000"));
     let mut client = fixture.connect();
     client.run("SELECT env_local_create_key('new')");
     let many = from_environment("PARTITIONS", 400);
