@@ -226,7 +226,7 @@ fn an_answer_has_as_many_data_keys_as_its_kind_says() {
     for body in answer_bodies() {
         for count in 0..=u8::MAX {
             // Also with the bytes that the count promises.
-            let public = if body[0] == 1 { &body[1 + KEY_BYTES..] } else { &body[1..] };
+            let public = &body[1 + usize::from(body[0]) * KEY_BYTES..];
             let promised = [&[count][..], &vec![0xd5; usize::from(count) * KEY_BYTES], public].concat();
             let bare = [&[count], &body[1..]].concat();
             assert_eq!(decode_response(&mut promised.clone()).is_ok(), count == body[0], "{count}");

@@ -174,10 +174,17 @@ pub fn send(stream: &mut UnixStream, command: &Command) {
     stream.write_all(&protocol::encode_command(command)).unwrap();
 }
 
+/// The first response of a connection.
 pub fn answer_of(stream: &mut UnixStream) -> Response {
     let mut byte = [RESPONSE];
     stream.read_exact(&mut byte).unwrap();
     assert_eq!(byte, [ALIVE], "a sign of life comes first");
+    next_answer_of(stream)
+}
+
+/// A response of a connection that has carried one.
+pub fn next_answer_of(stream: &mut UnixStream) -> Response {
+    let mut byte = [ALIVE];
     while byte == [ALIVE] {
         stream.read_exact(&mut byte).unwrap();
     }
