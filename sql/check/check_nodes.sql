@@ -57,7 +57,7 @@ $$;
 CREATE OR REPLACE FUNCTION envelope_internal.check_node() RETURNS jsonb
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT jsonb_build_object('release', (SELECT extversion FROM pg_extension WHERE extname = 'envelope_pg'))
-        || coalesce((SELECT jsonb_object_agg(name, reset_val) FROM pg_settings WHERE name LIKE 'envelope\_pg.%' AND reset_val IS NOT NULL), '{}')
+        || coalesce((SELECT jsonb_object_agg(name, reset_val) FROM pg_settings WHERE starts_with(name, 'envelope_pg.') AND reset_val IS NOT NULL), '{}')
     -- Loads the library, whose settings are not known before.
     FROM envelope_internal.check_server()
 $$;
