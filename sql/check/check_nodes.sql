@@ -19,8 +19,10 @@ BEGIN
     BEGIN
         EXECUTE 'SELECT coalesce(jsonb_agg(jsonb_build_object(''node'', concat(nodename, '':'', nodeport), ''success'', success, ''answer'', result)), ''[]'')
                  FROM pg_catalog.run_command_on_workers($1)' INTO nodes
-            USING 'SELECT pg_catalog.jsonb_build_object(''is'', envelope_internal.check_node(), ''findings'',
-                      (SELECT pg_catalog.jsonb_agg(f) FROM @extschema@.env_check(rows => 0) AS f))';
+            -- By exact types, as others may have functions of that name in its schema.
+            USING format('SELECT pg_catalog.jsonb_build_object(''is'', envelope_internal.check_node(), ''findings'',
+                             (SELECT pg_catalog.jsonb_agg(f) FROM %s.env_check(false, 0::pg_catalog.int8) AS f))',
+                         (SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'envelope_pg'));
     EXCEPTION WHEN insufficient_privilege THEN
         RETURN QUERY SELECT 'data', 'notice', 'not_examined', 'other nodes', SQLERRM, '-- Ask as a role that may run commands on them.';
         RETURN;
