@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use testkit::{
-    Cluster, ClusterBuilder, Emulator, Fault, FaultProxy, Fixture, Rule, Session, TlsFront, process, wait_until,
+    Cluster, ClusterBuilder, Emulator, Fault, FaultProxy, Fixture, Rule, Session, TlsFront, is_reached_within, process,
 };
 
 const EXPIRED: Fault = Fault::KmsError { status: 400, code: "ExpiredTokenException" };
@@ -140,17 +140,20 @@ fn a_container_s_credentials_come_back_without_a_restart() {
         let mut client = fixture.connect();
         for fault in [Fault::Http(500), Fault::Reset, Fault::Answer("{}".into()), Fault::Answer("<html>".into())] {
             service.set(fault.clone());
-            // One that breaks off is tried again, and may use up the time: then the circuit breaker is open for a while.
-            wait_until("the error is about credentials", || {
+            // One that breaks off is tried again, and may use up the time: then the circuit breaker is open for up to 30 s.
+            let is_said = is_reached_within(Duration::from_secs(90), || {
                 let failure = client.fail_to_encrypt(&fixture.key_id).with("58000");
                 fault == Fault::Reset || failure.text().contains("credentials")
             });
+            assert!(is_said, "the error is not about credentials");
         }
         let expiration = "2199-01-01T00:00:00Z";
         service.set(Fault::Answer(format!(
             "{{\"AccessKeyId\": \"AKIACONTAINER\", \"SecretAccessKey\": \"nobody\", \"Token\": \"t\", \"Expiration\": \"{expiration}\"}}"
         )));
-        wait_until("the credentials are there", || client.try_encrypt("a text", &fixture.key_id).is_ok());
+        let are_there =
+            is_reached_within(Duration::from_secs(90), || client.try_encrypt("a text", &fixture.key_id).is_ok());
+        assert!(are_there, "no credentials");
     }
 }
 
