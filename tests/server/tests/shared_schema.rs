@@ -129,6 +129,7 @@ fn the_extension_names_nothing_in_its_schema() {
             "env_rotate",
             "rotation_check_expression",
             "rotation_loop",
+            "rotation_pause",
             "rotation_try_aad"
         ]
     );
