@@ -155,7 +155,7 @@ for index in "${!cases[@]}"; do
     awk -F '\t' -v rows="$rows" 'NR == FNR { once[$2] = $1; next } { printf "%8d  %s\n", ($1 - once[$2]) / rows, $2 }' \
         <(inclusive "$(once_dump "$index")") <(inclusive "$(twice_dump "$index")") |
         sort -rn |
-        awk -v top="$top" '/\[envelope_pg.so\]|palloc|detoast|setjmp/ && ++shown <= top { print "  " substr($0, 1, 110) }'
+        awk -v top="$top" '/\[envelope_pg.so\]|palloc|detoast|setjmp/ && $1 > 0 && ++shown <= top { print "  " substr($0, 1, 110) }'
 done
 if [ -n "${KEEP:-}" ]; then
     mkdir -p "$KEEP"

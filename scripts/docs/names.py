@@ -6,7 +6,7 @@ import sys
 from pages import ROOT, pages, rows
 
 # Symbols of the library, which profiles show.
-SYMBOLS = {"env_encrypt_text", "env_decrypt_text"}
+SYMBOLS = {"env_encrypt_text", "env_decrypt_text", "env_blind_index_text"}
 # Pages about the past.
 HISTORY = {"CHANGELOG.md"}
 FOLDERS = "docs|scripts|sql|src|crates|tests|packaging|demo|bench|fuzz|examples"
