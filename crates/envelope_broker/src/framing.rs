@@ -148,6 +148,7 @@ fn feed<R, T>(
 ) -> Result<Option<T>, Malformed> {
     while !bytes.is_empty() {
         let room = buffer(reader);
+        assert!(!room.is_empty(), "a reader always has room");
         let count = room.len().min(bytes.len());
         let (now, rest) = bytes.split_at(count);
         room[..count].copy_from_slice(now);
@@ -185,32 +186,22 @@ mod tests {
     }
 
     /// Gives a reader some bytes in pieces of at most so many; what is behind a message, or an error, is not read.
-    fn read<T, R>(
-        mut bytes: &[u8],
+    fn read<T>(
+        bytes: &[u8],
         piece_bytes: usize,
-        reader: &mut R,
-        buffer: impl Fn(&mut R) -> &mut [u8],
-        filled: impl Fn(&mut R, usize) -> Result<Option<T>, Malformed>,
+        take: impl FnMut(&[u8]) -> Result<Option<T>, Malformed>,
     ) -> Result<Option<T>, Malformed> {
-        while !bytes.is_empty() {
-            let room = buffer(reader);
-            assert!(!room.is_empty());
-            let count = room.len().min(piece_bytes).min(bytes.len());
-            room[..count].copy_from_slice(&bytes[..count]);
-            bytes = &bytes[count..];
-            if let Some(message) = filled(reader, count)? {
-                return Ok(Some(message));
-            }
-        }
-        Ok(None)
+        bytes.chunks(piece_bytes).map(take).find_map(Result::transpose).transpose()
     }
 
     fn read_response(bytes: &[u8], piece_bytes: usize) -> Result<Option<Response>, Malformed> {
-        read(bytes, piece_bytes, &mut ResponseReader::new(), ResponseReader::buffer, ResponseReader::filled)
+        let mut reader = ResponseReader::new();
+        read(bytes, piece_bytes, |piece| reader.take(piece))
     }
 
     fn read_command(bytes: &[u8], piece_bytes: usize) -> Result<Option<Command>, Malformed> {
-        read(bytes, piece_bytes, &mut CommandReader::new(), CommandReader::buffer, CommandReader::filled)
+        let mut reader = CommandReader::new();
+        read(bytes, piece_bytes, |piece| reader.take(piece))
     }
 
     #[test]
