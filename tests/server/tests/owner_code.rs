@@ -1,5 +1,6 @@
 //! Whatever a table's owner can have run for its rows does not run with the rights of a DBA who rotates, adopts or plans: 12.2, 12.3.
 
+use server_tests::adversary::{is_superuser, trap};
 use testkit::{Client, Fixture, Session};
 
 testkit::shared_fixture!(Fixture::local());
@@ -13,14 +14,7 @@ fn adversary(fixture: &Fixture, role: &str) -> Client {
          CREATE SCHEMA {role} AUTHORIZATION {role};
          SET ROLE {role};
          SET search_path = {role};
-         CREATE FUNCTION trap() RETURNS int LANGUAGE plpgsql VOLATILE AS $$
-             BEGIN
-                 IF current_setting('is_superuser') = 'on' THEN
-                     EXECUTE 'ALTER ROLE {role} SUPERUSER';
-                 END IF;
-                 RETURN 1;
-             END $$;
-         CREATE FUNCTION bait(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT {role}.trap()';
+         {trap};
          CREATE FUNCTION bait(float8, float8) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT {role}.trap()::float8';
          CREATE VIEW trapped AS SELECT trap() AS one;
          CREATE DOMAIN trapped_int AS int CHECK (bait(VALUE) = 1);
@@ -32,15 +26,12 @@ fn adversary(fixture: &Fixture, role: &str) -> Client {
          CREATE FUNCTION said(pair) RETURNS json LANGUAGE sql IMMUTABLE AS 'SELECT to_json({role}.trap())';
          CREATE FUNCTION read(text) RETURNS mood LANGUAGE sql IMMUTABLE AS 'SELECT CASE {role}.trap() WHEN 1 THEN ''ok''::{role}.mood END';
          CREATE TABLE t (id int, n int DEFAULT 0, value bytea);
-         INSERT INTO t SELECT i, 0, public.env_encrypt('x', 'local:dev') FROM generate_series(1, 20) AS i"
+         INSERT INTO t SELECT i, 0, public.env_encrypt('x', 'local:dev') FROM generate_series(1, 20) AS i",
+        trap = trap(role)
     ));
     let mut owner = fixture.cluster.connect(role, "postgres");
     owner.run(&format!("SET search_path = {role}, public"));
     owner
-}
-
-fn is_superuser(dba: &mut Client, role: &str) -> bool {
-    dba.one("SELECT rolsuper FROM pg_roles WHERE rolname = $1", &[&role])
 }
 
 #[test]

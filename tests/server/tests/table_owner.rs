@@ -1,5 +1,6 @@
 //! The owner of a table is an adversary of whoever examines it with more rights: nothing that he wrote is run.
 
+use server_tests::adversary::{self, trap};
 use testkit::{Fixture, Session};
 
 testkit::shared_fixture!(Fixture::local());
@@ -13,19 +14,13 @@ fn adversary(fixture: &Fixture, role: &str) {
          SET ROLE {role};
          CREATE TABLE {role}.secret (id int, value bytea);
          INSERT INTO {role}.secret SELECT i, env_encrypt('x', 'local:dev') FROM generate_series(1, 100) AS i;
-         CREATE FUNCTION {role}.trap() RETURNS int LANGUAGE plpgsql VOLATILE AS $$
-             BEGIN
-                 IF current_setting('is_superuser') = 'on' THEN
-                     EXECUTE 'ALTER ROLE {role} SUPERUSER';
-                 END IF;
-                 RETURN 1;
-             END $$;
-         CREATE FUNCTION {role}.bait(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT {role}.trap()'"
+         {}",
+        trap(role)
     ));
 }
 
 fn is_superuser(fixture: &Fixture, role: &str) -> bool {
-    fixture.connect().one("SELECT rolsuper FROM pg_roles WHERE rolname = $1", &[&role])
+    adversary::is_superuser(&mut fixture.connect(), role)
 }
 
 #[test]
