@@ -33,13 +33,13 @@ step() {
 
 # How many crates are compiled, of how many, and for how long that may go on.
 compiled() {
-    local done left=
-    done=$(grep -c '^ *Compiling' "$log" || true)
-    if [ "$1" -ge 10 ] && [ "$done" -gt 20 ] && [ "$crates" -gt "$done" ]; then
+    local compiled left=
+    compiled=$(grep -c '^ *Compiling' "$log" || true)
+    if [ "$1" -ge 10 ] && [ "$compiled" -gt 20 ] && [ "$crates" -gt "$compiled" ]; then
         # The last crate is ours: to link it takes about as long as a fifth of the others.
-        left=", about $(($1 * crates * 6 / 5 / done - $1)) s left"
+        left=", about $(($1 * crates * 6 / 5 / compiled - $1)) s left"
     fi
-    echo "$done of $crates crates, $1 s$left"
+    echo "$compiled of $crates crates, $1 s$left"
 }
 
 step "what building needs" scripts/setup.sh

@@ -29,6 +29,20 @@ printf '#!/bin/bash\n"%s/build"\n:\n' "$refusal" >"$refusal/cargo-pgrx"
 chmod +x "$refusal/cargo-pgrx"
 "$refusal/cargo-pgrx" | grep '^cargo::error=' >"$refusal/said" || die "build.rs does not refuse cargo-pgrx"
 if "$refusal/build" | grep '^cargo::error='; then die "build.rs refuses others than cargo-pgrx"; fi
+# Where "setup.sh test" puts them; a machine without them is told.
+PATH=$PATH:$target_dir/venv/bin
 if command -v shellcheck >/dev/null; then
-    shellcheck --external-sources scripts/*.sh demo/*.sh .ci/run
+    shellcheck --severity=warning --external-sources scripts/*.sh demo/*.sh .ci/run
+else
+    echo "lint: the scripts are not checked: no shellcheck"
+fi
+if command -v hadolint >/dev/null; then
+    hadolint packaging/docker/Dockerfile
+else
+    echo "lint: the Dockerfile is not checked: no hadolint"
+fi
+if "$target_dir/venv/bin/python3" -c 'import compose_spec, yaml' 2>/dev/null; then
+    "$target_dir/venv/bin/python3" scripts/images.py
+else
+    echo "lint: packaging/docker is not checked: no compose-spec"
 fi

