@@ -17,7 +17,8 @@ BEGIN
                    WHEN 'c' THEN 'holds for null, too, when the plaintext is gone: check in the application, or in a trigger before the one that encrypts'
                    ELSE 'values of one plaintext differ: a column with env_blind_index of the plaintext, and the constraint there' END
         FROM pg_constraint AS c
-        WHERE (c.conrelid = $1 AND of_column = ANY (c.conkey)) OR (c.contype = 'f' AND c.confrelid = $1 AND of_column = ANY (c.confkey))
+        -- NOT NULL, of which 18 makes a constraint, is the column's own below.
+        WHERE (c.conrelid = $1 AND of_column = ANY (c.conkey) AND c.contype <> 'n') OR (c.contype = 'f' AND c.confrelid = $1 AND of_column = ANY (c.confkey))
         UNION ALL
         SELECT format('index %s', i.indexrelid::regclass), CASE WHEN i.indisunique THEN 'unique index' ELSE 'index' END,
                'finds nothing in values: env_blind_index for =, UNIQUE and joins, env_prefix_tokens and env_bucket_token for prefixes and ranges'
