@@ -35,7 +35,7 @@ stage audit scripts/audit.sh
 
 # cargo: "test result: ok. 3 passed; 0 failed; ..."; regress.sh: "regress: 8 passed, 0 failed"; others the same.
 sum() {
-    sed -nE "s/^(test result:|regress:|instructions:|reference:|names:|examples:|clients:|install:|capacity:|images:).* ([0-9]+) $1[;,]?.*/\2/p" "$log" | awk '{ total += $1 } END { print total + 0 }'
+    sed -nE "s/^(test result:|regress:|instructions:|reference:|names:|examples:|clients:|install:|capacity:|images:|files:).* ([0-9]+) $1[;,]?.*/\2/p" "$log" | awk '{ total += $1 } END { print total + 0 }'
 }
 closing="$(sum passed) passed, $(sum failed) failed"
 if [ ${#failed_stages[@]} -gt 0 ]; then

@@ -13,4 +13,4 @@ CREATE TABLE person (
     ssn_enc bytea CHECK (env_is_envelope(ssn_enc))
 );
 CREATE TRIGGER zz_encrypt BEFORE INSERT OR UPDATE ON person FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger(
-    '{"source": "ssn", "target": "ssn_enc", "key_id": "alias/people"}');
+    '{"source": "ssn", "target": "ssn_enc", "key_id": "alias/people", "aad": "person.ssn:{id}"}');

@@ -1,3 +1,4 @@
+import java.sql.BatchUpdateException;
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.PreparedStatement;
@@ -14,8 +15,9 @@ public class Jdbc {
             + "env_decrypt_bytea(photo) FROM patient ORDER BY id";
 
     public static void main(String[] arguments) throws Exception {
+        // logServerErrorDetail=false: else the message of a failed batch has the statement with its plaintext.
         // prepareThreshold=0: no prepared statements that outlive a transaction, which a pool in transaction mode would lose.
-        String url = "jdbc:postgresql://127.0.0.1:" + System.getenv("PGPORT") + "/" + System.getenv("PGDATABASE") + "?prepareThreshold=0";
+        String url = "jdbc:postgresql://127.0.0.1:" + System.getenv("PGPORT") + "/" + System.getenv("PGDATABASE") + "?prepareThreshold=0&logServerErrorDetail=false";
         try (Connection connection = DriverManager.getConnection(url, System.getenv("PGUSER"), System.getenv("PGPASSWORD"))) {
             String[] diagnoses = {"asthma", "", null};
             String[] records = {"{\"since\": 2019}", null, "{\"since\": null}"};
@@ -30,6 +32,15 @@ public class Jdbc {
                     insert.addBatch();
                 }
                 insert.executeBatch();
+                insert.setInt(1, 1);
+                insert.setString(2, "asthma");
+                insert.addBatch();
+                try {
+                    insert.executeBatch();
+                    throw new AssertionError("two rows have one id");
+                } catch (BatchUpdateException error) {
+                    check(error.getSQLState().equals("23505") && !error.toString().contains("asthma"));
+                }
             }
             try (Statement statement = connection.createStatement(); ResultSet rows = statement.executeQuery(SELECT)) {
                 for (int row = 0; row < 3; row++) {
@@ -45,7 +56,7 @@ public class Jdbc {
                 insert.executeUpdate();
             }
             try (Statement statement = connection.createStatement();
-                    ResultSet rows = statement.executeQuery("SELECT ssn, env_decrypt(ssn_enc) FROM person")) {
+                    ResultSet rows = statement.executeQuery("SELECT ssn, env_decrypt(ssn_enc, 'person.ssn:' || id) FROM person")) {
                 check(rows.next() && rows.getString(1) == null && rows.getString(2).equals("078-05-1120"));
             }
         }

@@ -57,7 +57,7 @@ public class WithHibernate {
 
         String name;
 
-        @ColumnTransformer(read = "env_decrypt(ssn_enc)")
+        @ColumnTransformer(read = "env_decrypt(ssn_enc, 'person.ssn:' || id)")
         @Column(name = "ssn")
         String ssn;
 
@@ -71,13 +71,14 @@ public class WithHibernate {
     }
 
     public static void main(String[] arguments) {
+        // logServerErrorDetail=false: else the message of a failed batch has the statement with its plaintext.
         Configuration configuration = new Configuration()
                 .addAnnotatedClass(Patient.class)
                 .addAnnotatedClass(Person.class)
                 .setProperty("hibernate.dialect", "org.hibernate.dialect.PostgreSQLDialect")
                 .setProperty("hibernate.connection.driver_class", "org.postgresql.Driver")
                 .setProperty("hibernate.connection.url", "jdbc:postgresql://127.0.0.1:" + System.getenv("PGPORT") + "/"
-                        + System.getenv("PGDATABASE") + "?prepareThreshold=0")
+                        + System.getenv("PGDATABASE") + "?prepareThreshold=0&logServerErrorDetail=false")
                 .setProperty("hibernate.connection.username", System.getenv("PGUSER"))
                 .setProperty("hibernate.connection.password", System.getenv("PGPASSWORD"))
                 .setProperty("hibernate.jdbc.batch_size", "20");

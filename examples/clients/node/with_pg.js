@@ -23,7 +23,7 @@ await client.query('INSERT INTO person (name, ssn) SELECT * FROM unnest($1::text
   ['Ada', 'Grace'],
   ['078-05-1120', '219-09-9999'],
 ]);
-const persons = await client.query('SELECT ssn, env_decrypt(ssn_enc) AS clear FROM person ORDER BY id');
+const persons = await client.query("SELECT ssn, env_decrypt(ssn_enc, 'person.ssn:' || id) AS clear FROM person ORDER BY id");
 assert.deepEqual(persons.rows, [
   { ssn: null, clear: '078-05-1120' },
   { ssn: null, clear: '219-09-9999' },

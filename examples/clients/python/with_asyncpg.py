@@ -6,9 +6,10 @@ import os
 
 import asyncpg
 
-INSERT = """INSERT INTO patient VALUES ($1, env_encrypt($2, 'alias/patients'),
+INSERT = """INSERT INTO patient VALUES ($1, env_encrypt($2, 'alias/patients', '{}', 'patient.diagnosis:' || $1::int),
     env_encrypt_jsonb($3, 'alias/patients'), env_encrypt_bytea($4, 'alias/patients'))"""
-SELECT = "SELECT id, env_decrypt(diagnosis), env_decrypt_jsonb(record), env_decrypt_bytea(photo) FROM patient ORDER BY id"
+SELECT = """SELECT id, env_decrypt(diagnosis, 'patient.diagnosis:' || id), env_decrypt_jsonb(record), env_decrypt_bytea(photo)
+    FROM patient ORDER BY id"""
 
 
 async def main():
@@ -19,10 +20,10 @@ async def main():
     assert [tuple(row) for row in await connection.fetch(SELECT)] == rows
 
     await connection.execute("INSERT INTO person (name, ssn) VALUES ($1, $2)", "Ada", "078-05-1120")
-    assert tuple(await connection.fetchrow("SELECT ssn, env_decrypt(ssn_enc) FROM person")) == (None, "078-05-1120")
+    assert tuple(await connection.fetchrow("SELECT ssn, env_decrypt(ssn_enc, 'person.ssn:' || id) FROM person")) == (None, "078-05-1120")
     # Binary COPY goes through the trigger, too.
     await connection.copy_records_to_table("person", records=[("Grace", "219-09-9999")], columns=["name", "ssn"])
-    assert await connection.fetchval("SELECT count(env_decrypt(ssn_enc)) FROM person") == 2
+    assert await connection.fetchval("SELECT count(env_decrypt(ssn_enc, 'person.ssn:' || id)) FROM person") == 2
     await connection.close()
 
 

@@ -1,4 +1,4 @@
-"""Django 5: a field that encrypts and decrypts, and a table with an encrypting trigger."""
+"""Django 5: fields that encrypt and decrypt, and a table with an encrypting trigger."""
 
 import os
 
@@ -22,8 +22,8 @@ settings.configure(
 django.setup()
 
 
-class EncryptedTextField(models.TextField):
-    """A bytea column whose values are encrypted under the KMS key `key_id`."""
+class Encrypted:
+    """Mixed into a field: a bytea column whose values are encrypted under the KMS key `key_id`."""
 
     def __init__(self, *args, key_id, **kwargs):
         super().__init__(*args, **kwargs)
@@ -38,10 +38,10 @@ class EncryptedTextField(models.TextField):
 
     def get_placeholder(self, value, compiler, connection):
         key_id = self.key_id.replace("'", "''").replace("%", "%%")
-        return f"env_encrypt(%s::text, '{key_id}')"
+        return f"{self.encrypt}(%s::{self.cast}, '{key_id}')"
 
     def select_format(self, compiler, sql, params):
-        return f"env_decrypt({sql})", params
+        return f"{self.decrypt}({sql})", params
 
     def get_lookup(self, lookup_name):
         # Equality of encrypted values finds nothing: refuse it. isnull is right.
@@ -49,17 +49,35 @@ class EncryptedTextField(models.TextField):
             raise NotImplementedError(f"an encrypted field has no lookup {lookup_name}: use a search token")
         return super().get_lookup(lookup_name)
 
+    def get_transform(self, lookup_name):
+        # `record__since` of a JSON field.
+        raise NotImplementedError(f"an encrypted field has no {lookup_name}")
+
+
+class EncryptedTextField(Encrypted, models.TextField):
+    encrypt, decrypt, cast = "env_encrypt", "env_decrypt", "text"
+
+
+class EncryptedJSONField(Encrypted, models.JSONField):
+    encrypt, decrypt, cast = "env_encrypt_jsonb", "env_decrypt_jsonb", "jsonb"
+
+
+class EncryptedBinaryField(Encrypted, models.BinaryField):
+    encrypt, decrypt, cast = "env_encrypt_bytea", "env_decrypt_bytea", "bytea"
+
 
 class Patient(models.Model):
     id = models.IntegerField(primary_key=True)
     diagnosis = EncryptedTextField(null=True, key_id="alias/patients")
+    record = EncryptedJSONField(null=True, key_id="alias/patients")
+    photo = EncryptedBinaryField(null=True, key_id="alias/patients")
 
     class Meta:
         app_label, managed, db_table = "clinic", False, "patient"
 
 
 class Person(models.Model):
-    """The trigger encrypts ssn into ssn_enc; save() of all columns leaves the value alone."""
+    """The trigger encrypts ssn into ssn_enc; save() writes all columns, and leaves the value alone."""
 
     id = models.BigAutoField(primary_key=True)
     name = models.TextField(null=True)
@@ -70,18 +88,21 @@ class Person(models.Model):
         app_label, managed, db_table = "clinic", False, "person"
 
 
-Patient.objects.bulk_create([Patient(id=1, diagnosis="asthma"), Patient(id=2, diagnosis=""), Patient(id=3, diagnosis=None)])
-assert list(Patient.objects.order_by("id").values_list("id", "diagnosis")) == [(1, "asthma"), (2, ""), (3, None)]
+rows = [(1, "asthma", {"since": 2019}, b"\xff\xd8"), (2, "", None, b""), (3, None, {"a": [1, None]}, None)]
+Patient.objects.bulk_create(Patient(id=i, diagnosis=d, record=r, photo=p) for i, d, r, p in rows)
+read = Patient.objects.order_by("id").values_list("id", "diagnosis", "record", "photo")
+assert [(i, d, r, None if p is None else bytes(p)) for i, d, r, p in read] == rows
 patient = Patient.objects.get(id=1)
 patient.diagnosis = "asthma, mild"
 patient.save()
 assert Patient.objects.get(id=1).diagnosis == "asthma, mild"
 assert Patient.objects.filter(diagnosis__isnull=True).count() == 1
-try:
-    Patient.objects.filter(diagnosis="asthma").count()
-    raise AssertionError("a lookup that finds nothing was let through")
-except NotImplementedError:
-    pass
+for condition in ({"diagnosis": "asthma"}, {"record__since": 2019}):
+    try:
+        Patient.objects.filter(**condition).count()
+        raise AssertionError("a lookup that finds nothing was let through")
+    except NotImplementedError:
+        pass
 
 Person.objects.create(name="Ada", ssn="078-05-1120")
 person = Person.objects.get(name="Ada")
@@ -89,5 +110,5 @@ assert person.ssn is None
 person.name = "Ada Lovelace"
 person.save()
 with connection.cursor() as cursor:
-    cursor.execute("SELECT name, ssn, env_decrypt(ssn_enc) FROM person")
+    cursor.execute("SELECT name, ssn, env_decrypt(ssn_enc, 'person.ssn:' || id) FROM person")
     assert cursor.fetchall() == [("Ada Lovelace", None, "078-05-1120")]

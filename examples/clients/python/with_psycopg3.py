@@ -21,9 +21,9 @@ with psycopg.connect() as connection:
     assert connection.execute(SELECT).fetchall() == rows
 
     connection.execute("INSERT INTO person (name, ssn) VALUES (%s, %s)", ("Ada", "078-05-1120"))
-    assert connection.execute("SELECT ssn, env_decrypt(ssn_enc) FROM person").fetchall() == [(None, "078-05-1120")]
+    assert connection.execute("SELECT ssn, env_decrypt(ssn_enc, 'person.ssn:' || id) FROM person").fetchall() == [(None, "078-05-1120")]
 
     # COPY goes through the trigger, too.
     with connection.cursor().copy("COPY person (name, ssn) FROM STDIN") as copy:
         copy.write_row(("Grace", "219-09-9999"))
-    assert connection.execute("SELECT count(env_decrypt(ssn_enc)) FROM person").fetchone() == (2,)
+    assert connection.execute("SELECT count(env_decrypt(ssn_enc, 'person.ssn:' || id)) FROM person").fetchone() == (2,)

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Postgres, QueryBuilder};
 
 type Row = (i32, Option<String>, Option<Value>, Option<Vec<u8>>);
 
@@ -14,27 +15,25 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         (2, Some(String::new()), None, Some(vec![])),
         (3, None, Some(json!({"a": [1, null]})), None),
     ];
-    for (id, diagnosis, record, photo) in &rows {
-        sqlx::query(
-            "INSERT INTO patient VALUES ($1, env_encrypt($2, 'alias/patients'),
-                env_encrypt($3, 'alias/patients'), env_encrypt($4, 'alias/patients'))",
-        )
-        .bind(id)
-        .bind(diagnosis)
-        .bind(record)
-        .bind(photo)
-        .execute(&pool)
-        .await?;
-    }
+    // A batch in one statement.
+    let mut insert = QueryBuilder::<Postgres>::new("INSERT INTO patient ");
+    insert.push_values(&rows, |mut values, (id, diagnosis, record, photo)| {
+        values.push_bind(id).push("env_encrypt(").push_bind_unseparated(diagnosis);
+        values.push_unseparated(", 'alias/patients', '{}', ").push_bind_unseparated(format!("patient.diagnosis:{id}")).push_unseparated(")");
+        values.push("env_encrypt(").push_bind_unseparated(record).push_unseparated(", 'alias/patients')");
+        values.push("env_encrypt(").push_bind_unseparated(photo).push_unseparated(", 'alias/patients')");
+    });
+    insert.build().execute(&pool).await?;
     let read: Vec<Row> = sqlx::query_as(
-        "SELECT id, env_decrypt(diagnosis), env_decrypt_jsonb(record), env_decrypt_bytea(photo) FROM patient ORDER BY id",
+        "SELECT id, env_decrypt(diagnosis, 'patient.diagnosis:' || id), env_decrypt_jsonb(record), env_decrypt_bytea(photo)
+            FROM patient ORDER BY id",
     )
     .fetch_all(&pool)
     .await?;
     assert!(read == rows, "a value read back is not what was written");
     sqlx::query("INSERT INTO person (name, ssn) VALUES ($1, $2)").bind("Ada").bind("078-05-1120").execute(&pool).await?;
     let person: (Option<String>, String) =
-        sqlx::query_as("SELECT ssn, env_decrypt(ssn_enc) FROM person").fetch_one(&pool).await?;
+        sqlx::query_as("SELECT ssn, env_decrypt(ssn_enc, 'person.ssn:' || id) FROM person").fetch_one(&pool).await?;
     assert!(person == (None, "078-05-1120".into()));
     Ok(())
 }

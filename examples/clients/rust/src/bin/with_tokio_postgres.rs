@@ -20,20 +20,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     let insert = client
         .prepare(
-            "INSERT INTO patient VALUES ($1, env_encrypt($2::text, 'alias/patients'),
+            "INSERT INTO patient VALUES ($1, env_encrypt($2::text, 'alias/patients', '{}', 'patient.diagnosis:' || $1::int),
                 env_encrypt_jsonb($3, 'alias/patients'), env_encrypt_bytea($4, 'alias/patients'))",
         )
         .await?;
     for (id, diagnosis, record, photo) in &rows {
         client.execute(&insert, &[id, diagnosis, record, photo]).await?;
     }
-    let select = "SELECT id, env_decrypt(diagnosis), env_decrypt_jsonb(record), env_decrypt_bytea(photo) FROM patient ORDER BY id";
+    let select = "SELECT id, env_decrypt(diagnosis, 'patient.diagnosis:' || id), env_decrypt_jsonb(record), env_decrypt_bytea(photo)
+        FROM patient ORDER BY id";
     for (read, written) in client.query(select, &[]).await?.iter().zip(&rows) {
         let read: (i32, Option<&str>, Option<Value>, Option<&[u8]>) = (read.get(0), read.get(1), read.get(2), read.get(3));
         assert!(read == *written, "a value read back is not what was written");
     }
     client.execute("INSERT INTO person (name, ssn) VALUES ($1, $2)", &[&"Ada", &"078-05-1120"]).await?;
-    let person = client.query_one("SELECT ssn, env_decrypt(ssn_enc) FROM person", &[]).await?;
+    let person = client.query_one("SELECT ssn, env_decrypt(ssn_enc, 'person.ssn:' || id) FROM person", &[]).await?;
     assert!(person.get::<_, Option<&str>>(0).is_none() && person.get::<_, &str>(1) == "078-05-1120");
     Ok(())
 }
