@@ -1,7 +1,7 @@
 """Prints values of the installed release, as JSON: scripts/with-kms.sh python3 scripts/release_values.py >tests/server/releases/N.json
 
-Each must open in every later release. Local values come with their key file. Values under KMS come with the data key that KMS
-unwraps, so that a test can answer in its place.
+Each must open in every later release. Local values come with their key file, and with index keys and the tokens that these make. Values
+under KMS come with the data key that KMS unwraps, so that a test can answer in its place.
 """
 
 import base64
@@ -39,6 +39,21 @@ def sealed(prefix, key):
     ]
 
 
+def index_keys():
+    """The wrapped index keys of the local provider, and tokens of each kind."""
+    sql("SELECT env_create_index_key('person', 'local:other'), env_rotate_index_key('person')")
+    rows = sql("SELECT json_agg(json_build_object('name', name, 'version', version, 'stub', encode(stub, 'hex'))) FROM envelope_internal.index_key")
+    expressions = [
+        *(f"env_blind_index({value}, 'person', version => {version})" for version in (1, 2)
+          for value in ("'a text'::text", "''::text", "42::bigint", "date '2026-11-26'", "'\\x00ff'::bytea")),
+        "env_blind_index('a text'::text, 'person', bits => 12, version => 1)",
+        "env_prefix_tokens('a text', 'person', '{3,5}', version => 1)",
+        "env_bucket_token(42::bigint, 'person', 10, version => 1)",
+        "env_bucket_token(date '2026-11-26', 'person', 7, version => 1)",
+    ]
+    return {"index_keys": json.loads(rows), "tokens": [{"expression": e, "token": sql(f"SELECT {e}")} for e in expressions]}
+
+
 def unwrap(wrapped, context):
     body = {"CiphertextBlob": wrapped, "EncryptionContext": {"envelope_pg": "v1", **context}}
     headers = {
@@ -68,9 +83,10 @@ def main():
         answer = unwrap(wrapped, each["context"])
         assert len(base64.b64decode(answer["Plaintext"])) == 32
         each.update(wrapped=wrapped, dek=answer["Plaintext"], key_id=answer["KeyId"])
+    searched = index_keys()
     keyring = Path(sql("SHOW envelope_pg.local_keyring")).read_text()
     version = sql("SELECT extversion FROM pg_extension WHERE extname = 'envelope_pg'")
-    print(json.dumps({"release": version, "keyring": json.loads(keyring), "local": local, "kms": kms}, indent=1))
+    print(json.dumps({"release": version, "keyring": json.loads(keyring), "local": local, "kms": kms, **searched}, indent=1))
 
 
 main()

@@ -120,7 +120,7 @@ fn rotation_of_a_unique_index_runs_word_by_word() {
     let fixture = Fixture::local();
     let with_key = |statement: &String| statement.replace("alias/people", &fixture.key_id);
     let mut owner = fixture.connect();
-    owner.run("CREATE ROLE app");
+    owner.run("CREATE ROLE app_writer");
     for statement in statements("Set up") {
         owner.run(&with_key(&statement));
     }
