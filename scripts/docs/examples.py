@@ -1,6 +1,7 @@
 """Runs the SQL blocks of pages, in order and in one session a page, as a reader would in `make psql-kms`.
 
-examples.py [PAGE...]: README.md, docs/OPERATIONS.md, docs/guide and docs/operate unless pages are named. Each page has a database of its own, which begins as
+examples.py [PAGE...]: README.md, docs/OPERATIONS.md, docs/SEARCH.md, docs/guide, docs/operate and docs/reference unless pages are
+named. Each page has a database of its own, which begins as
 `make psql-kms` gives it. A block fails if a statement of it does, unless the block after it, one without a language, shows the error.
 Such a block is compared with what psql prints; `…` in it stands for anything. UPDATE_EXPECTED=1 writes those that differ anew.
 """
@@ -65,12 +66,12 @@ def run(page, database):
 
 
 def main():
-    guides = [str(p.relative_to(ROOT)) for folder in ("guide", "operate") for p in sorted(ROOT.glob(f"docs/{folder}/*.md"))]
-    chosen = sys.argv[1:] or ["README.md", "docs/OPERATIONS.md", *guides]
+    guides = [str(p.relative_to(ROOT)) for folder in ("guide", "operate", "reference") for p in sorted(ROOT.glob(f"docs/{folder}/*.md"))]
+    chosen = sys.argv[1:] or ["README.md", "docs/OPERATIONS.md", "docs/SEARCH.md", *guides]
     psql("CREATE DATABASE template_of_pages TEMPLATE postgres", database="template1")
     passed, failures, skipped = 0, [], 0
     for page in chosen:
-        right, wrong = run(page, "page_" + re.sub(r"\W", "_", page.rpartition("/")[2].removesuffix(".md")).lower())
+        right, wrong = run(page, "page_" + re.sub(r"\W", "_", re.sub("^docs/(guide/)?|[.]md$", "", page)).lower())
         passed += right
         failures += wrong
         skipped += sum(1 for block in blocks(page) if block.language == "sql" and block.not_run)
