@@ -49,6 +49,10 @@ test-package: ## install that package into a clean Debian root (debootstrap, as 
 sbom: ## write a software bill of materials (CycloneDX) into target/sbom (installs cargo-cyclonedx into target/)
 	@scripts/sbom.sh
 
+# What PGXN's client calls besides install and uninstall.
+all: build
+installcheck: regress
+
 fmt: ## format the source
 	cargo fmt --all
 

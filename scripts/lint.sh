@@ -21,6 +21,7 @@ version=$(sed -nE "s/^default_version = '(.*)'/\1/p" envelope_pg.control)
 grep -q "^version = \"$version\"$" Cargo.toml || die "Cargo.toml has another version than envelope_pg.control: $version"
 [ "$(grep -c "\"version\": \"$version\"" META.json)" = 2 ] || die "META.json has another version than envelope_pg.control: $version"
 python3 -m json.tool META.json >/dev/null || die "META.json is not JSON"
+make --dry-run all install installcheck uninstall >/dev/null || die "PGXN's client calls a target that is not there"
 # cargo-pgrx would install an extension without functions, so build.rs refuses it: here for a program of that name.
 refusal=$(mktemp -d)
 trap 'rm -rf "$refusal"' EXIT

@@ -5,12 +5,12 @@
 # the server with its headers, which goes into /var/tmp/envelope_pg. For 14 and 17 give a PG_CONFIG: they build from source in some
 # minutes (./configure --without-icu --without-readline --without-zlib), and Debian 13 has 17.
 #
-# SUITE="regress preload server": what is run. SERVER_TESTS="cache stale": only these files of "server". Logs are in target/versions.
+# SUITE="install regress preload server": what is run. SERVER_TESTS="cache stale": only these files of "server". Logs are in target/versions.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 cd "$root_dir"
-read -ra suite <<<"${SUITE:-regress preload server}"
+read -ra suite <<<"${SUITE:-install regress preload server}"
 read -ra server_tests <<<"${SERVER_TESTS:-}"
 out_dir=$target_dir/versions
 mkdir -p "$out_dir"
@@ -44,7 +44,7 @@ stage() {
     from=$(($(stat -c %s "$log") + 1))
     "$@" >>"$log" 2>&1 || status=FAILED
     results+=("$name $status, $(tail -c "+$from" "$log" |
-        sed -nE 's/^(test result:|regress:)[^0-9]* ([0-9]+) passed[;,] ([0-9]+) failed.*/\2 \3/p' |
+        sed -nE 's/^(test result:|regress:|install:)[^0-9]* ([0-9]+) passed[;,] ([0-9]+) failed.*/\2 \3/p' |
         awk '{ passed += $1; failed += $2 } END { print passed + 0 " passed, " failed + 0 " failed" }')")
     [ $status = ok ] || failed=1
 }
@@ -67,6 +67,7 @@ for version in "$@"; do
     for what in "${suite[@]}"; do
         [[ ${results[0]} != *FAILED* ]] || break
         case $what in
+            install) stage install scripts/test-install.sh ;;
             regress) stage regress scripts/regress.sh ;;
             preload) EXTRA_CONF="shared_preload_libraries = 'envelope_pg'" stage preload scripts/regress.sh ;;
             server) stage server scripts/test-server.sh "${server_tests[@]}" ;;
