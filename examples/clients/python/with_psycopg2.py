@@ -1,6 +1,7 @@
 """psycopg2: it puts values into the statement as literals, so that a server that logs statements logs plaintext."""
 
 import psycopg2
+import psycopg2.errors
 from psycopg2.extras import Json, execute_batch
 
 INSERT = """INSERT INTO patient VALUES (%(id)s, env_encrypt(%(diagnosis)s::text, 'alias/patients', '{}', 'patient.diagnosis:' || %(id)s),
@@ -20,3 +21,11 @@ with connection, connection.cursor() as cursor:
     cursor.execute("INSERT INTO person (name, ssn) VALUES (%s, %s)", ("Ada", "078-05-1120"))
     cursor.execute("SELECT ssn, env_decrypt(ssn_enc, 'person.ssn:' || id) FROM person")
     assert cursor.fetchall() == [(None, "078-05-1120")]
+
+try:
+    with connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO misspelt VALUES (1, env_encrypt(%s::text, 'alias/patients'))", ("asthma",))
+    raise AssertionError("there is no such table")
+except psycopg2.errors.UndefinedTable as error:
+    # Its text quotes the statement with its literals: log these.
+    assert "asthma" in str(error) and "asthma" not in f"{error.pgcode} {error.diag.message_primary}"
