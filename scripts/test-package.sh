@@ -15,6 +15,8 @@ root=${1:-}
 if [ -z "$root" ]; then
     command -v debootstrap >/dev/null || die "missing: debootstrap; apt-get install debootstrap"
     root=$(mktemp -d /tmp/envelope_root.XXXXXX)
+    # Its server runs as postgres.
+    chmod 755 "$root"
     trap 'umount "$root/proc" 2>/dev/null || true; rm -rf --one-file-system "$root"' EXIT
     # shellcheck source=/dev/null
     release=$(. /etc/os-release && echo "$VERSION_CODENAME")

@@ -5,7 +5,14 @@ use envelope_core::error::{ArgumentError, ValueError};
 /// SQLSTATE and HINT of what is wrong with a value.
 pub fn sqlstate_and_hint(error: &ValueError) -> (&'static str, Option<&'static str>) {
     match error {
-        ValueError::NotAnEnvelope | ValueError::Truncated | ValueError::Malformed(_) => {
+        ValueError::NotAnEnvelope => (
+            "22P03",
+            Some(
+                "env_is_envelope(value) tells encrypted values from others. \
+                 Text that has one in hexadecimal or base64 goes through decode(text, 'hex') first.",
+            ),
+        ),
+        ValueError::Truncated | ValueError::Malformed(_) => {
             ("22P03", Some("env_is_envelope(value) tells encrypted values from others."))
         }
         ValueError::UnsupportedVersion(_)
@@ -25,7 +32,7 @@ pub fn sqlstate_and_hint(error: &ValueError) -> (&'static str, Option<&'static s
 pub fn argument_hint(error: &ArgumentError) -> &'static str {
     match error {
         ArgumentError::KeyId(_) => {
-            "Use a KMS key ARN, alias ARN, alias/name, key uuid or mrk-... of AWS KMS, or local:name of the local provider."
+            "Use a KMS key ARN, alias ARN, alias/name, key uuid or mrk-... of AWS KMS, key:name of a named key, or local:name of the local provider."
         }
         ArgumentError::LocalKeyName => "A name has 1 to 64 of the characters A-Z a-z 0-9 _ . -",
         ArgumentError::EncryptionContext(_) => {
