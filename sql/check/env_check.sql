@@ -15,6 +15,7 @@ DECLARE
         CROSS JOIN string_to_table(f.value, ',') AS k
         WHERE btrim(k) NOT IN ('', 'none'));
 BEGIN
+    PERFORM envelope_internal.refuse_null(jsonb_build_object('keys', keys));
     IF rows < 0 THEN
         RAISE 'rows must not be negative' USING ERRCODE = 'invalid_parameter_value', HINT = 'NULL looks at all rows, 0 at none.';
     END IF;
@@ -53,7 +54,7 @@ BEGIN
         ORDER BY array_position(ARRAY['error', 'warning', 'notice'], f.severity), f.area, f.finding, f.object;
     -- A function of its own, as it is not for everybody who may check.
     IF keys THEN
-        RETURN QUERY SELECT c.severity, 'keys', c.finding, c.object, c.detail, c.mend 
+        RETURN QUERY SELECT c.severity, 'keys', c.finding, c.object, c.detail, c.mend
             FROM envelope_internal.check_keys(ARRAY(SELECT k FROM unnest(known_keys) AS k UNION SELECT k FROM unnest(allowed_keys) AS k ORDER BY 1)) AS c
             ORDER BY c.object, c.finding;
     END IF;

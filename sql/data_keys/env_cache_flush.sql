@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION @extschema@.env_cache_flush() RETURNS integer
     LANGUAGE C VOLATILE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'env_cache_flush';
 
 CREATE OR REPLACE FUNCTION @extschema@.env_cache_flush(everywhere boolean) RETURNS integer
-    LANGUAGE C VOLATILE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'env_cache_flush';
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_cache_flush';
 
 REVOKE ALL ON FUNCTION @extschema@.env_cache_flush(), @extschema@.env_cache_flush(boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION

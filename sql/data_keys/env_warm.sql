@@ -21,8 +21,9 @@ CREATE OR REPLACE AGGREGATE envelope_internal.warm(value bytea) (
 );
 
 CREATE OR REPLACE FUNCTION @extschema@.env_warm("values" bytea[], OUT cold bigint, OUT warm bigint, OUT failed bigint) RETURNS record
-    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED STRICT SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- array_agg of no rows is null: no values.
     SELECT (result).* INTO cold, warm, failed
     FROM (SELECT envelope_internal.warm(value) AS result FROM unnest("values") AS value) AS aggregated;
 END
@@ -30,10 +31,11 @@ $$;
 
 CREATE OR REPLACE FUNCTION @extschema@.env_warm(relation regclass, column_name name, OUT cold bigint, OUT warm bigint, OUT failed bigint)
     RETURNS record
-    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED STRICT SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     type_name text;
 BEGIN
+    PERFORM envelope_internal.refuse_null(jsonb_build_object('relation', relation::oid, 'column_name', column_name));
     WITH RECURSIVE base (type) AS (
         SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = column_name AND NOT a.attisdropped
         UNION ALL

@@ -1,6 +1,6 @@
 -- The local provider's key file.
 CREATE OR REPLACE FUNCTION @extschema@.env_local_create_key(name text) RETURNS text
-    LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'env_local_create_key';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_local_create_key';
 
 -- Superusers only, unless one grants it on: it writes a file of the server.
 REVOKE ALL ON FUNCTION @extschema@.env_local_create_key(text) FROM PUBLIC;

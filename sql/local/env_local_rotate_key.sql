@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION @extschema@.env_local_rotate_key(name text) RETURNS integer
-    LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'env_local_rotate_key';
+    LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT AS 'MODULE_PATHNAME', 'env_local_rotate_key';
 
 -- Superusers only, unless one grants it on: it writes a file of the server.
 REVOKE ALL ON FUNCTION @extschema@.env_local_rotate_key(text) FROM PUBLIC;

@@ -6,6 +6,7 @@ CREATE OR REPLACE FUNCTION @extschema@.env_encrypt_column_plan(relation regclass
 DECLARE
     of_column CONSTANT smallint := (SELECT attnum FROM pg_attribute WHERE attrelid = $1 AND attname = $2 AND NOT attisdropped);
 BEGIN
+    PERFORM envelope_internal.refuse_null(jsonb_build_object('relation', $1::oid, 'source_column', $2));
     IF of_column IS NULL THEN
         RAISE 'column "%" of relation % does not exist', $2, $1 USING ERRCODE = 'undefined_column';
     END IF;

@@ -3,6 +3,7 @@ CREATE OR REPLACE FUNCTION @extschema@.env_rotation_abandon(run_id bigint) RETUR
 DECLARE
     r envelope_internal.rotation_run;
 BEGIN
+    PERFORM envelope_internal.refuse_null(jsonb_build_object('run_id', run_id));
     SELECT * INTO r FROM envelope_internal.rotation_run AS s WHERE s.run_id = $1;
     IF NOT FOUND THEN
         RAISE 'run % does not exist', run_id USING ERRCODE = 'undefined_object';

@@ -29,21 +29,20 @@ DECLARE
     toast_pages double precision;
     imaged double precision;
 BEGIN
-    IF method IS NULL OR method NOT IN ('rewrap', 'reencrypt') THEN
-        RAISE 'unknown method "%"', method USING ERRCODE = 'invalid_parameter_value',
+    PERFORM envelope_internal.refuse_null(jsonb_build_object(
+        'relation', relation::oid, 'column_name', column_name, 'to_key', to_key, 'method', method, 'from_key', from_key,
+        'usd_per_10000_requests', usd_per_10000_requests, 'trial_rows', trial_rows));
+    IF method NOT IN ('rewrap', 'reencrypt') THEN
+        RAISE 'unknown method' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'The methods are rewrap and reencrypt.';
-    END IF;
-    -- As in env_rotate.
-    IF from_key IS NULL THEN
-        RAISE 'from_key must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Leave it out for no restriction.';
     END IF;
     from_key := nullif(from_key, '-');
     IF NOT EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind IN ('r', 'p')) THEN
         RAISE '% is not a table', relation USING ERRCODE = 'wrong_object_type',
             HINT = 'Name the table itself, not a view or a foreign table.';
     END IF;
-    IF rows_per_second <= 0 OR coalesce(usd_per_10000_requests < 0, true)
-        OR sample_percent <= 0 OR sample_percent > 100 OR coalesce(trial_rows < 0, true) THEN
+    IF rows_per_second <= 0 OR usd_per_10000_requests < 0
+        OR sample_percent <= 0 OR sample_percent > 100 OR trial_rows < 0 THEN
         RAISE 'rates and shares of a plan must be positive, and sample_percent 100 at most'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;

@@ -19,14 +19,15 @@ DECLARE
     stub bytea;
     type_name text;
 BEGIN
-    IF p @? '$.* ? (@ == "env:null")' THEN
-        RAISE '% must not be null', (SELECT string_agg(key, ', ') FROM jsonb_each_text(p) WHERE value = 'env:null')
-            USING ERRCODE = 'null_value_not_allowed', HINT = 'Leave it out for no restriction.';
-    END IF;
-    IF NOT p ? 'column' OR (p ? 'clear_source' AND NOT p ? 'source') THEN
-        RAISE 'names of columns must not be null' USING ERRCODE = 'null_value_not_allowed',
-            HINT = 'Is the variable set that they come from?';
-    END IF;
+    -- Those without a default of null; the others say "env:null".
+    PERFORM envelope_internal.refuse_null(
+        jsonb_build_object('relation', root, 'method', p -> 'method', 'on_locked', p -> 'on_locked',
+                           'max_passes', p -> 'max_passes', 'max_failures', p -> 'max_failures')
+        || CASE WHEN p ?| ARRAY['source', 'clear_source', 'context']
+            THEN jsonb_build_object('source_column', p -> 'source', 'target_column', p -> 'column', 'clear_source', p -> 'clear_source')
+            ELSE jsonb_build_object('column_name', p -> 'column', 'to_key', p -> 'to_key') END
+        || CASE method WHEN 'encrypt' THEN jsonb_build_object('key_id', p -> 'to_key', 'encryption_context', p -> 'context') ELSE '{}' END
+        || (SELECT coalesce(jsonb_object_agg(key, NULL::text), '{}') FROM jsonb_each_text(p) WHERE value = 'env:null'));
     PERFORM envelope_internal.citus_refuse_shard(root);
     SELECT * INTO class FROM pg_class WHERE oid = root;
     IF NOT FOUND THEN
@@ -36,17 +37,16 @@ BEGIN
         RAISE '% is not a table', root::regclass USING ERRCODE = 'wrong_object_type',
             HINT = 'Name the table itself, not a view or a foreign table.';
     END IF;
-    IF method IS NULL OR method NOT IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt')
-        OR (p ? 'source') <> (method IN ('encrypt', 'decrypt')) THEN
-        RAISE 'unknown method "%"', method USING ERRCODE = 'invalid_parameter_value',
+    IF method NOT IN ('rewrap', 'reencrypt', 'encrypt', 'decrypt') OR (p ? 'source') <> (method IN ('encrypt', 'decrypt')) THEN
+        RAISE 'unknown method' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'The methods are rewrap and reencrypt.';
     END IF;
-    IF (p ->> 'on_locked') IS NULL OR (p ->> 'on_locked') NOT IN ('skip', 'wait') THEN
-        RAISE 'unknown value "%" of on_locked', p ->> 'on_locked' USING ERRCODE = 'invalid_parameter_value',
+    IF (p ->> 'on_locked') NOT IN ('skip', 'wait') THEN
+        RAISE 'unknown value of on_locked' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'The values are skip and wait.';
     END IF;
     IF (p ->> 'batch_blocks')::bigint < 1 OR (p ->> 'max_rows_per_second')::numeric <= 0
-        OR coalesce((p ->> 'max_passes')::bigint < 1, true) OR coalesce((p ->> 'max_failures')::bigint < 0, true) THEN
+        OR (p ->> 'max_passes')::bigint < 1 OR (p ->> 'max_failures')::bigint < 0 THEN
         RAISE 'limits of a run must be positive' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF method <> 'decrypt' THEN

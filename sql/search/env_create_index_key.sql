@@ -17,7 +17,9 @@ CREATE OR REPLACE FUNCTION @extschema@.env_create_index_key(name text, key_id te
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-    IF env_create_index_key.name IS NULL OR octet_length(env_create_index_key.name) NOT BETWEEN 1 AND 63
+    PERFORM envelope_internal.refuse_null(jsonb_build_object(
+        'name', env_create_index_key.name, 'key_id', key_id, 'encryption_context', encryption_context));
+    IF octet_length(env_create_index_key.name) NOT BETWEEN 1 AND 63
         OR env_create_index_key.name !~ '^[ -~]+$' THEN
         RAISE 'name of an index key must be 1 to 63 characters of ASCII' USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -31,7 +33,7 @@ BEGIN
         RAISE 'index key "%" exists already', env_create_index_key.name USING ERRCODE = 'duplicate_object',
             HINT = 'env_rotate_index_key(name) gives it a new version.';
     END IF;
-    PERFORM envelope_internal.index_key_add(env_create_index_key.name, 1, key_id, coalesce(encryption_context, '{}'));
+    PERFORM envelope_internal.index_key_add(env_create_index_key.name, 1, key_id, encryption_context);
     RETURN 1;
 END
 $$;

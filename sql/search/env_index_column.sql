@@ -20,9 +20,10 @@ DECLARE
     set_null text;
 BEGIN
     SET LOCAL search_path = pg_catalog, pg_temp;
-    IF relation IS NULL OR token_column IS NULL OR batch_blocks IS NULL OR batch_blocks < 1 THEN
-        RAISE 'arguments of env_index_column must be a table, a column and a positive number of blocks'
-            USING ERRCODE = 'invalid_parameter_value';
+    PERFORM envelope_internal.refuse_null(jsonb_build_object(
+        'relation', relation::oid, 'token_column', token_column, 'batch_blocks', batch_blocks));
+    IF batch_blocks < 1 THEN
+        RAISE 'batch_blocks must be positive' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- What fires for the rows runs with the rights of whoever runs the CALL.
     SELECT c.oid::regclass AS table, o.rolname AS owner INTO leaf

@@ -45,10 +45,11 @@ CREATE OR REPLACE FUNCTION @extschema@.env_index_plan(
     OUT is_advised boolean, OUT least_bits integer, OUT most_bits integer, OUT chosen_bits integer,
     OUT rows_per_token numeric, OUT false_hits numeric, OUT leaks text
 ) RETURNS record
-    LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     is_encrypted boolean;
 BEGIN
+    PERFORM envelope_internal.refuse_null(jsonb_build_object('relation', relation::oid, 'column_name', column_name));
     IF (SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = column_name) = 'bytea'::regtype THEN
         EXECUTE format('SELECT envelope_internal.is_envelope(%1$I) FROM %2$s WHERE %1$I IS NOT NULL LIMIT 1', column_name, relation)
         INTO is_encrypted;

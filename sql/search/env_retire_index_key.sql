@@ -1,9 +1,10 @@
 CREATE OR REPLACE FUNCTION @extschema@.env_retire_index_key(name text, version integer) RETURNS void
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     latest envelope_internal.index_key;
     used text;
 BEGIN
+    PERFORM envelope_internal.refuse_null(jsonb_build_object('name', env_retire_index_key.name, 'version', env_retire_index_key.version));
     PERFORM pg_advisory_xact_lock(hashtextextended('envelope_pg index key ' || env_retire_index_key.name, 0));
     SELECT * INTO latest FROM envelope_internal.index_key AS k
     WHERE k.name = env_retire_index_key.name AND k.version = env_retire_index_key.version ORDER BY k.revision DESC LIMIT 1;

@@ -5,9 +5,7 @@ DECLARE
     moved bytea;
     changed bigint := 0;
 BEGIN
-    IF to_key IS NULL THEN
-        RAISE 'to_key must not be null' USING ERRCODE = 'null_value_not_allowed';
-    END IF;
+    PERFORM envelope_internal.refuse_null(jsonb_build_object('to_key', to_key));
     FOR latest IN
         SELECT DISTINCT ON (k.name, k.version) k.* FROM envelope_internal.index_key AS k ORDER BY k.name, k.version, k.revision DESC
     LOOP

@@ -1,9 +1,10 @@
 CREATE OR REPLACE FUNCTION @extschema@.env_rotate_index_key(name text) RETURNS integer
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     latest record;
     hazard text;
 BEGIN
+    PERFORM envelope_internal.refuse_null(jsonb_build_object('name', env_rotate_index_key.name));
     PERFORM pg_advisory_xact_lock(hashtextextended('envelope_pg index key ' || env_rotate_index_key.name, 0));
     SELECT k.version, k.stub INTO latest FROM envelope_internal.index_key AS k WHERE k.name = env_rotate_index_key.name
     ORDER BY k.version DESC, k.revision DESC LIMIT 1;

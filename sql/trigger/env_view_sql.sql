@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION envelope_internal.aad_expression(template text, of_ro
 $$;
 
 CREATE OR REPLACE FUNCTION @extschema@.env_view_sql(relation regclass, view_name text) RETURNS text
-    LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     view_ident text := quote_ident(view_name);
     function_ident text := quote_ident(view_name || '_write');
@@ -19,6 +19,7 @@ DECLARE
     defaults text;
     same_row text;
 BEGIN
+    PERFORM envelope_internal.refuse_null(jsonb_build_object('relation', relation::oid, 'view_name', view_name));
     SELECT string_agg(format('%1$I = OLD.%1$I', a.attname), ' AND ' ORDER BY a.attnum) INTO same_row
     FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::smallint[])
     WHERE i.indrelid = relation AND i.indisprimary;

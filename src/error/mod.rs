@@ -186,9 +186,13 @@ impl Error {
                 Some(format!("Key: {key_id}.")),
                 Some("A key that a statement names, and the key ARN behind it, must both be in the list."),
             ),
-            Self::NullArgument(_) => {
-                report("22004", None, Some("Only the plaintext or the value may be null: the result is then null."))
-            }
+            Self::NullArgument(_) => report(
+                "22004",
+                None,
+                Some(
+                    "A query that finds no row gives null, too. Only the plaintext or the value may be null: the result is then null.",
+                ),
+            ),
             Self::AadMissing => report(
                 "22000",
                 None,

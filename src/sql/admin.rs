@@ -25,7 +25,7 @@ sql_functions! {
 }
 
 fn cache_flush(call: &FunctionCall) -> Result<Option<Datum>, Error> {
-    let everywhere = call.arguments() > 0 && call.datum(0).is_some_and(|everywhere| everywhere.value() != 0);
+    let everywhere = call.arguments() > 0 && call.datum(0).ok_or(Error::NullArgument("everywhere"))?.value() != 0;
     rewrap::flush();
     let flushed = if everywhere { session::flush_everywhere()? } else { session::flush() };
     Ok(Some(Datum::from(flushed as i32)))
@@ -62,7 +62,7 @@ fn local_rotate_key(call: &FunctionCall) -> Result<Option<Datum>, Error> {
 }
 
 fn key_name(call: &FunctionCall) -> Result<LocalKeyName, Error> {
-    let name = call.bytes(0).expect("sql/ declares the function STRICT");
+    let name = call.bytes(0).ok_or(Error::NullArgument("name"))?;
     let name = to_utf8(name)?;
     // People may write the whole key id.
     let name = String::from_utf8_lossy(name.strip_prefix(b"local:").unwrap_or(&name));

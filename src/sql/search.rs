@@ -294,9 +294,8 @@ fn normalize_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
 /// `(distinct_values, rows, bits)`.
 fn index_plan(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let count = |index| call.bigint(index).map(|count| u64::try_from(count).unwrap_or_default());
-    let (Some(distinct_values), Some(rows)) = (count(0), count(1)) else {
-        return Err(SearchError::PlanOfNothing.into());
-    };
+    let distinct_values = count(0).ok_or(Error::NullArgument("distinct_values"))?;
+    let rows = count(1).ok_or(Error::NullArgument("rows"))?;
     let bits = call.integer(2);
     let bits = bits.map(|bits| TokenBits::new(bits.into()).map(|_| bits as u8)).transpose()?;
     let plan = Plan::new(distinct_values, rows, bits)?;

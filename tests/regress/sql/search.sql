@@ -253,6 +253,7 @@ SELECT * FROM env_index_plan('person', 'ssn');
 \echo :SQLSTATE
 SELECT distinct_values FROM env_index_plan('person', 'ssn_token');
 SELECT env_create_index_key('no context', 'local:search', NULL);
+SELECT env_create_index_key('no context', 'local:search');
 
 SELECT env_mask('078-05-1120', 4) AS mask, env_mask('1120', 4) AS short, env_mask('', 4) AS empty, env_mask(NULL, 4) IS NULL AS "null";
 SELECT env_mask('x', -1);

@@ -202,7 +202,6 @@ const ADVICE: &[(&str, &str)] = &[
     ),
     ("relation % is gone", "The table was dropped or renamed while the run worked on it."),
     ("name of an index key", "Such as `person.name`. The name is part of what each token is made of."),
-    ("arguments of env_index_column", "`CALL env_index_column('table', 'token column')`; `batch_blocks` is above 0."),
-    ("to_key must not be null", "Name the key that the index keys are to be wrapped under."),
+    ("batch_blocks must be positive", "Leave it out for its default of 64 blocks a transaction."),
     ("characters to keep", "0 shows none of them."),
 ];
