@@ -43,7 +43,7 @@ use envelope_core::format::{Head, NONCE_BYTES};
 use envelope_core::request::Calls;
 
 pub use self::asking::{finish, start};
-pub use self::opening::{opening_key, opening_key_again};
+pub use self::opening::{opening_key, opening_key_again, opening_key_at_hand};
 pub use self::sealing::{Sealing, rotate_dek, sealing};
 use self::surroundings::Here;
 pub use self::unwrapping::Unwrapping;

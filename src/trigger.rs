@@ -7,6 +7,7 @@ mod tokens;
 use envelope_core::format::edited::{self, Fingerprint};
 use envelope_core::format::{Envelope, ValueType};
 use pgrx::pg_sys::Datum;
+use zeroize::Zeroize;
 
 use crate::error::{Error, Fault};
 use crate::pg::encoding::to_utf8;
@@ -16,6 +17,8 @@ use crate::pg::made::Made;
 use crate::pg::report;
 use crate::pg::row_value::{self, RowValue};
 use crate::pg::settings;
+use crate::pg::varlena::Varlena;
+use crate::session;
 use crate::sql::functions;
 use crate::sql::inspect::is_envelope;
 use definition::{Column, LastInsert, Part, Published, Rule};
@@ -103,7 +106,8 @@ fn move_to_target(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Re
             if firing.is_changed(target.number) {
                 check_set_value(firing, rule, value)?;
             }
-            check_binding(firing, rule, value)
+            check_binding(firing, rule, value)?;
+            check_opens(firing, rule, value)
         }
         (None, None) => Ok(()),
     }
@@ -123,7 +127,8 @@ fn encrypt_in_place(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> 
             if firing.is_changed(rule.target.number) {
                 check_set_value(firing, rule, value)?;
             }
-            check_binding(firing, rule, value)
+            check_binding(firing, rule, value)?;
+            check_opens(firing, rule, value)
         }
         Some(plaintext) => {
             changes.push((rule.target.number, Some(encrypt(firing, rule, plaintext)?)));
@@ -177,13 +182,13 @@ fn is_edited(firing: &Firing<'_>, rule: &Rule, bytes: &[u8]) -> bool {
             && rule.last_insert.borrow().as_ref().is_some_and(|last| last.fingerprint.is_of_edited(bytes)))
 }
 
-/// Refuses what is known not to open in this row. Nothing is opened for it.
+/// Refuses what is known not to open in this row by its head alone.
 fn check_binding(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Result<(), Error> {
     let Some(aad) = rule.aad.as_ref().filter(|_| !firing.is_insert()) else {
         return Ok(());
     };
     let target = &rule.target;
-    let fault = if firing.is_changed(target.number) {
+    let fault = if !is_kept(firing, rule, value) {
         let is_of_another_row = match &*rule.last_insert.borrow() {
             Some(LastInsert { fingerprint, aad: Some(of_insert) }) => {
                 fingerprint.is_of(value.varlena().bytes()) && aad_text(firing, aad)? != *of_insert
@@ -197,6 +202,47 @@ fn check_binding(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Resul
         (is_bound && aad_changes(firing, aad)).then(|| Fault::AadChanged(target.name.clone()))
     };
     fault.map_or(Ok(()), |fault| Err(firing.error(fault, None).into()))
+}
+
+/// Refuses a value that does not open in this row, if the session has its data key at hand: one that was edited as bytes, or moved.
+/// Nobody is asked for a data key, so that a restore needs none, and an outage keeps nobody from copying values. Whether the current
+/// user may decrypt makes no difference, as nothing of the plaintext comes out.
+fn check_opens(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Result<(), Error> {
+    if firing.is_replica() || is_kept(firing, rule, value) {
+        return Ok(());
+    }
+    let envelope = Envelope::parse(value.varlena().bytes())?;
+    let aad = match (&rule.aad, envelope.head.flags.aad) {
+        (_, false) => None,
+        (Some(aad), true) => Some(aad),
+        // An aad of the application's own.
+        (None, true) => return Ok(()),
+    };
+    if aad.is_some_and(|aad| has_null(firing, aad)) {
+        return Ok(());
+    }
+    let Some(cached) = session::opening_key_at_hand(&envelope.head) else {
+        return Ok(());
+    };
+    let aad = aad.map(|aad| aad_text(firing, aad)).transpose()?;
+    let mut plaintext = Varlena::with_room(envelope.ciphertext.len())?;
+    let opened = cached.data_key().open(&envelope, aad.as_deref(), plaintext.as_mut_slice());
+    plaintext.as_mut_slice().zeroize();
+    opened.map(drop).map_err(|_| firing.error(Fault::DoesNotOpen(rule.target.name.clone()), None).into())
+}
+
+/// Whether the target has the value that it had, perhaps under other wrapped keys: what has its nonce and its tag is it, or was
+/// refused as an edit.
+fn is_kept(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> bool {
+    let target = rule.target.number;
+    !firing.is_changed(target)
+        || firing.old_value(target).is_some_and(|old| {
+            let (Ok(new), Ok(old)) = (Envelope::parse(value.varlena().bytes()), Envelope::parse(old.varlena().bytes()))
+            else {
+                return false;
+            };
+            new.head.nonce == old.head.nonce && new.tag == old.tag
+        })
 }
 
 /// Encrypts what the source of a row is set to.
@@ -236,6 +282,11 @@ fn aad_text(firing: &Firing<'_>, parts: &[Part]) -> Result<Vec<u8>, Error> {
         }
     }
     Ok(aad)
+}
+
+/// Whether the new row has no aad.
+fn has_null(firing: &Firing<'_>, parts: &[Part]) -> bool {
+    parts.iter().any(|part| matches!(part, Part::Column(column, _) if firing.new_value(column.number).is_none()))
 }
 
 /// Whether an UPDATE changes the aad.

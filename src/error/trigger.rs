@@ -79,6 +79,9 @@ pub enum Fault {
     /// 23000: the column.
     #[error("column \"{0}\" is set to an encrypted value that was edited as bytes, and would not open")]
     Edited(String),
+    /// 23000: the target.
+    #[error("column \"{0}\" is set to an encrypted value that does not open in this row")]
+    DoesNotOpen(String),
     /// 23000: the column.
     #[error("column \"{0}\" is set to a plaintext that contains an encrypted value")]
     ContainsValue(String),
@@ -157,6 +160,11 @@ impl Fault {
                 "23000",
                 "Decrypt it, change the plaintext and write that, as in SET column = env_decrypt_bytea(column) || ...: the trigger \
                  encrypts it again.",
+            ),
+            Self::DoesNotOpen(_) => (
+                "23000",
+                "It was edited as bytes, or encrypted for another row. Decrypt the value it comes from, and write the plaintext: the \
+                 trigger encrypts it.",
             ),
             Self::ContainsValue(_) => (
                 "23000",

@@ -63,7 +63,20 @@ INSERT INTO edits (statement) VALUES
     ('INSERT INTO f (id, photo) SELECT 9, substring(photo FROM 1 FOR 60) FROM before WHERE id = 1'),
     ('INSERT INTO f (id, photo) SELECT 9, photo || photo FROM before WHERE id = 1'),
     ('INSERT INTO f (id, body) SELECT 9, photo FROM before WHERE id = 1'),
-    ('INSERT INTO f (id, raw) SELECT 9, photo FROM before WHERE id = 1');
+    ('INSERT INTO f (id, raw) SELECT 9, photo FROM before WHERE id = 1'),
+    -- There is no OLD that has the value, and the session has its data key.
+    ('INSERT INTO f (id, photo) SELECT 9, photo || ''\x05'' FROM before WHERE id = 1'),
+    ('INSERT INTO f (id, photo) SELECT 9, set_byte(photo, 200, 1 # get_byte(photo, 200)) FROM before WHERE id = 1'),
+    ('INSERT INTO f (id, photo) SELECT 9, substring(photo FROM 1 FOR octet_length(photo) - 1) FROM before WHERE id = 1'),
+    ('INSERT INTO f (id, photo) SELECT 9, set_byte(photo, 4, 1) FROM before WHERE id = 2'),
+    ('INSERT INTO f (id, body_enc) SELECT 9, overlay(body_enc PLACING ''x'' FROM octet_length(body_enc)) FROM before WHERE id = 1'),
+    ('INSERT INTO f (id, raw_enc) SELECT 9, raw_enc || raw_enc FROM before WHERE id = 1'),
+    ('UPDATE f SET photo = before.photo || ''\x05'' FROM before WHERE f.id = 2 AND before.id = 1'),
+    ('INSERT INTO f (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET photo = (SELECT photo || ''\x05'' FROM before WHERE id = 2)'),
+    -- Bound to another row.
+    ('INSERT INTO f (id, body_enc) SELECT 9, body_enc FROM before WHERE id = 1'),
+    ('UPDATE f SET body_enc = before.body_enc FROM before WHERE f.id = 2 AND before.id = 1'),
+    ('UPDATE f SET id = 9, body_enc = env_rewrap(body_enc, ''local:edits_other'') WHERE id = 1');
 DO $$
 DECLARE
     edit record;
@@ -88,6 +101,7 @@ UPDATE f SET photo = photo || '\x01';
 UPDATE f SET body_enc = body_enc || 'y';
 UPDATE f SET raw = '\x00' || photo;
 INSERT INTO f (id, photo) SELECT 9, '\x00' || photo FROM before WHERE id = 1;
+INSERT INTO f (id, photo) SELECT 9, photo || '\x05' FROM before WHERE id = 1;
 
 -- The way that the HINT shows.
 UPDATE f SET photo = env_decrypt_bytea(photo) || '\x01' WHERE id = 2;
@@ -107,6 +121,15 @@ UPDATE f SET raw_enc = NULL, photo = NULL WHERE id = 2;
 TRUNCATE f;
 INSERT INTO f SELECT * FROM before;
 SELECT count(*) FROM f JOIN before USING (id) WHERE f.photo = before.photo;
+
+-- Without its data key nobody is asked for one, so that a restore needs no key: what is damaged is found afterwards.
+SELECT env_cache_flush() > 0 AS flushed;
+INSERT INTO f (id, photo) SELECT 9, photo || '\x05' FROM before WHERE id = 1;
+SELECT id, env_error(photo) FROM f WHERE env_error(photo) IS NOT NULL;
+DELETE FROM f WHERE id = 9;
+-- Values of the application's own aad, and without one, in a column whose rule has none, or one.
+INSERT INTO f (id, photo, body_enc) VALUES (9, env_encrypt('\x01'::bytea, 'local:edits', '{}', 'own'), env_encrypt('x', 'local:edits'));
+DELETE FROM f WHERE id = 9;
 
 -- Plaintext that looks a little like a value.
 INSERT INTO f (id, photo) VALUES

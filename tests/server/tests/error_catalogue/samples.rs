@@ -64,12 +64,13 @@ names! {
         Fault::AadChanged(_) => "trigger-aad-changed",
         Fault::OfAnotherRow(_) => "trigger-of-another-row",
         Fault::Edited(_) => "trigger-edited",
+        Fault::DoesNotOpen(_) => "trigger-does-not-open",
         Fault::ContainsValue(_) => "trigger-contains-value",
         Fault::SourceCompared(..) => "trigger-source-compared",
         Fault::NullAad(_) => "trigger-null-aad",
     }
     name_of_named_key(NamedKeyError) {
-        NamedKeyError::Unknown(_) => "named-key-unknown",
+        NamedKeyError::Unknown => "named-key-unknown",
         NamedKeyError::NoPrivilegeOnName(_) => "named-key-no-privilege",
         NamedKeyError::NoPrivilege { .. } => "key-no-privilege",
         NamedKeyError::NotNamed(_) => "key-not-named",
@@ -236,6 +237,7 @@ fn faults() -> Vec<Error> {
         Fault::AadChanged(column()),
         Fault::OfAnotherRow(column()),
         Fault::Edited(column()),
+        Fault::DoesNotOpen(column()),
         Fault::ContainsValue(column()),
         Fault::SourceCompared(column(), "INDEX".into()),
         Fault::NullAad(column()),
@@ -247,7 +249,7 @@ fn faults() -> Vec<Error> {
 fn named_keys() -> Vec<Error> {
     let name = || "NAME".to_owned();
     [
-        NamedKeyError::Unknown(name()),
+        NamedKeyError::Unknown,
         NamedKeyError::NoPrivilegeOnName(name()),
         NamedKeyError::NoPrivilege { key_id: "KEY".into(), what: Use::Decrypt },
         NamedKeyError::NotNamed("KEY".into()),
