@@ -2,43 +2,41 @@
 
 #![no_main]
 
-use envelope_broker::framing::{ResponseReader, CommandReader};
-use envelope_broker::protocol::{Malformed, encode_response, encode_command};
+use envelope_broker::framing::{CommandReader, ResponseReader};
+use envelope_broker::protocol::{Malformed, encode_command, encode_response};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let [piece_bytes, stream @ ..] = input else { return };
     let piece_bytes = usize::from(*piece_bytes).max(1);
-    let command = |piece_bytes| {
-        let mut reader = CommandReader::new();
-        read(stream, piece_bytes, &mut reader, CommandReader::buffer, CommandReader::filled)
-            .map(|command| command.map(|command| encode_command(&command)))
+    let command = |reader: &mut CommandReader, piece: &[u8]| {
+        reader.take(piece).map(|command| command.map(|command| encode_command(&command)))
     };
-    assert_eq!(command(piece_bytes), command(usize::MAX));
-    let response = |piece_bytes| {
-        let mut reader = ResponseReader::new();
-        read(stream, piece_bytes, &mut reader, ResponseReader::buffer, ResponseReader::filled)
-            .map(|response| response.map(encode_response))
+    let (mut pieces, mut whole) = (CommandReader::new(), CommandReader::new());
+    let (read, bytes) = read(stream, piece_bytes, |piece| command(&mut pieces, piece));
+    assert_eq!(command(&mut whole, &stream[..bytes]), read);
+    let response = |reader: &mut ResponseReader, piece: &[u8]| {
+        reader.take(piece).map(|response| response.map(encode_response))
     };
-    assert!(response(piece_bytes) == response(usize::MAX));
+    let (mut pieces, mut whole) = (ResponseReader::new(), ResponseReader::new());
+    let (read, bytes) = self::read(stream, piece_bytes, |piece| response(&mut pieces, piece));
+    // Secrets have no Debug.
+    assert!(response(&mut whole, &stream[..bytes]) == read);
 });
 
-fn read<T, R>(
-    mut stream: &[u8],
+/// Up to a message or an error, and how many bytes that took.
+fn read<T>(
+    stream: &[u8],
     piece_bytes: usize,
-    reader: &mut R,
-    buffer: impl Fn(&mut R) -> &mut [u8],
-    filled: impl Fn(&mut R, usize) -> Result<Option<T>, Malformed>,
-) -> Result<Option<T>, Malformed> {
-    while !stream.is_empty() {
-        let room = buffer(reader);
-        assert!(!room.is_empty(), "a reader always has room");
-        let count = room.len().min(piece_bytes).min(stream.len());
-        room[..count].copy_from_slice(&stream[..count]);
-        stream = &stream[count..];
-        if let Some(message) = filled(reader, count)? {
-            return Ok(Some(message));
+    mut take: impl FnMut(&[u8]) -> Result<Option<T>, Malformed>,
+) -> (Result<Option<T>, Malformed>, usize) {
+    let mut bytes = 0;
+    for piece in stream.chunks(piece_bytes) {
+        bytes += piece.len();
+        let taken = take(piece);
+        if !matches!(taken, Ok(None)) {
+            return (taken, bytes);
         }
     }
-    Ok(None)
+    (Ok(None), bytes)
 }

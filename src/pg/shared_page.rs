@@ -51,10 +51,10 @@ impl SharedPage {
         page.into()
     }
 
-    /// A copy of the page that stands so many behind it in its table, which is read if it is not in shared buffers. `None` if the table
-    /// has none there, or this transaction has no lock on it.
-    pub fn copy_behind(&self, pages: u32) -> Option<Box<[u8]>> {
-        // SAFETY: the buffer is pinned. The relation is closed and the buffer released, also where an error ends the transaction; the
+    /// Calls `read` with copies of the pages behind it in its table, so many at most, until it returns false. They are read if they are
+    /// not in shared buffers. None if this transaction has no lock on the table.
+    pub fn for_each_behind(&self, most: u32, mut read: impl FnMut(&[u8]) -> bool) {
+        // SAFETY: the buffer is pinned. The relation is closed and a buffer released, also where an error ends the transaction; the
         // lock on the table, which is looked for, keeps its file.
         unsafe {
             let (mut file, mut fork, mut block) =
@@ -62,24 +62,25 @@ impl SharedPage {
             pg_sys::BufferGetTag(self.buffer, &mut file, &mut fork, &mut block);
             let table = table_of(file);
             if fork != pg_sys::ForkNumber::MAIN_FORKNUM || table == pg_sys::InvalidOid {
-                return None;
+                return;
             }
             let relation = pg_sys::RelationIdGetRelation(table);
             if relation.is_null() {
-                return None;
+                return;
             }
-            let is_locked =
-                pg_sys::CheckRelationLockedByMe(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE, true);
-            let is_there = |block: &u32| *block < pg_sys::RelationGetNumberOfBlocksInFork(relation, fork);
-            let copy = block.checked_add(pages).filter(|block| is_locked && is_there(block)).map(|block| {
-                let buffer = pg_sys::ReadBuffer(relation, block);
-                // Those of a temporary table are no shared buffers.
-                let copy = (buffer > 0).then(|| Self { buffer }.copy());
-                pg_sys::ReleaseBuffer(buffer);
-                copy
-            });
+            if pg_sys::CheckRelationLockedByMe(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE, true) {
+                let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, fork);
+                for block in (block.saturating_add(1)..blocks).take(most as usize) {
+                    let buffer = pg_sys::ReadBuffer(relation, block);
+                    // Those of a temporary table are no shared buffers.
+                    let copy = (buffer > 0).then(|| Self { buffer }.copy());
+                    pg_sys::ReleaseBuffer(buffer);
+                    if !copy.is_some_and(|page| read(&page)) {
+                        break;
+                    }
+                }
+            }
             pg_sys::RelationClose(relation);
-            copy.flatten()
         }
     }
 }

@@ -73,12 +73,11 @@ fn beside(head: &Head<'_>) -> Vec<Ask> {
     let own = page.copy();
     values_beside(&own, at).into_iter().for_each(|value| found.add(value));
     // Where few of its rows have data keys of their own, a scan comes to the pages behind soon.
-    for pages in 1..=MAX_PAGES {
-        if found.asks.len() == wanted {
-            break;
-        }
-        let Some(behind) = page.copy_behind(pages) else { break };
-        values_on(&behind).into_iter().for_each(|value| found.add(value));
+    if found.asks.len() < wanted {
+        page.for_each_behind(MAX_PAGES, |behind| {
+            values_on(behind).into_iter().for_each(|value| found.add(value));
+            found.asks.len() < wanted
+        });
     }
     let Found { mut identities, asks, .. } = found;
     identities.remove(0);

@@ -1,5 +1,4 @@
-//! Messages out of bytes that come in pieces, for both ends, without input and output: whoever reads a socket gives them room
-//! with `buffer`, and tells with `filled` how much of it was used.
+//! Messages out of bytes that come in pieces, for both ends, without input and output.
 
 use zeroize::Zeroizing;
 
@@ -57,22 +56,16 @@ impl CommandReader {
     }
 
     /// Room for what comes next. Never empty.
-    pub fn buffer(&mut self) -> &mut [u8] {
+    fn buffer(&mut self) -> &mut [u8] {
         self.0.buffer()
     }
 
-    /// So many bytes were put to the beginning of the buffer. The command, if it is complete: then nothing more is to come.
-    ///
-    /// # Errors
-    /// [`Malformed`].
-    ///
-    /// # Panics
-    /// If they are more than the buffer has.
-    pub fn filled(&mut self, bytes: usize) -> Result<Option<Command>, Malformed> {
+    /// So many bytes were put to the beginning of the buffer, no more than it has. The command, if it is complete.
+    fn filled(&mut self, bytes: usize) -> Result<Option<Command>, Malformed> {
         self.0.filled(bytes)?.map(|body| decode_command(body)).transpose()
     }
 
-    /// So many bytes have come, in whatever buffer. The command, if it is complete.
+    /// So many bytes have come. The command, if it is complete.
     ///
     /// # Errors
     /// [`Malformed`], also if something comes behind it.
@@ -102,21 +95,15 @@ impl ResponseReader {
     }
 
     /// Room for what comes next. Never empty.
-    pub fn buffer(&mut self) -> &mut [u8] {
+    fn buffer(&mut self) -> &mut [u8] {
         match &mut self.frame {
             None => &mut self.kind,
             Some(frame) => frame.buffer(),
         }
     }
 
-    /// So many bytes were put to the beginning of the buffer. The response, if it is complete: then nothing more is to come.
-    ///
-    /// # Errors
-    /// [`Malformed`].
-    ///
-    /// # Panics
-    /// If they are more than the buffer has.
-    pub fn filled(&mut self, bytes: usize) -> Result<Option<Response>, Malformed> {
+    /// So many bytes were put to the beginning of the buffer, no more than it has. The response, if it is complete.
+    fn filled(&mut self, bytes: usize) -> Result<Option<Response>, Malformed> {
         assert!(bytes <= self.buffer().len());
         match &mut self.frame {
             Some(frame) => return frame.filled(bytes)?.map(decode_response).transpose(),
@@ -130,7 +117,7 @@ impl ResponseReader {
         Ok(None)
     }
 
-    /// So many bytes have come, in whatever buffer. The response, if it is complete.
+    /// So many bytes have come. The response, if it is complete.
     ///
     /// # Errors
     /// [`Malformed`], also if something comes behind it.
