@@ -6,9 +6,9 @@ use thiserror::Error;
 /// See each variant.
 #[derive(Debug, Error)]
 pub enum NamedKeyError {
-    /// 42704: the name.
-    #[error("named key \"{0}\" does not exist")]
-    Unknown(String),
+    /// 42704. The name is not shown: where arguments are in the wrong order it is the beginning of a plaintext.
+    #[error("no such named key")]
+    Unknown,
     /// 42501: the name.
     #[error("permission denied for named key \"{0}\"")]
     NoPrivilegeOnName(String),
@@ -44,7 +44,7 @@ impl NamedKeyError {
         const GRANT: &str = "GRANT USAGE ON FOREIGN SERVER name TO role lets a role use it.";
         const OPTIONS: &str = "The options are key_id, old_key_ids, encryption_context, operations and cache_ttl; a key is named by key ARN, or local:name.";
         match self {
-            Self::Unknown(_) => ("42704", None, SERVER),
+            Self::Unknown => ("42704", None, SERVER),
             Self::NoPrivilegeOnName(_) => ("42501", None, GRANT),
             Self::NoPrivilege { what, .. } => {
                 let operation = match what {

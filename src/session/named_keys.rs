@@ -179,7 +179,7 @@ fn authorisation() -> Authorisation {
 fn with_named<T>(name: &str, use_key: impl FnOnce(&NamedKey) -> Result<T, Error>) -> Result<T, Error> {
     let known = known()?;
     let named = known.keys.iter().find(|named| named.name == name);
-    let named = named.ok_or_else(|| NamedKeyError::Unknown(name.to_owned()))?;
+    let named = named.ok_or(NamedKeyError::Unknown)?;
     if !named.is_usable_by(foreign_servers::current_user()) {
         return Err(NamedKeyError::NoPrivilegeOnName(name.to_owned()).into()).inspect_err(audit::note);
     }
