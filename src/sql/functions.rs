@@ -72,32 +72,39 @@ struct EncryptOptions<'a> {
 
 impl<'a> EncryptOptions<'a> {
     fn of(call: &'a FunctionCall) -> Result<Self, Error> {
-        Ok(Self { key: KeyArguments::of(call)?, aad: aad_argument(call, 3)? })
+        Ok(Self { key: KeyArguments::of(call, "key_id", Some(2))?, aad: aad_argument(call, 3)? })
     }
 }
 
 /// What to encrypt under, and the arguments that say so, as they came. Mostly they are the same for each row, and a context
 /// costs more to parse than a short value to encrypt.
-struct KeyArguments {
-    choice: KeyChoice,
+pub struct KeyArguments {
+    /// What they choose.
+    pub choice: KeyChoice,
     key_id_argument: Box<[u8]>,
     context_argument: Option<Box<[u8]>>,
 }
 
 impl KeyArguments {
-    fn of(call: &FunctionCall) -> Result<Rc<Self>, Error> {
-        let key_id = call.bytes(1).ok_or(Error::NullArgument("key_id"))?;
-        let has_context = call.arguments() > 2;
-        let context =
-            has_context.then(|| call.bytes(2).ok_or(Error::NullArgument("encryption_context"))).transpose()?;
+    /// The key is the second argument, called `name`; `context_index` is where an encryption context may stand.
+    ///
+    /// # Errors
+    /// [`Error::NullArgument`], and what is wrong with them.
+    pub fn of(call: &FunctionCall, name: &'static str, context_index: Option<usize>) -> Result<Rc<Self>, Error> {
+        let key_id = call.bytes(1).ok_or(Error::NullArgument(name))?;
+        let context_index = context_index.filter(|index| *index < call.arguments());
+        let context = context_index
+            .map(|index| call.bytes(index).ok_or(Error::NullArgument("encryption_context")))
+            .transpose()?;
         // The bytes are compared and not whether PostgreSQL calls the arguments stable: the variables of a PL/pgSQL function
         // are parameters to it, and change between the calls of one call site.
         call.keep(
             |kept: &Self| *kept.key_id_argument == *key_id && kept.context_argument.as_deref() == context,
             || {
-                let key = utf8_argument(call, 1, "key_id")?.into_owned();
+                let key = utf8_argument(call, 1, name)?.into_owned();
+                let parsed = context_index.map(|index| context_argument(call, index)).transpose()?.flatten();
                 Ok(Self {
-                    choice: KeyChoice::new(key, context_argument(call, 2)?.unwrap_or_default()),
+                    choice: KeyChoice::new(key, parsed.unwrap_or_default()),
                     key_id_argument: key_id.into(),
                     context_argument: context.map(Into::into),
                 })

@@ -1,7 +1,6 @@
 //! The SQL functions that rewrap and reencrypt values, and what the procedure `env_rotate` is made of.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use envelope_core::format::{Envelope, Head};
 use pgrx::pg_sys::{Datum, Oid};
@@ -13,8 +12,8 @@ use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::run_lock;
 use crate::pg::varlena::Varlena;
 use crate::session::rewrap::{self, Change};
-use crate::session::{self, Sealing, Unwrapping, named_keys, pipeline, proof};
-use crate::sql::functions::{aad_argument, check_aad, key_id_argument, utf8_argument};
+use crate::session::{self, Sealing, Unwrapping, pipeline, proof};
+use crate::sql::functions::{KeyArguments, aad_argument, check_aad, key_id_argument};
 use crate::sql::splice;
 
 /// Values of an array that are worked on at a time.
@@ -113,7 +112,7 @@ fn rewrap_target(call: &FunctionCall) -> Result<Option<Datum>, Error> {
 }
 
 fn reencrypt(call: &FunctionCall) -> Result<Option<Datum>, Error> {
-    let to_key = KeptName::of(call, 1, "to_key")?;
+    let to_key = KeyArguments::of(call, "to_key", None)?;
     let aad = aad_argument(call, 2)?;
     let Some(value) = call.bytes(0) else {
         return Ok(None);
@@ -122,29 +121,14 @@ fn reencrypt(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     check_aad(&envelope.head, aad.as_deref())?;
     let opener = session::opening_key(&envelope.head)?;
     let plaintext_bytes = envelope.ciphertext.len();
-    let to_key = named_keys::key_id(&to_key.name)?;
-    let Sealing { cached: sealer, random } = session::sealing(&to_key, opener.data_key().context(), plaintext_bytes)?;
+    // With the encryption context that the value has, whatever the one of a named key is.
+    let Sealing { cached: sealer, random } =
+        to_key.choice.with_key(|key_id, _| session::sealing(key_id, opener.data_key().context(), plaintext_bytes))?;
     let bytes = sealer.data_key().value_bytes(plaintext_bytes);
     let mut resealed = Varlena::with_room(bytes)?;
     sealer.data_key().reseal(opener.data_key(), &envelope, &random, aad.as_deref(), resealed.as_mut_slice())?;
     splice::note_sealed(sealer.data_key().identity(), resealed.as_mut_slice())?;
     Ok(Some(resealed.finish(bytes)))
-}
-
-/// The name of a key, in UTF-8, and the argument that it is of: mostly the one of the row before.
-struct KeptName {
-    name: String,
-    argument: Box<[u8]>,
-}
-
-impl KeptName {
-    fn of(call: &FunctionCall, index: usize, name: &'static str) -> Result<Rc<Self>, Error> {
-        let argument = call.bytes(index).ok_or(Error::NullArgument(name))?;
-        call.keep(
-            |kept: &Self| *kept.argument == *argument,
-            || Ok(Self { name: utf8_argument(call, index, name)?.into_owned(), argument: argument.into() }),
-        )
-    }
 }
 
 /// Has the data keys of values unwrapped, many at a time, and those made that will seal them again.
