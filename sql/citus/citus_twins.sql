@@ -1,9 +1,6 @@
 -- What env_rotate, env_encrypt_column and env_decrypt_column have Citus's workers compute. Citus refuses an UPDATE whose VOLATILE or
 -- STABLE functions take columns, since it would have to give all placements of a row one result: the tables that these are used for
 -- have one placement of each row, or take what the coordinator has computed. So they say IMMUTABLE, and are for nobody else.
-CREATE OR REPLACE FUNCTION envelope_internal.citus_splice(value bytea, donor bytea) RETURNS bytea
-    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT COST 10 AS 'MODULE_PATHNAME', 'env_splice';
-
 CREATE OR REPLACE FUNCTION envelope_internal.citus_reencrypt(value bytea, to_key text) RETURNS bytea
     LANGUAGE C IMMUTABLE PARALLEL RESTRICTED CALLED ON NULL INPUT COST 40 AS 'MODULE_PATHNAME', 'env_reencrypt';
 
@@ -88,7 +85,7 @@ DECLARE
 BEGIN
     FOR twin IN SELECT p.oid FROM pg_catalog.pg_proc AS p
         WHERE p.pronamespace = 'envelope_internal'::regnamespace
-          AND p.proname IN ('citus_splice', 'citus_reencrypt', 'citus_encrypt', 'citus_decrypt', 'citus_decrypt_bytea', 'citus_decrypt_jsonb',
+          AND p.proname IN ('citus_reencrypt', 'citus_encrypt', 'citus_decrypt', 'citus_decrypt_bytea', 'citus_decrypt_jsonb',
                             'citus_opens_to', 'citus_to_jsonb', 'citus_to_text', 'citus_from_text')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', twin);

@@ -91,6 +91,9 @@ CREATE OR REPLACE FUNCTION envelope_internal.opens_to(value bytea, plaintext jso
 CREATE OR REPLACE FUNCTION envelope_internal.opens_to(value bytea, plaintext jsonb, aad text) RETURNS boolean
     LANGUAGE C STABLE PARALLEL SAFE CALLED ON NULL INPUT COST 40 AS 'MODULE_PATHNAME', 'env_opens_to_jsonb';
 
+CREATE OR REPLACE FUNCTION envelope_internal.splice(value bytea, donor bytea) RETURNS bytea
+    LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT COST 10 AS 'MODULE_PATHNAME', 'env_splice';
+
 CREATE OR REPLACE FUNCTION envelope_internal.dek_stub(value bytea) RETURNS bytea
     LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'env_dek_stub';
 
@@ -202,6 +205,8 @@ COMMENT ON FUNCTION envelope_internal.key_id(bytea) IS
     'the KMS key that wraps the data key of an encrypted value: a key ARN, or local:name';
 COMMENT ON FUNCTION envelope_internal.dek_id(bytea) IS
     'the id (32-byte key commitment) of the data key of an encrypted value';
+COMMENT ON FUNCTION envelope_internal.splice(bytea, bytea) IS
+    'the value with the wrapped keys of a value or stub of the same data key';
 COMMENT ON FUNCTION envelope_internal.encryption_context(bytea) IS
     'the KMS encryption context of an encrypted value';
 COMMENT ON FUNCTION envelope_internal.rotate_dek(text) IS

@@ -9,7 +9,7 @@ DECLARE
     method text := p ->> 'method';
     to_key text := p ->> 'to_key';
     target text;
-    stub bytea;
+    failure jsonb;
     ready bytea[] := '{}';
     failed record;
     old_key text;
@@ -57,25 +57,10 @@ BEGIN
                 RETURN;
             END IF;
         END IF;
-        BEGIN
-            PERFORM envelope_internal.reencrypt_warm(ready, NULL::text);
-        EXCEPTION WHEN OTHERS THEN
-            IF envelope_internal.rotation_triage(SQLSTATE) NOT IN ('row', 'key') THEN
-                RAISE;
-            END IF;
-            FOREACH stub IN ARRAY ready LOOP
-                BEGIN
-                    PERFORM envelope_internal.reencrypt_warm(ARRAY[stub], NULL::text);
-                EXCEPTION WHEN OTHERS THEN
-                    IF envelope_internal.rotation_triage(SQLSTATE) NOT IN ('row', 'key') THEN
-                        RAISE;
-                    END IF;
-                    refused := refused || stub;
-                    ready := array_remove(ready, stub);
-                    PERFORM envelope_internal.rotation_fail(run, leaf, NULL::tid, stub, 0::bigint, SQLSTATE, SQLERRM);
-                END;
-            END LOOP;
-        END;
+        SELECT w.* INTO ready, refused, failure FROM envelope_internal.rotation_warm(run, p, leaf, ready, refused) AS w;
+        IF failure IS NOT NULL THEN
+            PERFORM envelope_internal.rotation_raise(failure);
+        END IF;
     END IF;
     IF method = 'reencrypt' THEN
         -- Has what is to seal them made. If that is refused it is no fault of theirs.

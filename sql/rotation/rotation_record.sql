@@ -10,10 +10,7 @@ DECLARE
     calls bigint := (envelope_internal.kms_calls()).statement;
 BEGIN
     IF stubs <> '{}' THEN
-        INSERT INTO envelope_internal.rotation_dek (run_id, dek_id, key_id, is_new)
-        SELECT run, envelope_internal.dek_id(stub), min(envelope_internal.key_id(stub)), true
-        FROM unnest(stubs) AS u (stub) WHERE stub IS NOT NULL GROUP BY 2
-        ON CONFLICT (run_id, dek_id) DO UPDATE SET is_new = true WHERE NOT rotation_dek.is_new;
+        PERFORM envelope_internal.rotation_sealed(run, stubs);
     END IF;
     elapsed := extract(epoch FROM clock_timestamp() - began);
     pause := greatest(coalesce(changed / (p ->> 'max_rows_per_second')::double precision, 0) - elapsed, 0);
@@ -44,6 +41,19 @@ BEGIN
 END
 $$;
 
+-- The data keys that a run has sealed with.
+CREATE OR REPLACE FUNCTION envelope_internal.rotation_sealed(run bigint, stubs bytea[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
+BEGIN
+    INSERT INTO envelope_internal.rotation_dek (run_id, dek_id, key_id, is_new)
+    SELECT run, envelope_internal.dek_id(stub), min(envelope_internal.key_id(stub)), true
+    FROM unnest($2) AS u (stub) WHERE stub IS NOT NULL GROUP BY 2
+    ON CONFLICT (run_id, dek_id) DO UPDATE SET is_new = true WHERE NOT rotation_dek.is_new;
+END
+$$;
+
+REVOKE ALL ON FUNCTION envelope_internal.rotation_sealed(bigint, bytea[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION envelope_internal.rotation_sealed(bigint, bytea[]) TO envelope_rotate;
 REVOKE ALL ON FUNCTION
     envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz)
     FROM PUBLIC;
@@ -53,3 +63,5 @@ GRANT EXECUTE ON FUNCTION
 
 COMMENT ON FUNCTION envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz) IS
     'part of env_rotate: write down what a batch has done';
+COMMENT ON FUNCTION envelope_internal.rotation_sealed(bigint, bytea[]) IS
+    'part of env_rotate: write down the data keys that it has sealed with';

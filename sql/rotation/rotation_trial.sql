@@ -34,7 +34,7 @@ BEGIN
             before := pg_current_wal_insert_lsn();
             EXECUTE format('EXPLAIN (ANALYZE, WAL, BUFFERS, TIMING OFF, FORMAT JSON)
                 UPDATE ONLY %s AS t SET %2$I = CASE WHEN envelope_internal.is_envelope(t.%2$I)
-                    THEN envelope_internal.citus_splice(t.%2$I, t.%2$I) ELSE t.%2$I END WHERE t.ctid = ANY (%3$L::tid[])',
+                    THEN envelope_internal.splice(t.%2$I, t.%2$I) ELSE t.%2$I END WHERE t.ctid = ANY (%3$L::tid[])',
                 leaf::regclass, column_name, tids) INTO plan;
             plan := jsonb_build_object('seconds', (plan -> 0 ->> 'Execution Time')::double precision / 1000,
                 -- What triggers write is not in the plan's own figures; what other sessions write is in the server's.
