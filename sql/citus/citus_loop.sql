@@ -1,6 +1,8 @@
 -- The batches of a run on a distributed table. As in rotation_loop nothing is decided here. A batch is one distributed transaction
 -- over a range of all shards, of about 0.7 s: a shorter one spends its time on commits in two phases. It takes no row that it would
 -- have to wait for longer than 0.5 s; then, and where it fails, it is undone and done again in smaller parts, down to single rows.
+-- What is known from the batches before, and from the blocks behind that were looked at for KMS, is changed first: the look at what
+-- is in the range then finds few rows that are left.
 CREATE OR REPLACE PROCEDURE envelope_internal.citus_loop(run bigint, p pg_catalog.jsonb) LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
@@ -26,6 +28,12 @@ DECLARE
     asked integer := 0;
     refused pg_catalog.bytea[] := '{}';
     retired pg_catalog.text[] := '{}';
+    known pg_catalog.record;
+    known_stubs pg_catalog.bytea[] := '{}';
+    known_donors pg_catalog.bytea[] := '{}';
+    known_deks pg_catalog.bytea[];
+    known_changed bigint;
+    refused_before pg_catalog.bytea[];
     from_place pg_catalog.text[];
     to_place pg_catalog.text[];
     to_block bigint;
@@ -36,6 +44,7 @@ DECLARE
     left_rows bigint;
     target_only bigint;
     is_undone boolean;
+    takes_known boolean;
     triage pg_catalog.text;
     kms_seen bigint := 0;
     noticed pg_catalog.timestamptz := pg_catalog.clock_timestamp();
@@ -46,6 +55,8 @@ BEGIN
         -- Sent to the workers, for this transaction.
         SET LOCAL citus.propagate_set_commands = 'local';
         SET LOCAL jit = off;
+        -- Else all but one to each worker are opened anew for each batch.
+        SET LOCAL citus.max_cached_conns_per_worker = 16;
         IF skips THEN
             SET LOCAL lock_timeout = '500ms';
         END IF;
@@ -58,6 +69,7 @@ BEGIN
         IF step.begins_pass THEN
             refused := nothing;
             retired := '{}';
+            known_stubs := nothing;
             PERFORM pg_catalog.pg_sleep(step.nap);
         END IF;
         IF leaf IS DISTINCT FROM step.leaf OR step.from_block OPERATOR(pg_catalog.=) 0::bigint THEN
@@ -79,6 +91,43 @@ BEGIN
             from_place := ARRAY[CAST(step.from_tid AS pg_catalog.text)];
             to_place := ARRAY[CAST(step.to_tid AS pg_catalog.text)];
         END IF;
+        changed := 0;
+        deks := NULL;
+        is_undone := false;
+        refused_before := refused;
+        takes_known := s.form OPERATOR(pg_catalog.=) 'blocks'::pg_catalog.text AND NOT s.is_adoption;
+        IF takes_known AND known_stubs OPERATOR(pg_catalog.<>) nothing THEN
+            SELECT k.* INTO known FROM envelope_internal.rotation_known(p, known_stubs, known_donors) AS k;
+            known_stubs := known.stubs;
+            known_donors := known.donors;
+            BEGIN
+                IF s.returns_stubs THEN
+                    EXECUTE s.update_sql INTO changed, deks USING from_place, to_place, known_stubs, known_donors;
+                    -- For the look behind to know them.
+                    PERFORM envelope_internal.rotation_sealed(run, deks);
+                ELSE
+                    EXECUTE s.update_sql USING from_place, to_place, known_stubs, known_donors;
+                    GET DIAGNOSTICS changed = ROW_COUNT;
+                END IF;
+            EXCEPTION WHEN OTHERS THEN
+                triage := envelope_internal.rotation_triage(SQLSTATE);
+                IF triage OPERATOR(pg_catalog.=) ANY (ARRAY['stop', 'key']::pg_catalog.text[]) THEN
+                    RAISE;
+                END IF;
+                is_undone := true;
+                changed := 0;
+                deks := NULL;
+            END;
+            IF is_undone AND step.to_block OPERATOR(pg_catalog.-) step.from_block OPERATOR(pg_catalog.>) 1::bigint THEN
+                blocks := GREATEST(1::bigint, (step.to_block OPERATOR(pg_catalog.-) step.from_block) OPERATOR(pg_catalog./) 8::bigint);
+                CONTINUE;
+            ELSIF changed OPERATOR(pg_catalog.=) 0::bigint THEN
+                -- Where there is mostly nothing to do a look is enough.
+                known_stubs := nothing;
+            END IF;
+        END IF;
+        known_changed := changed;
+        known_deks := deks;
         EXECUTE s.scan_sql INTO found USING from_place, to_place;
         SELECT d.* INTO due
         FROM envelope_internal.rotation_due(run, p, step.pass, leaf, found, asked OPERATOR(pg_catalog.>) 0, refused, retired) AS d;
@@ -90,6 +139,16 @@ BEGIN
             IF asked OPERATOR(pg_catalog.>) 3 THEN
                 RAISE 'data keys of run % were wrapped and are not there', run USING ERRCODE = 'internal_error';
             END IF;
+            IF changed OPERATOR(pg_catalog.>) 0::bigint THEN
+                -- No row stays locked while KMS is asked. The rest of the batch comes next.
+                SELECT o.* INTO outcome
+                FROM envelope_internal.rotation_record(run, timed, began, step.from_block, step.from_block, changed, 0::bigint,
+                    0::bigint, 0::bigint, deks, kms_seen, noticed) AS o;
+                kms_seen := outcome.kms_seen;
+                noticed := outcome.noticed;
+                COMMIT;
+                SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+            END IF;
             EXECUTE s.scan_sql INTO ahead
                 USING from_place, CASE s.form WHEN 'blocks' THEN ARRAY[CAST(step.ahead_tid AS pg_catalog.text)] END;
             SELECT a.* INTO answer FROM envelope_internal.rotation_ask(run, p, step.pass, leaf, ahead.stubs, refused) AS a;
@@ -98,13 +157,24 @@ BEGIN
                 COMMIT;
                 PERFORM envelope_internal.rotation_raise(answer.failure);
             END IF;
+            IF takes_known THEN
+                -- What was asked for is known in all of these blocks. Rows are counted batch by batch.
+                ahead.counts := pg_catalog.array_fill(0::bigint, ARRAY[pg_catalog.cardinality(ahead.stubs)]);
+                ahead.strange := 0;
+                SELECT d.* INTO due FROM envelope_internal.rotation_due(run, p, step.pass, leaf, ahead, true, refused, retired) AS d;
+                refused := due.refused;
+                PERFORM envelope_internal.citus_retire(retired, due.retired);
+                retired := due.retired;
+                IF due.missing OPERATOR(pg_catalog.=) nothing THEN
+                    known_stubs := due.due[:1000];
+                    known_donors := due.donors[:1000];
+                END IF;
+            END IF;
             CONTINUE;
         END IF;
         asked := 0;
-        changed := 0;
         left_rows := 0;
         target_only := 0;
-        deks := NULL;
         is_undone := false;
         IF s.is_adoption OR due.due OPERATOR(pg_catalog.<>) nothing THEN
             BEGIN
@@ -119,12 +189,24 @@ BEGIN
                     GET DIAGNOSTICS row_changed = ROW_COUNT;
                     deks := envelope_internal.citus_stubs(new_values);
                 ELSIF s.returns_stubs THEN
-                    EXECUTE s.update_sql INTO row_changed, deks USING from_place, to_place, due.due, due.donors;
+                    EXECUTE s.update_sql INTO row_changed, row_deks USING from_place, to_place, due.due, due.donors;
+                    deks := pg_catalog.array_cat(deks, row_deks);
                 ELSE
                     EXECUTE s.update_sql USING from_place, to_place, due.due, due.donors;
                     GET DIAGNOSTICS row_changed = ROW_COUNT;
                 END IF;
                 changed := changed OPERATOR(pg_catalog.+) row_changed;
+                IF takes_known THEN
+                    -- What was replaced in between may be out of the range by now.
+                    left_rows := GREATEST(due.due_rows OPERATOR(pg_catalog.-) row_changed, 0::bigint);
+                    IF known_stubs OPERATOR(pg_catalog.=) nothing THEN
+                        known_stubs := due.due;
+                        known_donors := due.donors;
+                    ELSIF pg_catalog.cardinality(known_stubs) OPERATOR(pg_catalog.<) 1000 THEN
+                        known_stubs := pg_catalog.array_cat(known_stubs, due.due);
+                        known_donors := pg_catalog.array_cat(known_donors, due.donors);
+                    END IF;
+                END IF;
             EXCEPTION WHEN OTHERS THEN
                 triage := envelope_internal.rotation_triage(SQLSTATE);
                 IF triage OPERATOR(pg_catalog.=) ANY (ARRAY['stop', 'key']::pg_catalog.text[]) THEN
@@ -132,11 +214,15 @@ BEGIN
                 END IF;
                 is_undone := true;
                 failed := ROW(SQLSTATE, SQLERRM);
-                changed := 0;
-                deks := NULL;
+                changed := known_changed;
+                deks := known_deks;
             END;
         END IF;
         IF is_undone AND step.to_block OPERATOR(pg_catalog.-) step.from_block OPERATOR(pg_catalog.>) 1::bigint THEN
+            -- The failures that were counted here, too: they are counted again in the smaller parts.
+            ROLLBACK;
+            refused := refused_before;
+            known_stubs := nothing;
             blocks := GREATEST(1::bigint, (step.to_block OPERATOR(pg_catalog.-) step.from_block) OPERATOR(pg_catalog./) 8::bigint);
             CONTINUE;
         END IF;

@@ -64,10 +64,8 @@ BEGIN
         of_row := coalesce(of_row, '');
     END IF;
     IF method = 'rewrap' THEN
-        due := 'envelope_internal.dek_stub(' || changed || ') OPERATOR(pg_catalog.=) m.old';
-        update_sql := format('UPDATE %s AS t SET %I = envelope_internal.citus_splice(%s, m.new)
-            FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS m (old, new) WHERE %s AND %s', relation, p ->> 'column', changed, due, range);
         due := 'envelope_internal.is_of_any(' || changed || ', $3)';
+        new_value := 'envelope_internal.splice_any(' || changed || ', $3, $4)';
     ELSIF method = 'reencrypt' THEN
         due := 'envelope_internal.is_of_any(' || changed || ', $3)';
         new_value := format('envelope_internal.%sreencrypt(%s, %L%s)', CASE form WHEN 'blocks' THEN 'citus_' ELSE '' END, changed, p ->> 'to_key', aad);
