@@ -48,6 +48,7 @@ DECLARE
     triage pg_catalog.text;
     kms_seen bigint := 0;
     noticed pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+    since pg_catalog.timestamptz := noticed;
 BEGIN
     LOOP
         COMMIT;
@@ -143,9 +144,10 @@ BEGIN
                 -- No row stays locked while KMS is asked. The rest of the batch comes next.
                 SELECT o.* INTO outcome
                 FROM envelope_internal.rotation_record(run, timed, began, step.from_block, step.from_block, changed, 0::bigint,
-                    0::bigint, 0::bigint, deks, kms_seen, noticed) AS o;
+                    0::bigint, 0::bigint, deks, kms_seen, noticed, since) AS o;
                 kms_seen := outcome.kms_seen;
                 noticed := outcome.noticed;
+                since := outcome.since;
                 COMMIT;
                 SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
             END IF;
@@ -263,9 +265,10 @@ BEGIN
         END IF;
         SELECT o.* INTO outcome
         FROM envelope_internal.rotation_record(run, timed, began, step.from_block, to_block, changed, left_rows,
-            due.not_envelopes, target_only, deks, kms_seen, noticed) AS o;
+            due.not_envelopes, target_only, deks, kms_seen, noticed, since) AS o;
         kms_seen := outcome.kms_seen;
         noticed := outcome.noticed;
+        since := outcome.since;
         blocks := outcome.blocks;
         from_place := to_place;
         CALL envelope_internal.rotation_pause(p, outcome.pause);

@@ -45,6 +45,7 @@ DECLARE
     triage pg_catalog.text;
     kms_seen bigint := 0;
     noticed pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+    since pg_catalog.timestamptz := noticed;
 BEGIN
     IF envelope_internal.citus_form(CAST(pg_catalog.jsonb_extract_path_text(p, 'relation') AS pg_catalog.oid)) IS NOT NULL THEN
         CALL envelope_internal.citus_loop(run, p);
@@ -133,9 +134,10 @@ BEGIN
                 -- No row stays locked while KMS is asked. The rest of the batch comes next.
                 SELECT o.* INTO outcome
                 FROM envelope_internal.rotation_record(run, p, began, step.from_block, step.from_block, changed, left_rows,
-                    0::bigint, 0::bigint, deks, kms_seen, noticed) AS o;
+                    0::bigint, 0::bigint, deks, kms_seen, noticed, since) AS o;
                 kms_seen := outcome.kms_seen;
                 noticed := outcome.noticed;
+                since := outcome.since;
                 COMMIT;
                 SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
             END IF;
@@ -248,9 +250,10 @@ BEGIN
         FROM envelope_internal.rotation_record(run, p, began, step.from_block, step.to_block,
             changed OPERATOR(pg_catalog.+) sifted_changed,
             left_rows OPERATOR(pg_catalog.+) GREATEST(due_rows OPERATOR(pg_catalog.-) changed, 0::bigint),
-            due.not_envelopes, target_only, deks, kms_seen, noticed) AS o;
+            due.not_envelopes, target_only, deks, kms_seen, noticed, since) AS o;
         kms_seen := outcome.kms_seen;
         noticed := outcome.noticed;
+        since := outcome.since;
         blocks := outcome.blocks;
         CALL envelope_internal.rotation_pause(p, outcome.pause);
         EXIT WHEN outcome.is_over;

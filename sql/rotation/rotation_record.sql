@@ -1,26 +1,28 @@
--- Writes down what a batch has done, in its transaction, and says how to go on.
+-- Writes down what a batch has done, in its transaction, and says how to go on. The time since the record before is the run's, with
+-- commits, pauses and what KMS takes.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_record(
     run bigint, p jsonb, began timestamptz, from_block bigint, to_block bigint,
     changed bigint, left_rows bigint, not_envelopes bigint, target_only bigint, stubs bytea[],
-    INOUT kms_seen bigint, INOUT noticed timestamptz, OUT blocks bigint, OUT pause double precision, OUT is_over boolean
+    INOUT kms_seen bigint, INOUT noticed timestamptz, INOUT since timestamptz, OUT blocks bigint, OUT pause double precision, OUT is_over boolean
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 DECLARE
     r envelope_internal.rotation_run;
-    elapsed double precision;
+    elapsed double precision := extract(epoch FROM clock_timestamp() - began);
+    spent double precision := extract(epoch FROM clock_timestamp() - since);
     calls bigint := (envelope_internal.kms_calls()).statement;
 BEGIN
     IF stubs <> '{}' THEN
         PERFORM envelope_internal.rotation_sealed(run, stubs);
     END IF;
-    elapsed := extract(epoch FROM clock_timestamp() - began);
     pause := greatest(coalesce(changed / (p ->> 'max_rows_per_second')::double precision, 0) - elapsed, 0);
+    since := clock_timestamp() + make_interval(secs => pause);
     UPDATE envelope_internal.rotation_run AS s
     SET next_block = to_block, blocks_done = s.blocks_done + to_block - from_block,
         pass_changed = s.pass_changed + changed, pass_left = s.pass_left + left_rows,
         rows_done = s.rows_done + changed, not_envelopes = s.not_envelopes + rotation_record.not_envelopes,
         target_only = s.target_only + rotation_record.target_only,
         kms_calls = s.kms_calls + calls - kms_seen,
-        seconds = s.seconds + elapsed + pause, pass_seconds = s.pass_seconds + elapsed + pause, updated = clock_timestamp()
+        seconds = s.seconds + spent + pause, pass_seconds = s.pass_seconds + spent + pause, updated = clock_timestamp()
     WHERE s.run_id = run RETURNING * INTO r;
     kms_seen := calls;
     -- Batches of about a tenth of a second: short locks, and little that is done twice after a crash.
@@ -55,13 +57,13 @@ $$;
 REVOKE ALL ON FUNCTION envelope_internal.rotation_sealed(bigint, bytea[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION envelope_internal.rotation_sealed(bigint, bytea[]) TO envelope_rotate;
 REVOKE ALL ON FUNCTION
-    envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz)
+    envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz, timestamptz)
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz)
+    envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz, timestamptz)
     TO envelope_rotate;
 
-COMMENT ON FUNCTION envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz) IS
+COMMENT ON FUNCTION envelope_internal.rotation_record(bigint, jsonb, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bytea[], bigint, timestamptz, timestamptz) IS
     'part of env_rotate: write down what a batch has done';
 COMMENT ON FUNCTION envelope_internal.rotation_sealed(bigint, bytea[]) IS
     'part of env_rotate: write down the data keys that it has sealed with';
