@@ -27,6 +27,8 @@ const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-
 const TTL: Duration = Duration::from_secs(256);
 const STALE: Duration = Duration::from_secs(100);
 const SECOND: Duration = Duration::from_secs(1);
+/// How far the coarse clock is behind.
+const TICK: Duration = Duration::from_millis(10);
 
 /// What a session sees, set by the test.
 struct World {
@@ -74,7 +76,7 @@ impl Surroundings for World {
     }
 
     fn coarse_now(&self) -> Instant {
-        self.now.get()
+        self.now.get() - TICK
     }
 
     fn epochs(&self) -> Option<Epochs> {
@@ -227,7 +229,8 @@ fn a_data_key_is_asked_for_once_and_again_when_its_time_is_up() {
     let mut session = Session::with(&value);
     session.world.pass(TTL - SECOND);
     assert!(session.opens(&value));
-    session.world.pass(SECOND);
+    // What is fresh is told by the coarse clock.
+    session.world.pass(SECOND + TICK);
     let ask = session.asks_to_open(&value);
     assert!(ask.is_to_open());
     assert!(session.told(ask, value.just_granted()).is_ok());
@@ -271,6 +274,18 @@ fn an_outage_is_served_through_within_its_bound_and_no_longer() {
     let ask = session.asks_to_open(&value);
     let error = session.told(ask, failed(KmsErrorKind::TimedOut)).err();
     assert!(matches!(error, Some(PolicyError::Kms(error)) if error.kind == KmsErrorKind::TimedOut));
+}
+
+#[test]
+fn nothing_is_served_past_its_bound_be_it_by_a_tick() {
+    let value = Value::new();
+    let mut session = Session::with(&value);
+    session.world.pass(TTL + STALE - TICK);
+    let ask = session.asks_to_open(&value);
+    assert!(session.told(ask, failed(KmsErrorKind::TimedOut)).is_ok());
+    assert!(session.opens(&value), "the outage is known");
+    session.world.pass(TICK);
+    session.asks_to_open(&value);
 }
 
 #[test]

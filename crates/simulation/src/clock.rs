@@ -7,6 +7,9 @@ thread_local! {
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
+/// How far a session's coarse clock is behind.
+pub const TICK: Duration = Duration::from_millis(10);
+
 /// The simulated time.
 pub fn now() -> Instant {
     NOW.get().expect("a history runs")

@@ -7,6 +7,8 @@ use envelope_core::context::EncryptionContext;
 use envelope_core::policy::{BLIND_TIME, Epochs};
 use envelope_core::request::KmsError;
 
+use crate::clock::TICK;
+
 /// The last time that a session was handed a data key out.
 #[derive(Clone, Copy)]
 pub struct Granted {
@@ -111,8 +113,8 @@ impl Oracle {
             }
         }
         let age = usage.now.saturating_duration_since(told.given);
-        // Whoever waited for the answer may use it, however long it took.
-        let is_fresh = age < usage.ttl || (is_direct && told.given >= usage.begun.at);
+        // Whoever waited for the answer may use it, however long it took. What is fresh is told by the coarse clock, and only that.
+        let is_fresh = age < usage.ttl + TICK || (is_direct && told.given >= usage.begun.at);
         if !is_fresh {
             if age >= usage.ttl + usage.stale_for {
                 return Err(format!("a data key serves {age:?} after consent, past ttl and stale time"));

@@ -13,11 +13,11 @@ impl<P> Policy<P> {
     pub(super) fn obtain_consent(
         &mut self,
         cached: Rc<CachedKey>,
-        now: Instant,
         then: impl FnOnce(Rc<CachedKey>) -> Then,
         world: &impl Surroundings,
     ) -> Step<P> {
-        match cached.consent(now, &world.limits()) {
+        // By the precise clock: nothing is served past its bound, be it by a tick.
+        match cached.consent(world.now(), &world.limits()) {
             Consent::Fresh => {}
             Consent::RefreshDue => self.refresh(&cached, world),
             consent @ (Consent::Stale | Consent::StaleRefreshDue) => {

@@ -53,7 +53,7 @@ impl<P> Policy<P> {
                 self.check_cached(&cached, world)?;
                 self.opening.count_hit();
                 cached.count_use();
-                Ok(self.obtain_consent(cached, world.coarse_now(), Then::ConsentToOpen, world))
+                Ok(self.obtain_consent(cached, Then::ConsentToOpen, world))
             }
             None => {
                 let before = self.opening.counts().evicted_needed;

@@ -72,7 +72,7 @@ impl<P> Policy<P> {
             self.check_current(key_id, &cached, world)?;
         }
         self.sealing.count_last(plaintext_bytes);
-        Ok(self.obtain_consent(cached, now, |cached| Then::ConsentToSeal(cached, place()), world))
+        Ok(self.obtain_consent(cached, |cached| Then::ConsentToSeal(cached, place()), world))
     }
 
     /// Checks the key that a statement names and the one behind it, and keeps the verdict until the list changes.
@@ -150,7 +150,7 @@ impl<P> Policy<P> {
         // That the key behind an alias has a shorter time of its own was not known when it was asked for.
         let is_from_memory = consent.given_at(asked.at) < asked.at && !consent.is_stale;
         if is_from_memory && cached.consent(world.now(), &world.limits()) == Consent::Expired {
-            return Ok(self.obtain_consent(cached, world.now(), |cached| Then::ConsentToSeal(cached, place), world));
+            return Ok(self.obtain_consent(cached, |cached| Then::ConsentToSeal(cached, place), world));
         }
         Ok(Step::Ready(cached))
     }
