@@ -2,9 +2,8 @@
 //! comparing for whom, and as of which state of the catalogs, the answer was found.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{OnceCell, Ref, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use envelope_core::cache::{Authorisation, CachedKey};
 use envelope_core::context::EncryptionContext;
@@ -93,9 +92,11 @@ pub fn key_id(text: &str) -> Result<Cow<'_, str>, Error> {
 pub struct KeyChoice {
     /// As the statement has it: a key id, or the name of a named key.
     key: String,
+    /// It is a name, which begins behind [`NAME_PREFIX`].
+    is_name: bool,
     context: EncryptionContext,
     /// What the name of a named key was last found to mean.
-    meaning: RefCell<Option<Rc<Meaning>>>,
+    meaning: RefCell<OnceCell<Meaning>>,
 }
 
 /// What a choice means for a role, as of a state of the catalogs.
@@ -109,7 +110,7 @@ struct Meaning {
 impl KeyChoice {
     /// A key id, or a named key's name behind [`NAME_PREFIX`], and an encryption context.
     pub fn new(key: String, context: EncryptionContext) -> Self {
-        Self { key, context, meaning: RefCell::default() }
+        Self { is_name: key.starts_with(NAME_PREFIX), key, context, meaning: RefCell::default() }
     }
 
     /// Calls `seal` with the key id and the encryption context that are meant. New values under a named key get its encryption
@@ -119,37 +120,35 @@ impl KeyChoice {
     /// As [`key_id`]; [`NamedKeyError::Context`] if the statement contradicts the named key; what `seal` returns.
     #[inline]
     pub fn with_key<T>(&self, seal: impl FnOnce(&str, &EncryptionContext) -> Result<T, Error>) -> Result<T, Error> {
-        match self.key.strip_prefix(NAME_PREFIX) {
-            None => seal(&self.key, &self.context),
-            Some(name) => {
-                let meaning = self.meaning(name)?;
-                seal(&meaning.key_id, &meaning.context)
-            }
-        }
+        let meaning = if self.is_name { Some(self.meaning()?) } else { None };
+        let (key_id, context) = match &meaning {
+            Some(meaning) => (&meaning.key_id, &meaning.context),
+            None => (&self.key, &self.context),
+        };
+        seal(key_id, context)
     }
 
-    /// What a name means now: mostly what it meant for the value before.
+    /// What the name means now: mostly what it meant for the value before. It may be held while a value is sealed: that runs no SQL,
+    /// which alone could ask again.
     #[inline]
-    fn meaning(&self, name: &str) -> Result<Rc<Meaning>, Error> {
+    fn meaning(&self) -> Result<Ref<'_, Meaning>, Error> {
         let (role, changes) = (foreign_servers::current_user(), foreign_servers::changes());
-        if let Some(meaning) = &*self.meaning.borrow()
-            && meaning.role == role
-            && meaning.changes == changes
-        {
-            return Ok(Rc::clone(meaning));
-        }
-        self.find(name, role, changes)
+        let is_known = |meaning: &Meaning| meaning.role == role && meaning.changes == changes;
+        Ref::filter_map(self.meaning.borrow(), |kept| kept.get().filter(|meaning| is_known(meaning))).or_else(|stale| {
+            drop(stale);
+            self.find(role, changes)
+        })
     }
 
     /// `changes` are those before anything is read: what is reported meanwhile counts against what is found.
     #[inline(never)]
-    fn find(&self, name: &str, role: Oid, changes: u64) -> Result<Rc<Meaning>, Error> {
+    fn find(&self, role: Oid, changes: u64) -> Result<Ref<'_, Meaning>, Error> {
+        let name = &self.key[NAME_PREFIX.len()..];
         let meaning = with_named(name, |key| {
             Ok(Meaning { role, changes, key_id: key.key_id.clone(), context: self.context_under(name, key)? })
         })?;
-        let meaning = Rc::new(meaning);
-        self.meaning.replace(Some(Rc::clone(&meaning)));
-        Ok(meaning)
+        self.meaning.take();
+        Ok(Ref::map(self.meaning.borrow(), |kept| kept.get_or_init(|| meaning)))
     }
 
     /// The named key's encryption context, and what the statement adds to it.
