@@ -80,7 +80,7 @@ fn told_to_end_while_requests_are_pending() {
     let value = fixture.connect().encrypt("a text", &fixture.key_id);
     let broker = fixture.cluster.broker();
     fixture.connect().run("SELECT env_cache_flush(true)");
-    fixture.proxy.set(Fault::Delay(Duration::from_millis(700)));
+    fixture.proxy.set(Fault::Delay(Duration::from_secs(2)));
     fixture.proxy.reset_counts();
     thread::scope(|scope| {
         let readers: Vec<_> = (0..6)
@@ -93,7 +93,7 @@ fn told_to_end_while_requests_are_pending() {
         wait_until("the broker calls KMS", || fixture.proxy.calls("Decrypt") == 1);
         let started = Instant::now();
         fixture.cluster.sql("SELECT env_broker_stop()");
-        assert!(started.elapsed() < Duration::from_millis(600), "it did not wait for KMS: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_millis(1_800), "it did not wait for KMS: {:?}", started.elapsed());
         for reader in readers {
             assert_eq!(reader.join().expect("its statement goes on"), "a text");
         }

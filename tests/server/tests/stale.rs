@@ -119,9 +119,8 @@ fn a_statement_timeout_below_the_time_limit_does_not_keep_a_stale_data_key_from_
     client.run("SET statement_timeout = '1200ms'");
     // The first statement finds out that KMS does not answer, if only by being cancelled.
     client.fail_to_decrypt(&value).with("57014");
-    let started = Instant::now();
+    // The next one would be cancelled, too, if it waited.
     assert_eq!(client.decrypt(&value), "a text");
-    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
 }
 
 #[test]
