@@ -92,6 +92,7 @@ BEGIN
             r.failures := 0;
             r.blocks_done := 0;
             r.pass_seconds := 0;
+            r.pass_blocks := 0;
             SELECT coalesce(sum((envelope_internal.rotation_extent(l.leaf)).blocks), 0) INTO r.blocks_total
             FROM envelope_internal.rotation_leaves(r.relation) AS l WHERE l.kind = 'r';
             DELETE FROM envelope_internal.rotation_failure AS f WHERE f.run_id = run;
@@ -117,7 +118,7 @@ BEGIN
         SET pass = r.pass, leaf = r.leaf, leaf_file = r.leaf_file, leaf_blocks = r.leaf_blocks, next_block = r.next_block,
             pass_changed = r.pass_changed, pass_left = r.pass_left, not_envelopes = r.not_envelopes,
             target_only = r.target_only, failures = r.failures, blocks_done = r.blocks_done, blocks_total = r.blocks_total,
-            pass_seconds = r.pass_seconds
+            pass_seconds = r.pass_seconds, pass_blocks = r.pass_blocks
         WHERE s.run_id = run;
     END IF;
     pass := r.pass;

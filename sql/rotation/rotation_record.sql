@@ -22,7 +22,11 @@ BEGIN
         rows_done = s.rows_done + changed, not_envelopes = s.not_envelopes + rotation_record.not_envelopes,
         target_only = s.target_only + rotation_record.target_only,
         kms_calls = s.kms_calls + calls - kms_seen,
-        seconds = s.seconds + spent + pause, pass_seconds = s.pass_seconds + spent + pause, updated = clock_timestamp()
+        seconds = s.seconds + spent + pause,
+        -- How fast the pass goes: without the batches before this one if they were small, as the first ones of a CALL are.
+        pass_seconds = spent + pause + CASE WHEN to_block - from_block > 2 * s.pass_blocks THEN 0 ELSE s.pass_seconds END,
+        pass_blocks = to_block - from_block + CASE WHEN to_block - from_block > 2 * s.pass_blocks THEN 0 ELSE s.pass_blocks END,
+        updated = clock_timestamp()
     WHERE s.run_id = run RETURNING * INTO r;
     kms_seen := calls;
     -- Batches of about a tenth of a second: short locks, and little that is done twice after a crash.

@@ -34,7 +34,9 @@ CREATE TABLE IF NOT EXISTS envelope_internal.rotation_run (
     started_by     name NOT NULL DEFAULT CURRENT_USER,
     started        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     updated        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    finished       timestamptz
+    finished       timestamptz,
+    -- Those that pass_seconds is about.
+    pass_blocks    bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
 CREATE UNIQUE INDEX IF NOT EXISTS rotation_run_open ON envelope_internal.rotation_run (relation, column_number) WHERE status = 'open';
@@ -55,7 +57,7 @@ CREATE POLICY given_up ON envelope_internal.rotation_run FOR UPDATE
 GRANT SELECT,
     INSERT (relation, column_number, relation_name, column_name, method, parameters, lock_key, rows_estimated),
     UPDATE (status, pass, leaf, leaf_file, leaf_blocks, next_block, blocks_done, blocks_total, pass_changed, pass_left, not_envelopes,
-            target_only, failures, rows_done, kms_calls, seconds, pass_seconds, updated, finished)
+            target_only, failures, rows_done, kms_calls, seconds, pass_seconds, pass_blocks, updated, finished)
     ON envelope_internal.rotation_run TO envelope_rotate;
 
 COMMENT ON TABLE envelope_internal.rotation_run IS

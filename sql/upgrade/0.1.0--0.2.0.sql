@@ -57,6 +57,7 @@ BEGIN
 END
 $$;
 ALTER INDEX envelope_internal.env_rotation_run_open RENAME TO rotation_run_open;
+ALTER TABLE envelope_internal.rotation_run ADD COLUMN pass_blocks bigint NOT NULL DEFAULT 0;
 ALTER TABLE envelope_internal.rotation_run DROP CONSTRAINT rotation_run_status_check;
 ALTER TABLE envelope_internal.rotation_run ADD CONSTRAINT rotation_run_status_check
     CHECK (status IN ('open', 'failed rows', 'done', 'abandoned'));
