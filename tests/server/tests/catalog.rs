@@ -10,12 +10,19 @@ testkit::shared_fixture!(Fixture::local());
 /// Set `UPDATE_EXPECTED=1` to write the file anew, and review what changed.
 #[test]
 fn the_catalog_is_the_committed_one() {
-    let found = Catalog::read(&mut fixture().connect()).text();
+    let mut client = fixture().connect();
+    let mut found = Catalog::read(&mut client).text();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/expected/catalog.txt");
     if env::var_os("UPDATE_EXPECTED").is_some() {
         fs::write(&path, &found).expect("the expected file can be written");
     }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
+    let mut expected = fs::read_to_string(&path).unwrap_or_default();
+    // From 18 on the body of a view that reads one table has its columns without the table's name.
+    if client.one::<bool>("SELECT current_setting('server_version_num')::int >= 180000", &[]) {
+        for text in [&mut found, &mut expected] {
+            *text = client.one(r"SELECT regexp_replace($1::text, '\m[a-z]\w*\.(?=\w)', '', 'g')", &[&*text]);
+        }
+    }
     for (number, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
         assert_eq!(found, expected, "line {} of catalog.txt", number + 1);
     }
