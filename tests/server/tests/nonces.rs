@@ -65,7 +65,9 @@ fn no_nonce_serves_twice() {
     client.run(
         "CREATE TABLE plain AS SELECT id FROM generate_series(1, 20000) AS id; ANALYZE plain;
          SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
-         SET max_parallel_workers_per_gather = 2; SET force_parallel_mode = on",
+         SET max_parallel_workers_per_gather = 2;
+         -- The first name is that before 16.
+         SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')",
     );
     let query = "SELECT env_encrypt('row ' || id, $1) FROM plain";
     let plan: String = client.query(&format!("EXPLAIN {}", query.replace("$1", "'x'")), &[]).unwrap()[0].get(0);
