@@ -178,6 +178,7 @@ fn code_of_the_owner_does_not_run_with_the_rights_of_the_caller() {
         fixture.key_id
     ));
     let call = format!("CALL env_rotate('owned.t', 'value', '{}')", new.arn);
+    let has_xml: bool = dba.one("SELECT setting LIKE '%libxml%' FROM pg_config WHERE name = 'CONFIGURE'", &[]);
     for (make, drop) in [
         (
             "CREATE TRIGGER evil BEFORE UPDATE ON owned.t FOR EACH ROW EXECUTE FUNCTION owned.evil()",
@@ -202,6 +203,9 @@ fn code_of_the_owner_does_not_run_with_the_rights_of_the_caller() {
         ("CREATE STATISTICS owned.evil ON (owned.evil(1)), id FROM owned.t", "DROP STATISTICS owned.evil"),
         ("CREATE RULE evil AS ON UPDATE TO owned.t DO ALSO SELECT owned.really_evil()", "DROP RULE evil ON owned.t"),
     ] {
+        if make.contains("query_to_xml") && !has_xml {
+            continue;
+        }
         owner.run(make);
         let failure = dba.batch_execute(&call).expect_err(make);
         let code = failure.code().map(|code| code.code().to_owned());
