@@ -1,5 +1,5 @@
 //! What the SDK's attempts at one call came to: their number, where they went, and what KMS said last, in case time runs out
-//! before the next.
+//! before the next one has ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -24,7 +24,8 @@ struct Watched {
     breaker_was_open: AtomicBool,
     /// Host and port.
     host: Mutex<Option<String>>,
-    /// The error that KMS answered the last attempt with, until the next one begins.
+    is_under_way: AtomicBool,
+    /// The error that KMS answered the last attempt with that has ended. One that the call's own end cuts off says nothing.
     answer: Mutex<Option<Failure>>,
     /// The time of the last answer by the clock of whoever answered, in seconds since 1970.
     server_seconds: Mutex<Option<i64>>,
@@ -69,7 +70,7 @@ impl Attempts {
         self.0.breaker_was_open.load(Ordering::Relaxed)
     }
 
-    /// What KMS said, if time ran out while the SDK waited to try again.
+    /// What KMS said, if time ran out while the SDK waited to try again or had just begun to.
     pub(super) fn take_answer(&self) -> Option<Failure> {
         self.0.answer.lock().take()
     }
@@ -87,7 +88,10 @@ impl Intercept for Attempts {
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         self.0.made.fetch_add(1, Ordering::Relaxed);
-        self.take_answer();
+        // The SDK does not say so when an attempt has taken all of its time.
+        if self.0.is_under_way.swap(true, Ordering::Relaxed) {
+            self.take_answer();
+        }
         Ok(())
     }
 
@@ -107,6 +111,8 @@ impl Intercept for Attempts {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        self.0.is_under_way.store(false, Ordering::Relaxed);
+        let mut answer = None;
         if let Some(response) = context.response() {
             let date =
                 response.headers().get("date").and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
@@ -118,8 +124,9 @@ impl Intercept for Attempts {
             if outage.as_ref().is_some_and(|failure| failure.kind == KmsErrorKind::Throttled) {
                 self.0.throttled.fetch_add(1, Ordering::Relaxed);
             }
-            *self.0.answer.lock() = outage;
+            answer = outage;
         }
+        *self.0.answer.lock() = answer;
         Ok(())
     }
 }

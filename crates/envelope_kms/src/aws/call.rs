@@ -230,7 +230,7 @@ impl AwsKms {
             Err(_elapsed) => Err(KmsErrorKind::TimedOut.into()),
             Ok(result) => result,
         };
-        // While the SDK waited to try again, what KMS has said is what is wrong.
+        // What KMS has said is what is wrong, and not that time ran out for one attempt more.
         let mut result = result.map_err(|failure: Failure| match failure.kind {
             KmsErrorKind::TimedOut => attempts.take_answer().unwrap_or(failure),
             _ => failure,
