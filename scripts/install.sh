@@ -23,6 +23,7 @@ put() {
         writing_to "${to%/*}" install -m "$mode" "$from" "$to.new.$$"
         writing_to "${to%/*}" mv -f "$to.new.$$" "$to"
         echo "installed $to"
+        changed=yes
     fi
 }
 
@@ -49,3 +50,4 @@ scripts/assemble.sh
 for file in "$target_dir"/sql/envelope_pg--*.sql envelope_pg.control; do
     put "$file" "$extension_dir/${file##*/}" 644
 done
+[ -n "${changed:-}" ] || echo "nothing to install: this build is in $library_dir and $extension_dir"
