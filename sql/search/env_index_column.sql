@@ -18,6 +18,7 @@ DECLARE
     before bigint;
     batch text;
     set_null text;
+    column_type text;
 BEGIN
     SET LOCAL search_path = pg_catalog, pg_temp;
     PERFORM envelope_internal.refuse_null(jsonb_build_object(
@@ -41,6 +42,17 @@ BEGIN
         RAISE 'no trigger of % fills column "%"', relation, token_column USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'Create the trigger of env_encrypt_trigger with the column in "tokens" first: it has the rule.';
     END IF;
+    -- A column's NOT NULL is checked behind its triggers, that of a domain before.
+    SELECT format_type(a.atttypid, a.atttypmod) INTO column_type FROM pg_attribute AS a
+    WHERE a.attrelid = env_index_column.relation AND a.attname = token_column;
+    BEGIN
+        EXECUTE format('SELECT CAST(NULL AS %s)', column_type);
+    EXCEPTION WHEN integrity_constraint_violation THEN
+        RAISE 'column "%" cannot be filled: its type % allows no NULL', token_column, column_type
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+            DETAIL = 'The trigger fills a token that is NULL, and a domain is checked before triggers.',
+            HINT = 'Say NOT NULL for the column and not for its domain: that is checked behind triggers.';
+    END;
     live_version := coalesce((token_rule.token ->> 'version')::integer,
         (SELECT max(k.version) FROM envelope_internal.index_key AS k WHERE k.name = token_rule.token ->> 'index'));
     due := format('%I IS NOT NULL AND %s', token_rule.target, CASE WHEN token_rule.token ->> 'kind' = 'prefix'

@@ -114,6 +114,14 @@ SELECT kept = env_blind_index('another', 't.ssn') AS filled FROM of_domains;
 UPDATE of_domains SET e = NULL;
 \echo :SQLSTATE
 \set VERBOSITY default
+-- Existing values: the column's NOT NULL does, the domain's is refused before anything is done.
+CALL env_index_column('of_domains', 'kept');
+\echo :SQLSTATE
+ALTER TABLE of_domains ALTER kept TYPE token, ALTER kept SET NOT NULL, DISABLE TRIGGER z;
+UPDATE of_domains SET kept = decode(repeat('00', 16), 'hex');
+ALTER TABLE of_domains ENABLE TRIGGER z;
+CALL env_index_column('of_domains', 'kept');
+SELECT kept = env_blind_index('another', 't.ssn') AS filled FROM of_domains;
 DROP TABLE of_domains;
 DROP DOMAIN kept_token, some_tokens, token;
 
