@@ -9,21 +9,32 @@ CREATE TABLE IF NOT EXISTS envelope_internal.rotation_donor (
     PRIMARY KEY (stub_hash, key_id)
 );
 
--- One session asks KMS at a time, for many data keys; the others find the answers. SECURITY DEFINER as callers may not lock it.
+-- One session asks KMS at a time, for many data keys; the others find the answers. Who has waited for long asks, too: that costs
+-- some calls, and whoever may lock it cannot keep others from rotating. SECURITY DEFINER as callers may not lock it.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_donors_lock() RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+    SET lock_timeout = '10s' AS $$
 BEGIN
-    LOCK TABLE envelope_internal.rotation_donor IN SHARE ROW EXCLUSIVE MODE;
+    -- A mode that those who write to it do not wait for.
+    LOCK TABLE envelope_internal.rotation_donor IN SHARE UPDATE EXCLUSIVE MODE;
+EXCEPTION WHEN lock_not_available THEN
+    NULL;
 END
 $$;
 
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_donors_keep(stubs bytea[], to_key text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+    SET lock_timeout = '10s' AS $$
+BEGIN
     INSERT INTO envelope_internal.rotation_donor (stub_hash, key_id, donor)
     SELECT sha256(stub), envelope_internal.key_id(donor), donor
     FROM unnest($1) AS stub CROSS JOIN LATERAL envelope_internal.rewrapped(stub, $2) AS donor
     WHERE donor IS NOT NULL
-    ON CONFLICT DO NOTHING
+    ON CONFLICT DO NOTHING;
+EXCEPTION WHEN lock_not_available THEN
+    -- A transaction that is under way has put the same data key there: this session has its own answers.
+    NULL;
+END
 $$;
 
 -- With the last run that could need them.

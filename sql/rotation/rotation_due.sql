@@ -30,14 +30,18 @@ BEGIN
     due := envelope_internal.rotation_wanted(p, found.stubs);
     IF method = 'rewrap' THEN
         target := envelope_internal.rewrap_target(to_key);
-        SELECT coalesce(array_agg(s) FILTER (WHERE d.donor IS NULL), '{}'),
-               coalesce(array_agg(s) FILTER (WHERE d.donor IS NOT NULL), '{}'),
-               coalesce(array_agg(d.donor) FILTER (WHERE d.donor IS NOT NULL), '{}')
+        SELECT coalesce(array_agg(k.s) FILTER (WHERE k.donor IS NULL), '{}'),
+               coalesce(array_agg(k.s) FILTER (WHERE k.donor IS NOT NULL), '{}'),
+               coalesce(array_agg(k.donor) FILTER (WHERE k.donor IS NOT NULL), '{}')
         INTO missing, ready, donors
-        FROM unnest(due) AS u (s)
-        LEFT JOIN envelope_internal.rotation_donor AS d
-            ON d.stub_hash = sha256(s) AND d.key_id = target AND envelope_internal.may_rewrap(s, to_key)
-        WHERE NOT EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s);
+        FROM (
+            -- What KMS has answered this session may not be there yet.
+            SELECT u.s, coalesce(d.donor, CASE WHEN envelope_internal.may_rewrap(u.s, to_key)
+                       THEN envelope_internal.rewrapped(u.s, to_key) END) AS donor
+            FROM unnest(due) AS u (s)
+            LEFT JOIN envelope_internal.rotation_donor AS d
+                ON d.stub_hash = sha256(s) AND d.key_id = target AND envelope_internal.may_rewrap(s, to_key)
+            WHERE NOT EXISTS (SELECT FROM unnest(refused) AS r (s) WHERE r.s = u.s) OFFSET 0) AS k;
         IF missing <> '{}' THEN
             RETURN;
         END IF;

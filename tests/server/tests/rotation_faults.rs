@@ -9,6 +9,21 @@ use testkit::{Cluster, Fault, Fixture, Rule, Session, expect_error, process, wai
 
 testkit::shared_fixture!(Fixture::kms());
 
+/// One session asks KMS for wrapped keys at a time, and whoever may rotate can be that session for as long as he likes.
+#[test]
+fn who_keeps_others_from_asking_does_so_for_a_while_only() {
+    let fixture = fixture();
+    table(&fixture, "held_up", 100, 10);
+    let new = fixture.new_key();
+    let mut member = fixture.connect_as("holds_up", &["envelope_rotate"]);
+    member.run("BEGIN; SELECT envelope_internal.rotation_donors_lock()");
+    let mut client = fixture.connect();
+    client.run("SET statement_timeout = '60s'");
+    client.run(&rotate("held_up", &new.arn, ""));
+    assert_eq!(under(&mut client, "held_up", &new.arn), 100);
+    member.run("ROLLBACK");
+}
+
 #[test]
 fn a_cancelled_run_resumes_and_does_nothing_twice() {
     let fixture = fixture();
