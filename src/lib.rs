@@ -31,6 +31,7 @@ pgrx::pg_module_magic!();
 #[pg_guard]
 #[allow(non_snake_case)]
 extern "C-unwind" fn _PG_init() {
+    pg::report::without_backtraces();
     pg::key_memory::give_to_aws_lc();
     pg::settings::define();
 }

@@ -11,6 +11,7 @@
 //! - `jsonb`: jsonb to and from JSON text
 //! - `firing`: one call of a trigger function
 //! - `row_value`: values of a row, with the types of their columns
+//! - `room`: memory whose size a statement decides
 //! - `made`: values that are made here, to be stored in a row
 //! - `comparing`: what compares the values of a column
 //! - `definition_lock`: a lock on what runs when the rows of a table are read or changed
@@ -60,6 +61,7 @@ pub mod registers;
 pub mod relcache;
 pub mod report;
 pub mod result;
+pub mod room;
 pub mod row_value;
 pub mod run_lock;
 pub mod scalars;

@@ -15,6 +15,7 @@ use crate::pg::firing::Firing;
 use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::made::Made;
 use crate::pg::report;
+use crate::pg::room;
 use crate::pg::row_value::{self, RowValue};
 use crate::pg::settings;
 use crate::pg::varlena::Varlena;
@@ -277,10 +278,13 @@ fn aad_text(firing: &Firing<'_>, parts: &[Part]) -> Result<Vec<u8>, Error> {
             Part::Column(column, output) => {
                 let value = firing.new_value(column.number);
                 let value = value.ok_or_else(|| firing.error(Fault::NullAad(column.name.clone()), None))?;
-                aad.extend_from_slice(&to_utf8(value.output_text(*output))?);
+                let text = to_utf8(value.output_text(*output))?;
+                room::reserve(&mut aad, text.len())?;
+                aad.extend_from_slice(&text);
             }
         }
     }
+    functions::check_room_for(&aad)?;
     Ok(aad)
 }
 

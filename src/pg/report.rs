@@ -22,6 +22,13 @@ unsafe extern "C-unwind" {
     fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
 }
 
+/// Has pgrx look for no backtrace, as it does with RUST_BACKTRACE for each error of PostgreSQL's on its way through Rust: to write one
+/// takes memory, and where there is none, Rust waits for its own lock for ever.
+pub fn without_backtraces() {
+    // SAFETY: the library is being loaded, by the one thread of the process.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+}
+
 /// A report in PostgreSQL's memory, with nothing to drop.
 #[derive(Clone, Copy)]
 pub struct Prepared {

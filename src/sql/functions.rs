@@ -15,12 +15,15 @@ use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::jsonb::jsonb_from_text;
 use crate::pg::made::Made;
+use crate::pg::room;
 use crate::pg::settings;
 use crate::pg::typed;
 use crate::pg::varlena::Varlena;
 use crate::session::named_keys::{self, KeyChoice};
 use crate::session::{self, Sealing};
 
+/// An aad that any process has room for.
+const MAX_SHORT_AAD_BYTES: usize = 64 << 10;
 /// Longer than any key id.
 const MAX_NAME_BYTES: usize = 4_096;
 
@@ -136,8 +139,13 @@ pub fn utf8_argument<'a>(call: &'a FunctionCall, index: usize, name: &'static st
     // to_utf8 gives UTF-8: nothing is lost.
     Ok(match to_utf8(text)? {
         Cow::Borrowed(text) => String::from_utf8_lossy(text),
-        Cow::Owned(text) => Cow::Owned(String::from_utf8_lossy(&text).into_owned()),
+        Cow::Owned(text) => Cow::Owned(owned_utf8(text)),
     })
+}
+
+/// What `to_utf8` has made, without a copy.
+pub fn owned_utf8(text: Vec<u8>) -> String {
+    String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// The key that an argument means: what a named key stands for, anything else as it is.
@@ -156,7 +164,19 @@ pub fn aad_argument(call: &FunctionCall, index: usize) -> Result<Option<Cow<'_, 
     if call.arguments() <= index {
         return Ok(None);
     }
-    to_utf8(call.bytes(index).ok_or(Error::NullArgument("aad"))?).map(Some)
+    let aad = to_utf8(call.bytes(index).ok_or(Error::NullArgument("aad"))?)?;
+    check_room_for(&aad)?;
+    Ok(Some(aad))
+}
+
+/// Whether there is room for a copy of an aad behind a header: the cipher wants both in one piece.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+#[inline]
+pub fn check_room_for(aad: &[u8]) -> Result<(), Error> {
+    // What is shorter is bounded.
+    if aad.len() > MAX_SHORT_AAD_BYTES { room::check(2 * aad.len()) } else { Ok(()) }
 }
 
 /// Who encrypts a value again nearly always meant to bring it under another key.

@@ -8,6 +8,7 @@ use pgrx::pg_sys::Datum;
 use crate::error::Error;
 use crate::pg::encoding::to_utf8;
 use crate::pg::function_call::{FunctionCall, sql_functions};
+use crate::pg::room;
 use crate::session;
 use crate::sql::functions::{aad_argument, check_aad};
 
@@ -39,7 +40,10 @@ fn opens_to(call: &FunctionCall, wanted: ValueType, plaintext: &[u8]) -> Result<
     let opens = match Envelope::parse(value) {
         Ok(envelope) if envelope.head.value_type == wanted && check_aad(&envelope.head, aad.as_deref()).is_ok() => {
             match session::opening_key(&envelope.head) {
-                Ok(cached) => cached.data_key().opens_to(&envelope, aad.as_deref(), plaintext),
+                Ok(cached) => {
+                    let mut opened = room::zeroed(envelope.ciphertext.len())?;
+                    cached.data_key().opens_to(&envelope, aad.as_deref(), plaintext, &mut opened)
+                }
                 Err(Error::Value(_)) => false,
                 Err(error) => return Err(error),
             }

@@ -18,7 +18,7 @@ use crate::pg::varlena::Varlena;
 use crate::session::index_keys::{self, Index};
 use crate::session::named_keys::KeyChoice;
 use crate::session::{self, Sealing};
-use crate::sql::functions::{context_argument, utf8_argument};
+use crate::sql::functions::{context_argument, owned_utf8, utf8_argument};
 
 sql_functions! {
     env_blind_index_text, pg_finfo_env_blind_index_text => blind_index::<Text>;
@@ -192,7 +192,7 @@ fn lengths_argument(call: &FunctionCall, index: usize) -> Result<PrefixLengths, 
 fn utf8_datum<'a>(text: &'a [u8]) -> Result<Cow<'a, str>, Error> {
     Ok(match to_utf8(text)? {
         Cow::Borrowed(text) => String::from_utf8_lossy(text),
-        Cow::Owned(text) => Cow::Owned(String::from_utf8_lossy(&text).into_owned()),
+        Cow::Owned(text) => Cow::Owned(owned_utf8(text)),
     })
 }
 

@@ -3,12 +3,12 @@
 use envelope_core::error::ValueError;
 use envelope_core::format::Envelope;
 use pgrx::pg_sys::Datum;
-use zeroize::Zeroizing;
 
 use crate::ask::shared_counters;
 use crate::error::Error;
 use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::result::text_datum;
+use crate::pg::room;
 use crate::session;
 use crate::sql::functions::{aad_argument, check_aad, decrypt_bytea, decrypt_jsonb, decrypt_text};
 
@@ -58,7 +58,7 @@ fn why_not(call: &FunctionCall) -> Result<Option<Datum>, Error> {
         let envelope = Envelope::parse(value)?;
         check_aad(&envelope.head, aad.as_deref())?;
         let cached = session::opening_key(&envelope.head)?;
-        let mut plaintext = Zeroizing::new(vec![0; envelope.ciphertext.len()]);
+        let mut plaintext = room::zeroed(envelope.ciphertext.len())?;
         cached.data_key().open(&envelope, aad.as_deref(), &mut plaintext)?;
         Ok::<_, Error>(())
     };

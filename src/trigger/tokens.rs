@@ -10,6 +10,7 @@ use crate::error::{Error, Fault};
 use crate::pg::encoding::{from_utf8, to_utf8};
 use crate::pg::firing::Firing;
 use crate::pg::made::Made;
+use crate::pg::room;
 use crate::pg::row_value::RowValue;
 use crate::pg::scalars::Scalar;
 use crate::session;
@@ -26,10 +27,10 @@ pub fn fill(firing: &Firing<'_>, rules: &[Rule], changes: &mut Changes) -> Resul
             (Some(true), _) => {
                 let plaintext = firing.new_value(rule.source.number).expect("what was sealed");
                 let plaintext = plaintext.plaintext(rule.plaintext)?;
-                let plaintext = Zeroizing::new(match rule.value_type() {
-                    ValueType::Bytea => plaintext.into_owned(),
-                    ValueType::Text | ValueType::Jsonb => to_utf8(&plaintext)?.into_owned(),
-                });
+                let plaintext = match rule.value_type() {
+                    ValueType::Bytea => room::copy_of(&plaintext)?,
+                    ValueType::Text | ValueType::Jsonb => room::copy_of(&to_utf8(&plaintext)?)?,
+                };
                 fill_all(firing, rule, &plaintext, changes)?;
             }
             // What comes by replication or a restore is taken as it is: a subscriber need not have the key.
@@ -72,7 +73,7 @@ fn open(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Result<Zeroizi
     let aad = rule.aad.as_ref().map(|aad| aad_text(firing, aad)).transpose()?;
     let envelope = Envelope::parse(value.varlena().bytes())?;
     let cached = session::opening_key(&envelope.head)?;
-    let mut plaintext = Zeroizing::new(vec![0; envelope.ciphertext.len()]);
+    let mut plaintext = room::zeroed(envelope.ciphertext.len())?;
     let bytes = cached.data_key().open(&envelope, aad.as_deref(), &mut plaintext)?;
     plaintext.truncate(bytes);
     Ok(plaintext)
@@ -113,6 +114,7 @@ fn make(token: &Token, value_type: ValueType, plaintext: &[u8], key: &IndexKey) 
         return token_of(rule.kind.clone(), &Searchable::bytea(plaintext), key).map(Some);
     }
     let text = String::from_utf8_lossy(plaintext);
+    room::check(text.len())?;
     let text = match value_type {
         // A string or a number; what else there is in JSON is no value of the types.
         ValueType::Jsonb if text.starts_with('"') => match serde_json::from_str::<String>(&text) {
@@ -121,7 +123,7 @@ fn make(token: &Token, value_type: ValueType, plaintext: &[u8], key: &IndexKey) 
         },
         _ => text,
     };
-    let text = Zeroizing::new(normalize(&text, &rule.normalize)?.into_owned());
+    let text = normalize(&text, &rule.normalize)?;
     let Some(kind) = rule.value_kind else {
         return match &rule.kind {
             TokenKind::Prefix(lengths) => {

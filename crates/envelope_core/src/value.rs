@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::cipher::message_keys::MessageKeys;
 use crate::cipher::suite::SealingKey;
@@ -189,11 +189,10 @@ impl DataKey {
         if head.flags.padded { unpadded_bytes(plaintext) } else { Ok(plaintext.len()) }
     }
 
-    /// Whether a value opens to exactly this plaintext.
+    /// Whether a value opens to exactly this plaintext. `opened` is room for it, as for [`Self::open`].
     #[must_use]
-    pub fn opens_to(&self, envelope: &Envelope<'_>, aad: Option<&[u8]>, plaintext: &[u8]) -> bool {
-        let mut opened = Zeroizing::new(vec![0; envelope.ciphertext.len()]);
-        self.open(envelope, aad, &mut opened).is_ok_and(|bytes| opened[..bytes] == *plaintext)
+    pub fn opens_to(&self, envelope: &Envelope<'_>, aad: Option<&[u8]>, plaintext: &[u8], opened: &mut [u8]) -> bool {
+        self.open(envelope, aad, opened).is_ok_and(|bytes| opened[..bytes] == *plaintext)
     }
 
     /// Opens a value with the data key `opener` and seals it with this one into `value`: type, flags and aad stay. The
@@ -285,10 +284,12 @@ mod tests {
         assert_eq!(plaintext, *b"text\x80\0\0");
         assert!(old.open(&resealed, Some(b"row"), &mut plaintext).is_err());
         assert!(new.open(&resealed, Some(b"another"), &mut plaintext).is_err());
-        assert!(new.opens_to(&resealed, Some(b"row"), b"text"));
-        assert!(!new.opens_to(&resealed, Some(b"row"), b"text\x80\0\0"));
-        assert!(!new.opens_to(&resealed, Some(b"row"), b""));
-        assert!(!new.opens_to(&resealed, Some(b"another"), b"text"));
+        let mut opened = [0; 64];
+        let opened = &mut opened[..resealed.ciphertext.len()];
+        assert!(new.opens_to(&resealed, Some(b"row"), b"text", opened));
+        assert!(!new.opens_to(&resealed, Some(b"row"), b"text\x80\0\0", opened));
+        assert!(!new.opens_to(&resealed, Some(b"row"), b"", opened));
+        assert!(!new.opens_to(&resealed, Some(b"another"), b"text", opened));
     }
 
     #[test]
@@ -323,7 +324,8 @@ mod tests {
         let mut resealed = vec![0; value.len()];
         key.reseal(&key, &envelope, &[2; NONCE_BYTES], Some(b"row"), &mut resealed).expect("it opens");
         assert!(resealed != value);
-        assert!(key.opens_to(&Envelope::parse(&resealed).expect("a value"), Some(b"row"), b"text"));
+        let resealed = Envelope::parse(&resealed).expect("a value");
+        assert!(key.opens_to(&resealed, Some(b"row"), b"text", &mut vec![0; resealed.ciphertext.len()]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What large values take of a backend's memory, and what happens when there is not enough.
 
 use testkit::usage::{limit_address_space, peak_memory_kb, reset_peak_memory};
-use testkit::{Client, Fixture, Session};
+use testkit::{Client, Cluster, Fixture, Session};
 
 const VALUE_MIB: usize = 64;
 const VALUE_KB: usize = VALUE_MIB << 10;
@@ -98,4 +98,48 @@ fn how_much_a_statement_wants_never_aborts() {
     }
     assert_eq!(fixture.cluster.pid(), postmaster);
     assert_eq!(admin.one::<i64>("SELECT count(*) FROM secret", &[]), 1, "no backend was ended by another one's end");
+}
+
+/// Large values, with room for some copies of them and not for others; and a server that wants backtraces, for which there is none.
+#[test]
+fn large_values_never_abort() {
+    let fixture = Fixture::local_with(Cluster::builder().environment("RUST_BACKTRACE", "1"));
+    let mut admin = fixture.connect();
+    let postmaster = fixture.cluster.pid();
+    admin.run(
+        r#"SELECT env_create_index_key('i', 'local:dev');
+           CREATE TABLE large AS SELECT env_encrypt(convert_to(repeat('x', 30000000), 'UTF8'), 'local:dev') AS b,
+               env_encrypt(repeat('y', 30000000), 'local:dev') AS t,
+               env_encrypt(to_jsonb(repeat('z', 30000000)), 'local:dev') AS j;
+           CREATE TABLE tokens (p bytea, e bytea, token bytea);
+           CREATE TRIGGER encrypt BEFORE INSERT OR UPDATE ON tokens FOR EACH ROW EXECUTE FUNCTION env_encrypt_trigger(
+               '{"source": "p", "target": "e", "key_id": "local:dev", "tokens": [{"column": "token", "index": "i"}]}')"#,
+    );
+    for more_mb in [20, 45, 75, 105] {
+        for statement in [
+            "SELECT env_error(b) FROM large",
+            "SELECT env_opens_to(b, convert_to('x', 'UTF8'))::text FROM large",
+            "SELECT env_opens_to(t, 'y')::text FROM large",
+            "SELECT length(env_decrypt(t)) FROM large",
+            "SELECT length(env_decrypt_bytea(b)) FROM large",
+            "SELECT env_decrypt_jsonb(j) IS NULL FROM large",
+            "SELECT length(env_reencrypt(b, 'local:dev')) FROM large",
+            "SELECT length(env_blind_index(b, 'i')) FROM large",
+            "SELECT length(env_encrypt('x', 'local:dev', '{}', repeat('a', 30000000)))",
+            "SELECT length(env_encrypt(repeat('x', 30000000), 'local:dev'))",
+            "INSERT INTO tokens (e) SELECT b FROM large RETURNING 1",
+            "INSERT INTO tokens (p) SELECT convert_to(repeat('x', 30000000), 'UTF8') RETURNING 1",
+        ] {
+            let mut client = fixture.connect();
+            client.run("SET jit = off; SET statement_timeout = '60s'");
+            client.one::<String>("SELECT env_decrypt(env_encrypt('a text', 'local:dev'))", &[]);
+            limit_address_space(client.backend(), more_mb << 10);
+            let ended = client.query(statement, &[]);
+            let sqlstate =
+                ended.as_ref().err().map_or("", |error| error.code().map_or("no answer", |code| code.code()));
+            assert!(["", "53200"].contains(&sqlstate), "{statement}, {more_mb} MB: {ended:?}");
+            assert_eq!(client.one::<String>("SELECT env_decrypt(env_encrypt('a text', 'local:dev'))", &[]), "a text");
+        }
+    }
+    assert_eq!(fixture.cluster.pid(), postmaster);
 }
