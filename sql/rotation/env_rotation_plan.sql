@@ -4,7 +4,7 @@
 CREATE OR REPLACE FUNCTION @extschema@.env_rotation_plan(
     relation regclass, column_name name, to_key text, method text DEFAULT 'rewrap', from_key text DEFAULT '-',
     sample_percent double precision DEFAULT NULL, rows_per_second numeric DEFAULT NULL,
-    usd_per_10000_requests numeric DEFAULT 0.03, trial_rows integer DEFAULT 1000,
+    usd_per_10000_requests numeric DEFAULT 0.03, trial_rows integer DEFAULT 4000,
     OUT sampled_percent double precision, OUT all_rows bigint, OUT null_rows bigint, OUT not_envelopes bigint,
     OUT rows_to_change bigint, OUT data_keys_seen bigint, OUT data_keys bigint, OUT keys text[], OUT kms_calls bigint,
     OUT price_usd numeric, OUT bytes_rewritten bigint, OUT wal_bytes bigint, OUT duration interval,
@@ -113,9 +113,9 @@ BEGIN
     IF rows_to_change > 0 AND trial_rows > 0 AND NOT pg_is_in_recovery() AND envelope_internal.citus_form(relation) IS NULL THEN
         SELECT l.leaf INTO largest FROM envelope_internal.rotation_leaves(relation) AS l WHERE l.kind = 'r'
         ORDER BY pg_relation_size(l.leaf) DESC, l.leaf LIMIT 1;
-        -- Not more than 16 MB.
+        -- Not more than 16 MB, nor than leaves many dead versions in a small table.
         SELECT * INTO trial FROM envelope_internal.rotation_trial(largest, column_name,
-            greatest(least(trial_rows, 16777216 / (average_bytes + 100)), 8)::bigint);
+            greatest(least(trial_rows, greatest(1000, rows_to_change / 50), 16777216 / (average_bytes + 100)), 8)::bigint);
     END IF;
     IF trial.rows > 0 THEN
         rows_tried := trial.rows;

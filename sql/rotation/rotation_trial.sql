@@ -1,12 +1,12 @@
 -- What it takes to change some rows of a table, measured: each gets its own wrapped keys, as a batch of rewrap does it, and that is
 -- rolled back. Again, since the first time has the images of pages in the WAL that are due after a checkpoint, and the second has not;
--- and four times for the time that it takes.
+-- and four times for the time that it takes. Without the scan of a whole table that the planner has for some thousand tids.
 -- All NULL where it cannot be done: without the right, on a standby, if a row is locked or a trigger refuses.
 CREATE OR REPLACE FUNCTION envelope_internal.rotation_trial(
     leaf oid, column_name name, row_count bigint,
     OUT rows bigint, OUT blocks bigint, OUT seconds double precision, OUT first_bytes bigint, OUT second_bytes bigint, OUT images bigint,
     OUT is_hot boolean
-) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SET standard_conforming_strings = on AS $$
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET standard_conforming_strings = on AS $$
 #variable_conflict use_variable
 DECLARE
     places CONSTANT bigint := 4;
