@@ -123,6 +123,8 @@ impl Fixture {
 
     fn create_extension(&self) {
         assert!(Installation::current().has_extension(), "envelope_pg is not installed: run `make install`");
+        // As from PostgreSQL 15 on; else it warns.
+        self.cluster.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
         self.cluster.sql("CREATE EXTENSION envelope_pg");
     }
 }
