@@ -1,6 +1,7 @@
-//! What the broker and reading ahead save a cold scan, in figures. Not part of the tests:
+//! What the broker and reading ahead save a cold scan, and how many KMS calls many tenants cost, in figures. Not part of the tests:
 //! `cargo test -p server_tests --test cold_scan_measure -- --ignored --nocapture --test-threads 1`.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::{Client, Fault, Fixture, Session};
@@ -66,4 +67,38 @@ fn a_cold_scan() {
     println!("10,000 rows under 2,000 data keys, KMS with {} ms", KMS_LATENCY.as_millis());
     cold_scan(&fixture, "rows of a data key together", "id % 2000", "1024");
     cold_scan(&fixture, "rows in random order", "md5(id::text)", "4000");
+}
+
+/// `TENANTS=100000` says how many; it takes a quarter of KMS's time for each, and the emulator's.
+#[test]
+#[ignore = "a measurement"]
+fn tenants_written_in_random_order_by_four_sessions() {
+    let tenants: i64 = std::env::var("TENANTS").map_or(2_000, |tenants| tenants.parse().expect("a number"));
+    let fixture = Fixture::with_broker();
+    fixture.connect().run("CREATE TABLE written (value bytea)");
+    fixture.proxy.set(Fault::Delay(KMS_LATENCY));
+    let write = format!(
+        "INSERT INTO written SELECT env_encrypt('a value', $1, jsonb_build_object('tenant', i::text))
+         FROM (SELECT i FROM generate_series(1, {tenants}) AS i ORDER BY random()) AS tenants"
+    );
+    for round in ["cold", "each tenant has its data key"] {
+        fixture.proxy.reset_counts();
+        let started = Instant::now();
+        thread::scope(|scope| {
+            for mut client in (0..4).map(|_| fixture.connect()) {
+                let (write, key_id) = (&write, &fixture.key_id);
+                scope.spawn(move || client.execute(write, &[key_id]).expect("the rows are written"));
+            }
+        });
+        let (seconds, calls) = (started.elapsed().as_secs_f64(), fixture.proxy.total_calls());
+        println!(
+            "{round}: {:.0} writes/s, {calls} KMS calls for {tenants} tenants, {:.3} each",
+            4.0 * tenants as f64 / seconds,
+            calls as f64 / tenants as f64,
+        );
+    }
+    fixture.proxy.reset_counts();
+    let keys: i64 = fixture.connect().one("SELECT count(DISTINCT env_dek_id(value)) FROM written", &[]);
+    fixture.connect().one::<i64>("SELECT count(env_decrypt(value)) FROM written", &[]);
+    println!("read in a new session: {} KMS calls for {keys} data keys", fixture.proxy.total_calls());
 }
