@@ -186,7 +186,10 @@ fn the_extension_can_be_dropped_and_created_again() {
         "CREATE TABLE holds (plain text, value bytea GENERATED ALWAYS AS
         (env_encrypt_generated(plain, 'local:x')) STORED)",
     );
-    client.fail("DROP EXTENSION envelope_pg", &[]).with("2BP01");
+    // 14 drops the column with the function.
+    if client.one::<bool>("SELECT current_setting('server_version_num')::int >= 150000", &[]) {
+        client.fail("DROP EXTENSION envelope_pg", &[]).with("2BP01");
+    }
 }
 
 /// The mask of blocked signals of each thread but the main one.
