@@ -119,6 +119,10 @@ fn a_file_that_cannot_be_trusted_is_refused_with_its_reason() {
         assert_eq!(fs::read(&file).expect("the file can be read"), corrupt, "it is not overwritten");
     }
 
+    // It is read whole, and its length is whatever somebody says.
+    let large = fs::File::options().write(true).open(&file).expect("the file can be opened");
+    large.set_len(8 << 30).expect("it has no blocks");
+    check("larger than");
     fs::remove_file(&file).expect("the file can be removed");
     check("does not exist");
     fs::create_dir(&file).expect("a directory in its place");

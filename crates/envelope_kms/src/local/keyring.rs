@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 const FILE_FORMAT: u32 = 1;
+/// Room for 100,000 keys. It is read whole, by the broker, too, whose memory is the server's.
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// A 256-bit key encryption key. Zeroized when dropped; has no Debug. Boxed: what moves leaves its bytes behind.
 #[derive(Deserialize)]
@@ -110,7 +112,7 @@ impl Keyring {
     fn read_if_exists(path: &Path) -> Result<Option<Self>, KmsErrorKind> {
         let unreadable = |error: io::Error| problem(path, &format!("cannot be read: {error}"));
         // Not blocking: to open a FIFO waits for somebody who writes to it.
-        let mut file = match File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path) {
+        let file = match File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(unreadable)?,
         };
@@ -122,9 +124,12 @@ impl Keyring {
             let mode = metadata.mode() & 0o7777;
             return Err(problem(path, &format!("can be read or written by others (mode {mode:04o})")));
         }
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(problem(path, &format!("is larger than {} MB", MAX_FILE_BYTES >> 20)));
+        }
         // Room for all of it, so that reading leaves no copies behind in memory that grew.
         let mut json = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1));
-        file.read_to_end(&mut json).map_err(unreadable)?;
+        file.take(MAX_FILE_BYTES).read_to_end(&mut json).map_err(unreadable)?;
         // The parser's own message may quote the file.
         let keyring: Self = serde_json::from_slice(&json).map_err(|error| {
             problem(path, &format!("is corrupt at line {}, column {}", error.line(), error.column()))
