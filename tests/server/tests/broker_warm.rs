@@ -45,12 +45,15 @@ fn it_counts_and_what_it_has_unwrapped_needs_no_call() {
         assert_eq!(client.one::<i64>(right, &[]), 40);
         assert_eq!(fixture.kms_calls(), (0, 20));
         // Nothing to do.
-        for from in ["env_warm('{}'::bytea[])", "env_warm(ARRAY[NULL]::bytea[])", "env_warm(ARRAY['\\x00'::bytea])"] {
+        for from in [
+            "env_warm('{}'::bytea[])",
+            "env_warm(NULL::bytea[])",
+            "env_warm(ARRAY[NULL]::bytea[])",
+            "env_warm(ARRAY['\\x00'::bytea])",
+        ] {
             assert_eq!(counts(&mut client, from), (0, 0, 0), "{from}");
         }
         assert!(client.one::<bool>("SELECT env_warm(value) IS NOT NULL FROM warmed WHERE false", &[]));
-        let null = "SELECT count(*) FROM (SELECT * FROM env_warm(NULL::bytea[])) AS w WHERE w IS NOT NULL";
-        assert_eq!(client.one::<i64>(null, &[]), 0);
     }
 }
 

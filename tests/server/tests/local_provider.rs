@@ -60,7 +60,7 @@ fn creating_a_key_makes_a_private_file_and_leaves_no_other() {
     for name in ["", "a b", "../one", "local:", "naïve"] {
         client.fail("SELECT env_local_create_key($1)", &[&name]).with("22023");
     }
-    assert_eq!(client.one::<Option<String>>("SELECT env_local_create_key(NULL)", &[]), None);
+    client.fail("SELECT env_local_create_key(NULL)", &[]).with("22004").says("name");
     assert_eq!(fs::read(&file).expect("the file can be read"), before, "a failure changes nothing");
 
     let mut stranger = fixture.connect_as("stranger", &["envelope_encrypt", "envelope_admin"]);
