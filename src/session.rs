@@ -53,6 +53,7 @@ use crate::pg::backend::{process_id, server_start, statement_start};
 use crate::pg::exit::at_exit;
 use crate::pg::registers;
 use crate::pg::settings;
+use crate::pg::statement_end;
 
 type Policy = envelope_core::policy::Policy<Pending>;
 
@@ -91,6 +92,7 @@ impl Session {
 }
 
 fn with_session<T>(use_session: impl FnOnce(&mut Session) -> T) -> T {
+    statement_end::clear_registers();
     SESSION.with_borrow_mut(|session| {
         let process = process_id();
         match session {

@@ -2,10 +2,16 @@
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::prelude::*;
 
 use crate::pg::exit::at_exit;
+use crate::pg::registers;
+
+/// Whether PostgreSQL is to say so when the current statement has ended. Of the main thread; read for each value, which a static is
+/// faster for than a thread's variable.
+static AWAITED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static PENDING: Cell<Option<fn()>> = const { Cell::new(None) };
@@ -16,11 +22,23 @@ thread_local! {
 /// transaction then, and it must not raise an error. In a process without a client, which is a parallel worker or another
 /// background worker, it is called when the transaction ends.
 pub fn at_statement_end(function: fn()) {
-    if PENDING.replace(Some(function)).is_some() {
-        return;
+    PENDING.set(Some(function));
+    clear_registers();
+}
+
+/// Has the vector registers cleared when the current statement has ended: before a signal that comes while the session waits for its
+/// client writes them to the stack, where no later wiping may reach.
+#[inline]
+pub fn clear_registers() {
+    if !AWAITED.load(Ordering::Relaxed) {
+        await_end();
     }
+}
+
+#[inline(never)]
+fn await_end() {
     if !REGISTERED.replace(true) {
-        at_exit(call_pending);
+        at_exit(ended);
         // SAFETY: the callback stays in memory as long as the process.
         unsafe { pg_sys::RegisterXactCallback(Some(transaction_ended), std::ptr::null_mut()) };
     }
@@ -35,17 +53,21 @@ pub fn at_statement_end(function: fn()) {
             pg_sys::MemoryContextRegisterResetCallback(context, callback);
         }
     }
+    AWAITED.store(true, Ordering::Relaxed);
 }
 
-fn call_pending() {
-    if let Some(function) = PENDING.take() {
-        function();
+fn ended() {
+    if AWAITED.swap(false, Ordering::Relaxed) {
+        registers::clear();
+        if let Some(function) = PENDING.take() {
+            function();
+        }
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn message_ended(_argument: *mut c_void) {
-    call_pending();
+    ended();
 }
 
 #[pg_guard]
@@ -60,6 +82,6 @@ unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _a
     .contains(&event);
     // SAFETY: reads a variable of the process.
     if has_ended && unsafe { pg_sys::MessageContext.is_null() } {
-        call_pending();
+        ended();
     }
 }
