@@ -88,9 +88,9 @@ fn credentials_are_dropped_by_sql() {
 fn a_source_of_credentials_that_fails_says_so() {
     let metadata = FaultProxy::start(([127, 0, 0, 1], 9).into());
     metadata.set(Fault::Http(500));
-    let builder = Cluster::builder()
-        .without_environment("AWS_ACCESS_KEY_ID")
-        .without_environment("AWS_SECRET_ACCESS_KEY")
+    // The SDK asks four times, with pauses of up to 7 s in all: longer than an attempt of the default of 10 s may take.
+    let builder = without_credentials()
+        .setting("envelope_pg.kms_timeout", "60s")
         .without_environment("AWS_EC2_METADATA_DISABLED")
         .environment("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.url());
     let fixture = Fixture::kms_with(builder);
