@@ -17,8 +17,9 @@ fn of(pid: i32) -> Vec<(usize, usize, Vec<String>)> {
             Some("VmFlags") => {
                 let flags: Vec<String> = line.split_whitespace().skip(1).map(str::to_owned).collect();
                 let has = |flag: &str| flags.iter().any(|known| known == flag);
-                // dd: not in a core dump. Of the mappings of PostgreSQL and of libraries none has it.
-                if has("dd") && has("wr") && !has("sh") && !has("io") {
+                // dd: not in a core dump. Of the mappings of PostgreSQL and of libraries none has it but what glibc 2.41 keeps for
+                // getrandom, which the kernel may drop (dp).
+                if has("dd") && has("wr") && !has("sh") && !has("io") && !has("dp") {
                     parts.push((resident, locked, flags));
                 }
             }
