@@ -103,13 +103,7 @@ fn move_to_target(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Re
             _ if firing.is_replica() => Ok(()),
             _ => refuse(Fault::SourceSetToNull),
         },
-        (None, Some(value)) => {
-            if firing.is_changed(target.number) {
-                check_set_value(firing, rule, value)?;
-            }
-            check_binding(firing, rule, value)?;
-            check_opens(firing, rule, value)
-        }
+        (None, Some(value)) => check_value(firing, rule, value),
         (None, None) => Ok(()),
     }
 }
@@ -124,18 +118,22 @@ fn sets_source_to_null(firing: &Firing<'_>, rule: &Rule) -> bool {
 fn encrypt_in_place(firing: &Firing<'_>, rule: &Rule, changes: &mut Changes) -> Result<(), Error> {
     match firing.new_value(rule.source.number) {
         None => Ok(()),
-        Some(value) if is_value(value) => {
-            if firing.is_changed(rule.target.number) {
-                check_set_value(firing, rule, value)?;
-            }
-            check_binding(firing, rule, value)?;
-            check_opens(firing, rule, value)
-        }
+        Some(value) if is_value(value) => check_value(firing, rule, value),
         Some(plaintext) => {
             changes.push((rule.target.number, Some(encrypt(firing, rule, plaintext)?)));
             Ok(())
         }
     }
+}
+
+/// Refuses what a target has unless it is a value that nobody has edited, and not known not to open in this row.
+fn check_value(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Result<(), Error> {
+    if firing.is_changed(rule.target.number) {
+        check_set_value(firing, rule, value)?;
+    }
+    let is_kept = is_kept(firing, rule, value);
+    check_binding(firing, rule, value, is_kept)?;
+    if is_kept || firing.is_replica() { Ok(()) } else { check_opens(firing, rule, value) }
 }
 
 /// Refuses what a target is set to unless it is a value, and one that nobody has edited.
@@ -184,12 +182,12 @@ fn is_edited(firing: &Firing<'_>, rule: &Rule, bytes: &[u8]) -> bool {
 }
 
 /// Refuses what is known not to open in this row by its head alone.
-fn check_binding(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Result<(), Error> {
+fn check_binding(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>, is_kept: bool) -> Result<(), Error> {
     let Some(aad) = rule.aad.as_ref().filter(|_| !firing.is_insert()) else {
         return Ok(());
     };
     let target = &rule.target;
-    let fault = if !is_kept(firing, rule, value) {
+    let fault = if !is_kept {
         let is_of_another_row = match &*rule.last_insert.borrow() {
             Some(LastInsert { fingerprint, aad: Some(of_insert) }) => {
                 fingerprint.is_of(value.varlena().bytes()) && aad_text(firing, aad)? != *of_insert
@@ -209,9 +207,6 @@ fn check_binding(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Resul
 /// Nobody is asked for a data key, so that a restore needs none, and an outage keeps nobody from copying values. Whether the current
 /// user may decrypt makes no difference, as nothing of the plaintext comes out.
 fn check_opens(firing: &Firing<'_>, rule: &Rule, value: RowValue<'_>) -> Result<(), Error> {
-    if firing.is_replica() || is_kept(firing, rule, value) {
-        return Ok(());
-    }
     let envelope = Envelope::parse(value.varlena().bytes())?;
     let aad = match (&rule.aad, envelope.head.flags.aad) {
         (_, false) => None,
