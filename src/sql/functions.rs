@@ -136,16 +136,21 @@ pub fn utf8_argument<'a>(call: &'a FunctionCall, index: usize, name: &'static st
         // No copy of what may be as large as a value.
         KeyId::parse(&String::from_utf8_lossy(beginning))?;
     }
+    utf8(text)
+}
+
+/// Text of the database's encoding in UTF-8, copied at most once.
+///
+/// # Errors
+/// Those of [`to_utf8`].
+pub fn utf8(text: &[u8]) -> Result<Cow<'_, str>, Error> {
     // to_utf8 gives UTF-8: nothing is lost.
     Ok(match to_utf8(text)? {
         Cow::Borrowed(text) => String::from_utf8_lossy(text),
-        Cow::Owned(text) => Cow::Owned(owned_utf8(text)),
+        Cow::Owned(text) => Cow::Owned(
+            String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        ),
     })
-}
-
-/// What `to_utf8` has made, without a copy.
-pub fn owned_utf8(text: Vec<u8>) -> String {
-    String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// The key that an argument means: what a named key stands for, anything else as it is.

@@ -1,7 +1,5 @@
 //! The SQL functions that make search tokens.
 
-use std::borrow::Cow;
-
 use envelope_core::format::{Envelope, ValueType};
 use envelope_core::search::{
     Bucketed, Buckets, IndexKey, Plan, PrefixLengths, SearchError, Searchable, Step, TokenBits, ValueKind, normalize,
@@ -18,7 +16,7 @@ use crate::pg::varlena::Varlena;
 use crate::session::index_keys::{self, Index};
 use crate::session::named_keys::KeyChoice;
 use crate::session::{self, Sealing};
-use crate::sql::functions::{context_argument, owned_utf8, utf8_argument};
+use crate::sql::functions::{context_argument, utf8, utf8_argument};
 
 sql_functions! {
     env_blind_index_text, pg_finfo_env_blind_index_text => blind_index::<Text>;
@@ -189,13 +187,6 @@ fn lengths_argument(call: &FunctionCall, index: usize) -> Result<PrefixLengths, 
     Ok(PrefixLengths::new(&lengths.ok_or(SearchError::PrefixLengths)?)?)
 }
 
-fn utf8_datum<'a>(text: &'a [u8]) -> Result<Cow<'a, str>, Error> {
-    Ok(match to_utf8(text)? {
-        Cow::Borrowed(text) => String::from_utf8_lossy(text),
-        Cow::Owned(text) => Cow::Owned(owned_utf8(text)),
-    })
-}
-
 /// `(value, index_name, lengths, version)`.
 fn prefix_tokens(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let index = index_argument(call, 1)?;
@@ -205,7 +196,7 @@ fn prefix_tokens(call: &FunctionCall) -> Result<Option<Datum>, Error> {
         return Ok(None);
     };
     let opened = index.version(version)?;
-    let tokens: Vec<_> = opened.key().prefix_tokens(&utf8_datum(text)?, &lengths).collect();
+    let tokens: Vec<_> = opened.key().prefix_tokens(&utf8(text)?, &lengths).collect();
     bytea_array_datum(tokens.iter().map(|token| &token[..])).map(Some)
 }
 
@@ -218,7 +209,7 @@ fn prefix_token(call: &FunctionCall) -> Result<Option<Datum>, Error> {
         return Ok(None);
     };
     let opened = index.version(version)?;
-    Varlena::copy_of(&opened.key().needle_token(&utf8_datum(needle)?, &lengths)?).map(Some)
+    Varlena::copy_of(&opened.key().needle_token(&utf8(needle)?, &lengths)?).map(Some)
 }
 
 /// `(needle, index_name, lengths)`.
@@ -228,7 +219,7 @@ fn prefix_token_candidates(call: &FunctionCall) -> Result<Option<Datum>, Error> 
     let Some(needle) = call.bytes(0) else {
         return Ok(None);
     };
-    let needle = utf8_datum(needle)?;
+    let needle = utf8(needle)?;
     let token = |opened: &index_keys::OpenedIndexKey| opened.key().needle_token(&needle, &lengths);
     let tokens: Vec<_> = index.live()?.iter().map(token).collect::<Result<_, _>>()?;
     bytea_array_datum(tokens.iter().map(|token| &token[..])).map(Some)
@@ -288,7 +279,7 @@ fn normalize_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
         std::str::from_utf8(name.ok_or(SearchError::Step)?).map_err(|_| SearchError::Step)?.parse()
     };
     let steps: Vec<Step> = names.iter().map(parse).collect::<Result<_, _>>()?;
-    call.bytes(0).map(|text| text_datum(&normalize(&utf8_datum(text)?, &steps)?)).transpose()
+    call.bytes(0).map(|text| text_datum(&normalize(&utf8(text)?, &steps)?)).transpose()
 }
 
 /// `(distinct_values, rows, bits)`.
