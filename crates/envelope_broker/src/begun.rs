@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 
 use envelope_core::request::{Calls, KmsError, Terms};
+use futures_util::future::LocalBoxFuture;
 
 /// The calls of one request. One that others have begun, and that it joins, is none of its own.
 #[derive(Default)]
@@ -47,11 +48,12 @@ impl Begun {
         result
     }
 
-    /// As [`Self::wait`], for a call that nobody else joins.
+    /// As [`Self::wait`], for a call that nobody else joins. Boxed: a call has tens of kB, which every request would carry and
+    /// copy that is answered from memory.
     ///
     /// # Errors
     /// What the provider said.
-    pub async fn own<T>(&self, call: impl Future<Output = Result<T, KmsError>>) -> Result<T, KmsError> {
+    pub async fn own<T>(&self, call: LocalBoxFuture<'_, Result<T, KmsError>>) -> Result<T, KmsError> {
         self.wait(|| {
             self.one();
             call

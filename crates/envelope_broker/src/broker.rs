@@ -16,6 +16,7 @@ use envelope_core::request::{
 };
 use envelope_kms::limiter::{on_behalf_of, on_behalf_of_current};
 use envelope_kms::{GeneratedKey, KeyProvider, Statistics, UnwrappedKey};
+use futures_util::FutureExt;
 
 use crate::begun::Begun;
 use crate::flight::{Flight, Flights};
@@ -187,7 +188,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             }
             Request::Rewrap { wrapped, context, to } => {
                 let providers = self.providers();
-                begun.own(providers.rewrap_key(&wrapped, &context, &to)).await.map(Reply::Rewrapped)
+                begun.own(providers.rewrap_key(&wrapped, &context, &to).boxed_local()).await.map(Reply::Rewrapped)
             }
         };
         match &mut reply {
@@ -312,7 +313,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         begun: &Begun,
     ) -> Result<SealingGrant, KmsError> {
         // Certainly made after now: a call that is under way is not joined, and what it brings is older than this one.
-        let (current, held) = begun.own(self.generate_anew(place)).await?;
+        let (current, held) = begun.own(self.generate_anew(place).boxed_local()).await?;
         self.generating.forget();
         // For no value: whoever seals with it asks for a lease.
         Ok(current.grant(&held, store::NO_USE, asked, held.consent(asked, false, true)))
@@ -348,7 +349,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             if !begun.may_begin(terms) {
                 return Err(KmsError::no_call_left(Operation::Decrypt, &name.wrapped.key_id));
             }
-            let held = begun.own(self.unwrap_anew(name.clone())).await?;
+            let held = begun.own(self.unwrap_anew(name.clone()).boxed_local()).await?;
             opens_to(&held);
             if is_wanted(&held) {
                 let consent = held.consent(asked, false, true);

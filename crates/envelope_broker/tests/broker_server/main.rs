@@ -8,10 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use envelope_broker::Broker;
 use envelope_broker::protocol::{self, ALIVE, ALIVE_INTERVAL, Command, MAX_COMMAND_BYTES, Response};
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{KeyId, Provider, WrappedKey};
 use envelope_core::request::{KmsErrorKind, Operation, Reply, Request};
+use envelope_kms::{Lasting, Providers, Statistics};
 
 use fixture::{Options, Server, answer_of, connect, next_answer_of, open_request, seal_request, send};
 
@@ -228,6 +230,16 @@ fn several_requests_are_answered_together_and_in_order() {
         assert!(matches!(next_answer_of(&mut stream), Response::Reply(Ok(Reply::Opening(_)))));
     }
     assert_eq!(server.status().requests, 2 + 3 * 5);
+}
+
+/// A call to AWS KMS has tens of kB; what is answered from memory does not carry and copy them.
+#[test]
+fn a_request_takes_little_room() {
+    let server = Server::start(Options::default());
+    let providers = Providers::new(server.config().kms, &Lasting::default());
+    let broker = Broker::new(providers, Statistics::default(), 1 << 20);
+    let room = size_of_val(&broker.answer(1, open_request(&server.seal("dev"))));
+    assert!(room < 4 * 1024, "{room}");
 }
 
 #[test]
