@@ -16,6 +16,8 @@ pub mod id;
 pub mod named;
 pub mod stack;
 
+use std::cell::OnceCell;
+
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -60,7 +62,11 @@ impl std::ops::DerefMut for KeyBytes {
 }
 
 /// A plaintext data key. Zeroized when dropped; has no Debug.
-pub struct Dek(Box<KeyBytes>);
+pub struct Dek {
+    bytes: Box<KeyBytes>,
+    /// Once it was derived.
+    commitment: OnceCell<Commitment>,
+}
 
 impl ZeroizeOnDrop for Dek {}
 
@@ -69,9 +75,9 @@ impl Dek {
     #[must_use]
     pub fn take_from(buffer: &mut [u8]) -> Option<Self> {
         let dek = (buffer.len() == KEY_BYTES).then(|| {
-            let mut dek = Self(KeyBytes::zero());
-            dek.0.copy_from_slice(buffer);
-            dek
+            let mut bytes = KeyBytes::zero();
+            bytes.copy_from_slice(buffer);
+            Self { bytes, commitment: OnceCell::new() }
         });
         buffer.zeroize();
         dek
@@ -80,23 +86,25 @@ impl Dek {
     /// The bytes, for a key provider to wrap.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
-        &self.0
+        &self.bytes
     }
 
     /// What values under it commit to.
     #[must_use]
     pub fn commitment(&self) -> Commitment {
-        let mut commitment = [0; KEY_BYTES];
-        self.expand(b"commit", &mut commitment);
-        Commitment(commitment)
+        *self.commitment.get_or_init(|| {
+            let mut commitment = [0; KEY_BYTES];
+            self.expand(b"commit", &mut commitment);
+            Commitment(commitment)
+        })
     }
 
     /// Another copy, for another holder.
     #[must_use]
     pub fn copy(&self) -> Self {
-        let mut copy = KeyBytes::zero();
-        copy.copy_from_slice(self.as_bytes());
-        Self(copy)
+        let mut bytes = KeyBytes::zero();
+        bytes.copy_from_slice(self.as_bytes());
+        Self { bytes, commitment: self.commitment.clone() }
     }
 
     /// K.
@@ -107,7 +115,7 @@ impl Dek {
     }
 
     fn expand(&self, label: &[u8], output: &mut [u8; KEY_BYTES]) {
-        hkdf_sha256(b"", &**self.0, &[LABEL, &[SUITE], label], output);
+        hkdf_sha256(b"", &**self.bytes, &[LABEL, &[SUITE], label], output);
     }
 }
 

@@ -81,7 +81,7 @@ impl DataKey {
         index_key: Option<Box<IndexKey>>,
     ) -> Self {
         let WrappedKey { provider, key_id, wrapped_dek } = wrapped;
-        let wrapped_dek = match memchr::memmem::find(preamble.dek_identity(), &wrapped_dek) {
+        let wrapped_dek = match find(preamble.dek_identity(), &wrapped_dek) {
             Some(start) => WrappedDek::InPreamble(start..start + wrapped_dek.len()),
             None => WrappedDek::Another(wrapped_dek.into()),
         };
@@ -248,6 +248,11 @@ fn with_associated_data<T>(header: &[u8], aad: Option<&[u8]>, cipher: impl FnOnc
 fn unpadded_bytes(padded: &[u8]) -> Result<usize, ValueError> {
     let marker = padded.iter().rposition(|byte| *byte != 0);
     marker.filter(|marker| padded[*marker] == 0x80).ok_or(ValueError::Malformed("padding"))
+}
+
+/// Where `part` begins. Its first byte is looked for: to prepare a search for all of it takes longer than that saves in a head.
+fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(*part.first()?, bytes).find(|at| bytes[*at..].starts_with(part))
 }
 
 #[cfg(test)]
