@@ -80,8 +80,9 @@ struct Server {
     broker: Rc<Broker<Providers>>,
     host: Host,
     config: watch::Receiver<Config>,
-    /// What the providers were made with.
+    /// What the providers were made with, and its fingerprint.
     settings: RefCell<Settings>,
+    fingerprint: Cell<u64>,
     /// Settings of sessions that the broker has waited for in vain.
     foreign_settings: Cell<Option<u64>>,
     seen_signals: Cell<Signals>,
@@ -114,6 +115,7 @@ pub async fn serve(
         seen_signals: Cell::new((host.signals)()),
         host,
         config,
+        fingerprint: Cell::new(protocol::fingerprint(&settings)),
         settings: RefCell::new(settings),
         foreign_settings: Cell::new(None),
         started: SystemTime::now(),
@@ -269,19 +271,21 @@ impl Server {
     async fn begin_requests(&self, requests: u64, settings: u64) {
         self.last_request.set(Instant::now());
         self.requests.set(self.requests.get() + requests);
-        self.await_settings(settings).await;
         self.follow_settings();
+        if self.fingerprint.get() != settings && self.foreign_settings.get() != Some(settings) {
+            self.await_settings(settings).await;
+            self.follow_settings();
+        }
         self.heed_signals();
     }
 
     /// Takes from a session what its alias stood for, if it reaches KMS by the same settings.
     fn learn(&self, request: &Request, settings: u64, resolution: Option<Resolution>) {
-        let known = self.settings.borrow();
         if let Some((alias, Resolution { key_arn, age })) = request.alias().zip(resolution)
-            && settings == protocol::fingerprint(&known)
+            && settings == self.fingerprint.get()
             && let Some(resolved) = Instant::now().checked_sub(age)
         {
-            self.host.lasting.aliases.learn(&known.aws, alias, &key_arn, resolved);
+            self.host.lasting.aliases.learn(&self.settings.borrow().aws, alias, &key_arn, resolved);
         }
     }
 
@@ -295,24 +299,23 @@ impl Server {
     async fn await_settings(&self, known: u64) {
         let mut config = self.config.clone();
         let is_known = |config: &Config| protocol::fingerprint(&config.kms) == known;
-        if is_known(&config.borrow()) || self.foreign_settings.get() == Some(known) {
-            return;
-        }
         let in_time = timeout(RELOAD_TIME, config.wait_for(is_known)).await.is_ok();
         // One that has not seen it yet, or whose settings are its own, is not waited for again.
         self.foreign_settings.set((!in_time).then_some(known));
     }
 
     fn follow_settings(&self) {
+        if *self.settings.borrow() == self.config.borrow().kms {
+            return;
+        }
         let settings = self.config.borrow().kms.clone();
-        let before = self.settings.replace(settings.clone());
-        if before != settings {
-            let same_keys = is_same_service(&settings, &before);
-            self.broker.set_providers(self.new_providers());
-            // The same key id may name another key there.
-            if !same_keys {
-                self.broker.retire_all();
-            }
+        self.fingerprint.set(protocol::fingerprint(&settings));
+        let before = self.settings.replace(settings);
+        let same_keys = is_same_service(&self.settings.borrow(), &before);
+        self.broker.set_providers(self.new_providers());
+        // The same key id may name another key there.
+        if !same_keys {
+            self.broker.retire_all();
         }
     }
 
