@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use envelope_broker::busy_poll::BusyPoll;
 use envelope_core::context::EncryptionContext;
 use envelope_core::request::{KmsError, Reply, Request};
 
@@ -201,17 +202,28 @@ pub fn start_in_background(request: Request) -> Result<Option<Pending>, Error> {
     Ok(way.map(|way| Pending { request, started, way, in_background: true }))
 }
 
+thread_local! {
+    /// Requests are answered one like the other: from memory, or by KMS.
+    static BUSY_POLL: BusyPoll = const { BusyPoll::new() };
+}
+
 /// Waits for a request.
 ///
 /// # Errors
 /// Why it failed. An interrupt is raised by PostgreSQL itself: the request is then dropped.
 pub fn wait(pending: &mut Pending) -> Result<Reply, Error> {
-    loop {
-        if let Some(reply) = pending.try_take() {
-            return reply;
+    BUSY_POLL.with(|busy_poll| {
+        let wait = busy_poll.begin();
+        loop {
+            if let Some(reply) = pending.try_take() {
+                wait.end();
+                return reply;
+            }
+            if !wait.is_polling() {
+                waiting::wait(pending.deadline().saturating_duration_since(Instant::now()));
+            }
         }
-        waiting::wait(pending.deadline().saturating_duration_since(Instant::now()));
-    }
+    })
 }
 
 /// Waits until something has come for one of some requests, or one of them is to be looked at; for `at_most` at most.

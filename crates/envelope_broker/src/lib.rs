@@ -6,6 +6,7 @@
 //!
 //! - [`protocol`]: the bytes on the socket
 //! - [`framing`]: messages out of bytes that come in pieces, for both ends
+//! - [`busy_poll`]: looking for a message before going to sleep, for both ends
 //! - [`server`]: who may connect, and how a request is served
 //! - [`broker`]: how a request is answered
 //! - [`store`]: the data keys
@@ -19,6 +20,7 @@
 pub mod begun;
 pub mod bounded;
 pub mod broker;
+pub mod busy_poll;
 pub mod flight;
 pub mod framing;
 pub mod look_ahead;

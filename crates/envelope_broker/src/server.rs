@@ -9,13 +9,17 @@ use std::time::{Duration, Instant, SystemTime};
 use envelope_core::request::{KmsError, Reply, Request};
 use envelope_kms::{Event, Lasting, Providers, Resolution, Settings};
 use futures_util::future::join_all;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::ReadHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::yield_now;
 use tokio::time::{interval, interval_at, timeout};
 
 use crate::broker::Broker;
+use crate::busy_poll::{BusyPoll, Wait};
 use crate::framing::CommandReader;
 use crate::protocol::{self, ALIVE, ALIVE_INTERVAL, Command, Malformed, Response, Status};
 
@@ -205,14 +209,16 @@ impl Server {
             return Ok(());
         }
         stream.write_all(&[ALIVE]).await?;
-        let mut command = timeout(CALL_TIME, read_command(&mut stream)).await??;
+        // A session that goes through many data keys asks for the next one soon.
+        let busy_poll = BusyPoll::new();
+        let mut command = timeout(CALL_TIME, read_command(&mut stream, busy_poll.begin())).await??;
         loop {
             let may_go_on = matches!(command, Command::Ask { .. } | Command::AskMany { .. });
             self.serve_one(&mut stream, session.pid().unwrap_or_default(), command).await?;
             if !may_go_on || !may_stay() {
                 return Ok(());
             }
-            command = timeout(IDLE_TIME, read_command(&mut stream)).await??;
+            command = timeout(IDLE_TIME, read_command(&mut stream, busy_poll.begin())).await??;
         }
     }
 
@@ -398,19 +404,34 @@ async fn until_gone(reader: &ReadHalf<'_>) -> io::Result<()> {
     }
 }
 
-async fn read_command(stream: &mut UnixStream) -> io::Result<Command> {
+async fn read_command(stream: &mut UnixStream, wait: Wait<'_>) -> io::Result<Command> {
     let mut reader = CommandReader::new();
     let mut buffer = [0; READ_BYTES];
     loop {
         // More than a short command has: then it is read at once, and nobody looks for more.
-        let bytes = stream.read(&mut buffer).await?;
+        let bytes = match poll(stream, &mut buffer, &wait).await {
+            Some(received) => received?,
+            None => stream.read(&mut buffer).await?,
+        };
         if bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if let Some(command) = reader.take(&buffer[..bytes]).map_err(malformed)? {
+            wait.end();
             return Ok(command);
         }
     }
+}
+
+/// What comes as long as it is polled for; the other connections are served meanwhile.
+async fn poll(stream: &UnixStream, buffer: &mut [u8], wait: &Wait<'_>) -> Option<io::Result<usize>> {
+    while wait.is_polling() {
+        match recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => yield_now().await,
+            received => return Some(received.map(|(bytes, _)| bytes).map_err(io::Error::from)),
+        }
+    }
+    None
 }
 
 fn malformed(error: Malformed) -> io::Error {

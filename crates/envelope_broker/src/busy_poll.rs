@@ -1,0 +1,93 @@
+//! Busy polling: looking for a message again and again before going to sleep. What the broker has in memory it answers within
+//! microseconds; to sleep until then, and to be woken by another processor, takes longer than that, in virtual machines ten times as
+//! long. Who asks for one data key does not poll, and who is answered by a key provider does so once.
+
+use std::cell::Cell;
+use std::num::NonZero;
+use std::sync::LazyLock;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use rustix::thread::sched_yield;
+
+/// Some answers from memory, or what a session does with them.
+const POLLED: Duration = Duration::from_micros(100);
+
+/// On a single one, whoever polls keeps the other end from going on.
+static HAS_SEVERAL_PROCESSORS: LazyLock<bool> =
+    LazyLock::new(|| available_parallelism().is_ok_and(|processors| processors > NonZero::<usize>::MIN));
+
+/// How one end of a connection waits for messages.
+#[derive(Default)]
+pub struct BusyPoll {
+    /// The message before came soon.
+    pays: Cell<bool>,
+}
+
+impl BusyPoll {
+    /// As at first: the next message is not polled for.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { pays: Cell::new(false) }
+    }
+
+    /// Begins to wait for a message.
+    #[must_use]
+    pub fn begin(&self) -> Wait<'_> {
+        Wait { poll: self, began: Instant::now(), is_polling: self.pays.get() && *HAS_SEVERAL_PROCESSORS }
+    }
+}
+
+/// A wait for one message.
+pub struct Wait<'a> {
+    poll: &'a BusyPoll,
+    began: Instant,
+    is_polling: bool,
+}
+
+impl Wait<'_> {
+    /// Whether to look for it again, and not to go to sleep yet. Whoever wants the processor goes first.
+    #[must_use]
+    pub fn is_polling(&self) -> bool {
+        let is_polling = self.is_polling && self.began.elapsed() < POLLED;
+        if is_polling {
+            sched_yield();
+        }
+        is_polling
+    }
+
+    /// The message has come.
+    pub fn end(self) {
+        self.poll.pays.set(self.began.elapsed() < POLLED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the wait behind one of so long polls.
+    fn polls_after(poll: &BusyPoll, wait: Duration) -> bool {
+        let before = poll.begin();
+        let began = before.began.checked_sub(wait).expect("the machine is up for longer");
+        Wait { began, ..before }.end();
+        poll.begin().is_polling
+    }
+
+    #[test]
+    fn who_was_answered_soon_polls_the_next_time() {
+        let poll = BusyPoll::new();
+        assert!(!poll.begin().is_polling(), "one message says nothing");
+        assert_eq!(polls_after(&poll, Duration::ZERO), *HAS_SEVERAL_PROCESSORS);
+        assert!(!polls_after(&poll, POLLED), "it was in vain");
+        assert_eq!(polls_after(&poll, Duration::ZERO), *HAS_SEVERAL_PROCESSORS);
+    }
+
+    #[test]
+    fn nobody_polls_for_long() {
+        let poll = BusyPoll { pays: Cell::new(true) };
+        let wait = poll.begin();
+        std::thread::sleep(POLLED);
+        assert!(!wait.is_polling());
+    }
+}
