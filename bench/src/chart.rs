@@ -85,7 +85,7 @@ pub fn growth(title: &str, across: &str, up: &str, lines: &[Line]) -> String {
     const WIDTH: f64 = 640.0;
     const HEIGHT: f64 = 380.0;
     const LEFT: f64 = 70.0;
-    const RIGHT: f64 = 600.0;
+    const RIGHT: f64 = 590.0;
     const LINES_TOP: f64 = 60.0;
     const BOTTOM: f64 = 320.0;
     const COLOURS: [&str; 4] = ["#1f6f4a", "#c0562b", "#3b5b92", "#8a6d1f"];

@@ -70,30 +70,39 @@ fn data_keys(plan: &Plan) -> (String, String) {
         "writes a second",
         "read in turn, a new session",
         "read again",
+        "read at random",
         "memory of the broker",
         "evicted and needed again",
     ]);
-    let (mut writing, mut reading, mut again) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut writing, mut reading, mut at_random) = (Vec::new(), Vec::new(), Vec::new());
     for &contexts in &plan.data_keys {
         let fixture = with_broker();
         let values = plan.growth_values.max(2 * contexts);
         let mut clients: Vec<Client> = (0..WRITERS).map(|_| fixture.connect()).collect();
         // Each context gets its data key, and is one row of the table.
         clients[0].run(&format!(
-            "CREATE TABLE grown AS SELECT env_encrypt('a short text', '{KEY}', jsonb_build_object('tenant', n::text)) AS value
-             FROM generate_series(0, {contexts}) AS n"
+            "CREATE TABLE grown AS SELECT n AS id, env_encrypt('a short text', '{KEY}', jsonb_build_object('tenant', n::text)) AS value
+             FROM generate_series(0, {contexts}) AS n;
+             ALTER TABLE grown ADD PRIMARY KEY (id); ANALYZE grown"
         ));
         let written = write(&mut clients, contexts, values);
         let rounds = (plan.growth_values / contexts).max(1);
-        let read = format!("SELECT count(env_decrypt(value)) FROM generate_series(1, {rounds}), grown");
+        let in_turn = format!("SELECT count(env_decrypt(value)) FROM generate_series(1, {rounds}), grown");
+        let random = format!(
+            "SELECT count(env_decrypt(value)) FROM (SELECT (random() * {contexts})::int AS id FROM generate_series(1, {}) OFFSET 0) AS r
+             JOIN grown USING (id)",
+            plan.growth_values
+        );
         let mut reader = fixture.connect();
         reader.run("SET enable_material = off; SET max_parallel_workers_per_gather = 0");
-        let mut timed = || {
+        // By the index.
+        reader.run("SET enable_hashjoin = off; SET enable_mergejoin = off");
+        let mut timed = |query: &str| {
             let started = Instant::now();
-            let rows: i64 = reader.one(&read, &[]);
+            let rows: i64 = reader.one(query, &[]);
             started.elapsed().as_secs_f64() * 1e9 / rows as f64
         };
-        let (first, second) = (timed(), timed());
+        let (first, second, third) = (timed(&in_turn), timed(&in_turn), timed(&random));
         let evicted: i64 = fixture.connect().one("SELECT evicted_needed FROM env_stat_broker", &[]);
         table.row(&[
             count(contexts as f64),
@@ -101,17 +110,18 @@ fn data_keys(plan: &Plan) -> (String, String) {
             count(1e9 / written),
             time(first),
             time(second),
+            time(third),
             format!("{:.0} MB", Usage::of(fixture.cluster.broker()).memory_kb as f64 / 1e3),
             count(evicted as f64),
         ]);
         writing.push((contexts as f64, written));
         reading.push((contexts as f64, first));
-        again.push((contexts as f64, second));
+        at_random.push((contexts as f64, third));
     }
     let lines = [
         Line { name: "write, 4 sessions, random order", points: writing },
         Line { name: "read in turn, a new session", points: reading },
-        Line { name: "read in turn, again", points: again },
+        Line { name: "read at random, by an index", points: at_random },
     ];
     let chart = growth("What does a value cost with more data keys?", "data keys in use", "ns a value", &lines);
     let text = format!(
@@ -137,27 +147,53 @@ fn at_once(fixture: &Fixture, sessions: usize, first: &(dyn Fn(&mut Client) + Sy
     median(&mut times)
 }
 
-fn connections(plan: &Plan) -> (String, String) {
+/// The ms of `SELECT 1` and of a first value, for each number of sessions at once.
+fn first_values(plan: &Plan, preload: bool) -> Vec<[f64; 2]> {
     let fixture = with_broker();
+    if preload {
+        fixture.cluster.set("shared_preload_libraries", "envelope_pg");
+        fixture.cluster.restart();
+    }
     let value = fixture.connect().encrypt("a text", KEY);
-    let mut table = Table::new(&["sessions at once", "`SELECT 1`", "a value", "ratio"]);
-    let (mut plain, mut with_value) = (Vec::new(), Vec::new());
-    for &sessions in &plan.sessions_at_once {
+    let measured = plan.sessions_at_once.iter().map(|&sessions| {
         let mut costs = [Vec::new(), Vec::new()];
         for _ in 0..plan.repetitions.min(5) {
             costs[0].push(at_once(&fixture, sessions, &|client| client.run("SELECT 1")));
             costs[1].push(at_once(&fixture, sessions, &|client| assert_eq!(client.decrypt(&value), "a text")));
         }
-        let [without, with] = costs.map(|mut costs| median(&mut costs));
-        table.row(&[sessions.to_string(), format!("{without:.1} ms"), format!("{with:.1} ms"), ratio(with / without)]);
-        plain.push((sessions as f64, without));
-        with_value.push((sessions as f64, with));
+        costs.map(|mut costs| median(&mut costs))
+    });
+    measured.collect()
+}
+
+fn connections(plan: &Plan) -> (String, String) {
+    let mut table = Table::new(&[
+        "sessions at once",
+        "`SELECT 1`",
+        "a value",
+        "ratio",
+        "preloaded: `SELECT 1`",
+        "a value",
+        "ratio",
+    ]);
+    let costs = [false, true].map(|preload| first_values(plan, preload));
+    for (&sessions, (loaded, preloaded)) in plan.sessions_at_once.iter().zip(costs[0].iter().zip(&costs[1])) {
+        let cells = [loaded, preloaded]
+            .map(|[without, with]| [format!("{without:.1} ms"), format!("{with:.1} ms"), ratio(with / without)]);
+        table.row(&[[sessions.to_string()].as_slice(), cells.as_flattened()].concat());
     }
-    let lines = [Line { name: "SELECT 1", points: plain }, Line { name: "a first value", points: with_value }];
+    let points = |costs: &[[f64; 2]], which: usize| {
+        plan.sessions_at_once.iter().zip(costs).map(|(&sessions, cost)| (sessions as f64, cost[which])).collect()
+    };
+    let lines = [
+        Line { name: "SELECT 1", points: points(&costs[0], 0) },
+        Line { name: "a first value", points: points(&costs[0], 1) },
+        Line { name: "a first value, library preloaded", points: points(&costs[1], 1) },
+    ];
     let chart = growth("How long does a session wait that connects with others?", "sessions at once", "ms", &lines);
     let text = format!(
         "### Sessions that connect at once\n\nMedian time from connect to the end of the first query, all sessions at the same time; the broker has the data \
-         key.\n\n![How long does a session wait that connects with others?](benchmarks-connections.svg)\n\n{}",
+         key. Without `shared_preload_libraries` each session loads the library.\n\n![How long does a session wait that connects with others?](benchmarks-connections.svg)\n\n{}",
         table.finish()
     );
     (text, chart)
