@@ -212,15 +212,19 @@ thread_local! {
 /// # Errors
 /// Why it failed. An interrupt is raised by PostgreSQL itself: the request is then dropped.
 pub fn wait(pending: &mut Pending) -> Result<Reply, Error> {
+    // As of those that were answered with the one before.
+    if let Some(reply) = pending.try_take() {
+        return reply;
+    }
     BUSY_POLL.with(|busy_poll| {
         let wait = busy_poll.begin();
         loop {
+            if !wait.polls_again() {
+                waiting::wait(pending.deadline().saturating_duration_since(Instant::now()));
+            }
             if let Some(reply) = pending.try_take() {
                 wait.end();
                 return reply;
-            }
-            if !wait.is_polling() {
-                waiting::wait(pending.deadline().saturating_duration_since(Instant::now()));
             }
         }
     })

@@ -46,9 +46,9 @@ pub struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// Whether to look for it again, and not to go to sleep yet. Whoever wants the processor goes first.
+    /// Whether to look for it again, and not to go to sleep yet. Gives way to whoever wants the processor before that.
     #[must_use]
-    pub fn is_polling(&self) -> bool {
+    pub fn polls_again(&self) -> bool {
         let is_polling = self.is_polling && self.began.elapsed() < POLLED;
         if is_polling {
             sched_yield();
@@ -66,21 +66,22 @@ impl Wait<'_> {
 mod tests {
     use super::*;
 
-    /// Whether the wait behind one of so long polls.
-    fn polls_after(poll: &BusyPoll, wait: Duration) -> bool {
-        let before = poll.begin();
-        let began = before.began.checked_sub(wait).expect("the machine is up for longer");
-        Wait { began, ..before }.end();
+    /// Whether the wait behind one that began at this time polls.
+    fn polls_after(poll: &BusyPoll, began: Option<Instant>) -> bool {
+        let began = began.expect("the clock goes as far");
+        Wait { began, ..poll.begin() }.end();
         poll.begin().is_polling
     }
 
     #[test]
     fn who_was_answered_soon_polls_the_next_time() {
         let poll = BusyPoll::new();
-        assert!(!poll.begin().is_polling(), "one message says nothing");
-        assert_eq!(polls_after(&poll, Duration::ZERO), *HAS_SEVERAL_PROCESSORS);
-        assert!(!polls_after(&poll, POLLED), "it was in vain");
-        assert_eq!(polls_after(&poll, Duration::ZERO), *HAS_SEVERAL_PROCESSORS);
+        assert!(!poll.begin().is_polling, "one message says nothing");
+        // No machine is too slow for a wait that began in an hour: it took no time.
+        let soon = || Instant::now().checked_add(Duration::from_secs(3_600));
+        assert_eq!(polls_after(&poll, soon()), *HAS_SEVERAL_PROCESSORS);
+        assert!(!polls_after(&poll, Instant::now().checked_sub(POLLED)), "it was in vain");
+        assert_eq!(polls_after(&poll, soon()), *HAS_SEVERAL_PROCESSORS);
     }
 
     #[test]
@@ -88,6 +89,6 @@ mod tests {
         let poll = BusyPoll { pays: Cell::new(true) };
         let wait = poll.begin();
         std::thread::sleep(POLLED);
-        assert!(!wait.is_polling());
+        assert!(!wait.polls_again());
     }
 }

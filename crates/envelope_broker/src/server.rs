@@ -409,7 +409,7 @@ async fn read_command(stream: &mut UnixStream, wait: Wait<'_>) -> io::Result<Com
     let mut buffer = [0; READ_BYTES];
     loop {
         // More than a short command has: then it is read at once, and nobody looks for more.
-        let bytes = match poll(stream, &mut buffer, &wait).await {
+        let bytes = match receive_soon(stream, &mut buffer, &wait).await {
             Some(received) => received?,
             None => stream.read(&mut buffer).await?,
         };
@@ -424,8 +424,8 @@ async fn read_command(stream: &mut UnixStream, wait: Wait<'_>) -> io::Result<Com
 }
 
 /// What comes as long as it is polled for; the other connections are served meanwhile.
-async fn poll(stream: &UnixStream, buffer: &mut [u8], wait: &Wait<'_>) -> Option<io::Result<usize>> {
-    while wait.is_polling() {
+async fn receive_soon(stream: &UnixStream, buffer: &mut [u8], wait: &Wait<'_>) -> Option<io::Result<usize>> {
+    while wait.polls_again() {
         match recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {
             Err(Errno::AGAIN | Errno::INTR) => yield_now().await,
             received => return Some(received.map(|(bytes, _)| bytes).map_err(io::Error::from)),
