@@ -2,7 +2,8 @@
 # Runs the server tests: test-server.sh [NAME...], NAME being a file of tests/server/tests without its .rs.
 #
 # Each file is a program with servers and an emulator of its own, and waits more than it computes, so JOBS of them (as many as
-# there are processors) run at the same time. Those that measure memory or time, or load the machine, run alone afterwards.
+# there are processors) run at the same time. Those that measure memory or time, or load the machine, run alone afterwards. What
+# fails runs once more, alone: if it passes then it is flaky, which the closing line of scripts/test.sh says, for someone to look into.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -22,32 +23,45 @@ cargo test --no-run -p server_tests "${which[@]}" 2>&1 | tee "$out_dir/build" | 
 mapfile -t programs < <(sed -nE 's/^ *Executable (tests\/|unittests ).*\((.*)\)$/\2/p' "$out_dir/build")
 [ ${#programs[@]} -gt 0 ] || die "no tests were built"
 
-# Runs a program where cargo would, and prints all that it said at once.
+# Runs a program where cargo would, and prints all that it said at once: run PROGRAM [again].
 run() {
-    local program name start=$SECONDS result=ok
+    local program name again=${2:-} start=$SECONDS result=ok counts=test
     program=$(realpath "$1")
-    name=$(basename "$program" | sed 's/-[0-9a-f]*$//')
-    (cd tests/server && "$program") >"$out_dir/$name" 2>&1 </dev/null || result=FAILED
+    name=$(name_of "$program")
+    (cd tests/server && "$program") >"$out_dir/$name${again:+.again}" 2>&1 </dev/null || result=FAILED
+    # Only the last run is counted.
+    [ $result = ok ] || [ -n "$again" ] || counts=first
     {
         flock 9
-        grep -vE '^$|^running [0-9]+ tests?$|^test .* \.\.\. (ok|ignored)' "$out_dir/$name" || true
-        echo "-- $name: $result, $((SECONDS - start)) s"
+        grep -vE '^$|^running [0-9]+ tests?$|^test .* \.\.\. (ok|ignored)' "$out_dir/$name${again:+.again}" | sed "s/^test result:/$counts result:/" || true
+        echo "-- $name${again:+ again, alone}: $result, $((SECONDS - start)) s"
     } 9>"$out_dir/.lock"
-    # A program that ends without its closing line has failed a test at the least.
-    grep -q '^test result:' "$out_dir/$name" || echo "test result: FAILED. 0 passed; 1 failed; $name ended early"
-    [ $result = ok ]
+    [ $result != ok ] || return 0
+    if [ -z "$again" ]; then
+        echo "$program" >>"$out_dir/.failed"
+    else
+        # A program that ends without its closing line has failed a test at the least.
+        grep -q '^test result:' "$out_dir/$name.again" || echo "test result: FAILED. 0 passed; 1 failed; $name ended early"
+        return 1
+    fi
 }
-export -f run
+name_of() {
+    basename "$1" | sed 's/-[0-9a-f]*$//'
+}
+export -f run name_of
 export out_dir
 
 together=() last=()
 for program in "${programs[@]}"; do
-    name=$(basename "$program" | sed 's/-[0-9a-f]*$//')
-    if [[ $alone = *" $name "* ]]; then last+=("$program"); else together+=("$program"); fi
+    if [[ $alone = *" $(name_of "$program") "* ]]; then last+=("$program"); else together+=("$program"); fi
 done
-status=0
 if [ ${#together[@]} -gt 0 ]; then
-    printf '%s\0' "${together[@]}" | xargs -0 -n 1 -P "${JOBS:-$(nproc)}" bash -c 'run "$0"' || status=1
+    printf '%s\0' "${together[@]}" | xargs -0 -n 1 -P "${JOBS:-$(nproc)}" bash -c 'run "$0"'
 fi
-for program in "${last[@]}"; do run "$program" || status=1; done
+for program in "${last[@]}"; do run "$program"; done
+status=0
+touch "$out_dir/.failed"
+while read -r program; do
+    if run "$program" again; then echo "flaky: $(name_of "$program")"; else status=1; fi
+done <"$out_dir/.failed"
 exit $status

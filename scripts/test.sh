@@ -41,5 +41,7 @@ closing="$(sum passed) passed, $(sum failed) failed"
 if [ ${#failed_stages[@]} -gt 0 ]; then
     closing+=", ${#failed_stages[@]} stages failed (${failed_stages[*]})"
 fi
-echo "$closing, $SECONDS s"
+# scripts/test-server.sh: what failed and then passed alone.
+flaky=$(sed -n 's/^flaky: //p' "$log" | paste -sd ' ')
+echo "$closing${flaky:+, flaky: $flaky}, $SECONDS s"
 [ ${#failed_stages[@]} -eq 0 ]
