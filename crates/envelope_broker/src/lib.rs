@@ -1,7 +1,7 @@
 //! The server's broker: one holder of data keys for all sessions, so that their number does not grow with the sessions, and
 //! a new session's first value costs no call to a key provider. Knows no PostgreSQL.
 //!
-//! It is asked over a Unix socket, a connection for each request. Sessions check `allowed_keys` and their grants themselves:
+//! It is asked over a Unix socket, one request after the other on a connection. Sessions check `allowed_keys` and their grants themselves:
 //! whoever may connect is the server's own user, and could as well ask the providers.
 //!
 //! - [`protocol`]: the bytes on the socket

@@ -229,8 +229,10 @@ fn a_thread_starts_with_the_first_call_and_takes_no_signals() {
     }
     drop(client);
     wait_until("the backend has ended", || !process::is_running(pid));
-    for word in ["terminated by", "exited with", "crash", "panicked"] {
-        assert!(!fixture.cluster.log().contains(word), "{word}: {}", fixture.cluster.log());
+    // What becomes of a parallel worker of another test, whose leader ends it, is in the log of this server, too.
+    let log = fixture.cluster.log();
+    for words in [format!("(PID {pid})"), "crash".into(), "panicked".into()] {
+        assert!(!log.contains(&words), "{words}: {log}");
     }
 }
 
