@@ -282,7 +282,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
                     let took_call = error.was_made();
                     let held = self.store.borrow_mut().held(&current.name);
                     // One that the provider has unwrapped wrongly since would seal values that never open.
-                    let is_right = |held: &Rc<Held>| held.commitment == current.commitment;
+                    let is_right = |held: &Rc<Held>| held.dek.commitment() == current.commitment;
                     let held =
                         held.filter(|held| is_right(held) && held.age(self.now()) < terms.stale_for).ok_or(error)?;
                     self.statistics.served_stale(Operation::GenerateDataKey, &place.key_id.to_string());
@@ -330,7 +330,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         asked: Instant,
         begun: &Begun,
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
-        let is_wanted = |held: &Held| commitment.is_none_or(|commitment| commitment == held.commitment);
+        let is_wanted = |held: &Held| commitment.is_none_or(|commitment| commitment == held.dek.commitment());
         if let Some(error) = self.refusal(&name, commitment) {
             return Err(error);
         }
@@ -342,7 +342,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         // stays until the next answer takes its place, since it is the value that may be wrong, too.
         let opens_to = |held: &Held| {
             let DekName { wrapped, context } = &name;
-            self.refused.borrow_mut().opens_to(wrapped, context, held.commitment, held.asked());
+            self.refused.borrow_mut().opens_to(wrapped, context, held.dek.commitment(), held.asked());
         };
         opens_to(&held);
         if held.was_asked_for_before(asked) {
@@ -370,7 +370,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
         let held = self.store.borrow_mut().held(&name).filter(|held| held.is_for(purpose));
         if let Some(held) = held.as_ref().filter(|held| held.age(self.now()) < terms.fresh_for) {
-            let refresh_from = REFRESH_FROM + u32::from(held.commitment.0[0] ^ self.spread) * REFRESH_SPREAD / 256;
+            let refresh_from =
+                REFRESH_FROM + u32::from(held.dek.commitment().0[0] ^ self.spread) * REFRESH_SPREAD / 256;
             let is_due = held.age(self.now()) >= terms.fresh_for / 256 * refresh_from;
             if is_due && terms.calls == Calls::Ahead && held.may_refresh(self.now()) {
                 self.in_background(self.unwrap(&name, begun));
@@ -449,7 +450,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
                 let held = Rc::new(Held::new(dek, wrapped.key_id.clone(), asked));
                 let current = Rc::new(Current::new(
                     Rc::new(DekName { wrapped, context: place.context.clone() }),
-                    held.commitment,
+                    held.dek.commitment(),
                     asked,
                 ));
                 if epoch == self.epoch.get() {

@@ -72,8 +72,6 @@ pub enum Purpose {
 pub struct Held {
     /// The plaintext.
     pub dek: Dek,
-    /// What values under it commit to.
-    pub commitment: Commitment,
     /// The key that wraps it, as the provider confirmed it.
     pub key_id: String,
     /// When the provider was asked to hand it out.
@@ -87,8 +85,7 @@ impl Held {
     /// A data key that a provider has handed out after it was asked at `asked`.
     #[must_use]
     pub fn new(dek: Dek, key_id: String, asked: Instant) -> Self {
-        let commitment = dek.commitment();
-        Self { dek, commitment, key_id, asked, only_seals: Cell::new(false), refresh_started: Cell::new(None) }
+        Self { dek, key_id, asked, only_seals: Cell::new(false), refresh_started: Cell::new(None) }
     }
 
     /// When the provider was asked.
