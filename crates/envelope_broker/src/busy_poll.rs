@@ -3,7 +3,6 @@
 //! long. Who asks for one data key does not poll, and who is answered by a key provider does so once.
 
 use std::cell::Cell;
-use std::num::NonZero;
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ const POLLED: Duration = Duration::from_micros(100);
 
 /// On a single one, whoever polls keeps the other end from going on.
 static HAS_SEVERAL_PROCESSORS: LazyLock<bool> =
-    LazyLock::new(|| available_parallelism().is_ok_and(|processors| processors > NonZero::<usize>::MIN));
+    LazyLock::new(|| available_parallelism().is_ok_and(|processors| processors.get() > 1));
 
 /// How one end of a connection waits for messages.
 #[derive(Default)]
