@@ -25,15 +25,16 @@ mapfile -t programs < <(sed -nE 's/^ *Executable (tests\/|unittests ).*\((.*)\)$
 
 # Runs a program where cargo would, and prints all that it said at once: run PROGRAM [again].
 run() {
-    local program name again=${2:-} start=$SECONDS result=ok counts=test
+    local program name output again=${2:-} start=$SECONDS result=ok counts=test
     program=$(realpath "$1")
     name=$(name_of "$program")
-    (cd tests/server && "$program") >"$out_dir/$name${again:+.again}" 2>&1 </dev/null || result=FAILED
+    output=$out_dir/$name${again:+.again}
+    (cd tests/server && "$program") >"$output" 2>&1 </dev/null || result=FAILED
     # Only the last run is counted.
     [ $result = ok ] || [ -n "$again" ] || counts=first
     {
         flock 9
-        grep -vE '^$|^running [0-9]+ tests?$|^test .* \.\.\. (ok|ignored)' "$out_dir/$name${again:+.again}" | sed "s/^test result:/$counts result:/" || true
+        grep -vE '^$|^running [0-9]+ tests?$|^test .* \.\.\. (ok|ignored)' "$output" | sed "s/^test result:/$counts result:/" || true
         echo "-- $name${again:+ again, alone}: $result, $((SECONDS - start)) s"
     } 9>"$out_dir/.lock"
     [ $result != ok ] || return 0
@@ -41,7 +42,7 @@ run() {
         echo "$program" >>"$out_dir/.failed"
     else
         # A program that ends without its closing line has failed a test at the least.
-        grep -q '^test result:' "$out_dir/$name.again" || echo "test result: FAILED. 0 passed; 1 failed; $name ended early"
+        grep -q '^test result:' "$output" || echo "test result: FAILED. 0 passed; 1 failed; $name ended early"
         return 1
     fi
 }
