@@ -171,8 +171,9 @@ impl FunctionCall {
 
     /// Has the processor fetch an argument's value, and the one that a scan will bring next, which it has time for while this
     /// one is worked on: in a page the rows stand one in front of the other, all about as far.
-    pub fn prefetch(&self, value: &[u8]) {
-        CallSite::<()>::prefetch(self.call_site(), value);
+    /// `T` is what the place keeps.
+    pub fn prefetch<T: 'static>(&self, value: &[u8]) {
+        CallSite::<T>::prefetch(self.call_site(), value);
     }
 
     #[inline]

@@ -41,6 +41,7 @@ fn encrypt_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
     call.bytes(0)
         .map(|text| {
+            call.prefetch::<KeyArguments>(text);
             check_not_encrypted(edited::is_text_of_value(text))?;
             encrypt(ValueType::Text, &to_utf8(text)?, &options)
         })
@@ -51,6 +52,7 @@ fn encrypt_bytea(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
     call.bytes(0)
         .map(|bytes| {
+            call.prefetch::<KeyArguments>(bytes);
             check_not_encrypted(edited::is_value(bytes))?;
             encrypt(ValueType::Bytea, bytes, &options)
         })
@@ -260,7 +262,7 @@ fn decrypt(
     let Some(value) = call.bytes(0) else {
         return Ok(None);
     };
-    call.prefetch(value);
+    call.prefetch::<()>(value);
     let envelope = Envelope::parse(value)?;
     let found = envelope.head.value_type;
     if found != wanted {
