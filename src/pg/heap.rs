@@ -44,8 +44,7 @@ unsafe impl GlobalAlloc for WipingHeap {
             if is_of_key(layout) && key_memory::free(pointer) {
                 return;
             }
-            // No compiler leaves it out, and it does not write byte by byte.
-            libc::explicit_bzero(pointer.cast(), layout.size());
+            key_memory::wipe(pointer, layout.size());
             System.dealloc(pointer, layout);
         }
     }

@@ -6,11 +6,10 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr::{NonNull, null_mut};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mlock, mmap_anonymous, mprotect};
-use zeroize::Zeroize;
 
 /// Blocks that are so aligned are of keys: the types of keys say so (`envelope_core::keys::KeyBytes`).
 pub const KEY_ALIGNMENT: usize = 64;
@@ -59,7 +58,7 @@ pub fn allocate(bytes: usize) -> Option<NonNull<u8>> {
     if !unsafe { pgrx::pg_sys::IsUnderPostmaster } {
         return None;
     }
-    let mut chunks = CHUNKS.lock().ok()?;
+    let mut chunks = chunks();
     if chunks.free[size].is_none() {
         chunks.take(size)?;
     }
@@ -74,17 +73,25 @@ pub fn allocate(bytes: usize) -> Option<NonNull<u8>> {
 /// # Safety
 /// If it is of here, nobody uses the block any more.
 pub unsafe fn free(block: *mut u8) -> bool {
-    let Some(bytes) = bytes_of(block) else { return false };
-    // SAFETY: by contract the block, which has so many bytes, is nobody's.
-    unsafe { std::slice::from_raw_parts_mut(block, bytes) }.zeroize();
-    let size = SIZES.iter().position(|size| *size == bytes);
-    if let (Ok(mut chunks), Some(size)) = (CHUNKS.lock(), size) {
-        let next = chunks.free[size].map_or(null_mut(), |Block(next)| next.as_ptr());
-        // SAFETY: as above; a block is aligned for an address.
-        unsafe { *block.cast::<*mut u8>() = next };
-        chunks.free[size] = NonNull::new(block).map(Block);
+    let mut chunks = chunks();
+    let Some(size) = chunks.size_of(block) else { return false };
+    let next = chunks.free[size].map_or(null_mut(), |Block(next)| next.as_ptr());
+    // SAFETY: by contract the block, which has so many bytes and is aligned for an address, is nobody's.
+    unsafe {
+        wipe(block, SIZES[size]);
+        *block.cast::<*mut u8>() = next;
     }
+    chunks.free[size] = NonNull::new(block).map(Block);
     true
+}
+
+/// Zeroes memory that is given back: no compiler leaves it out, and it does not write byte by byte, as zeroize does.
+///
+/// # Safety
+/// Nobody uses these bytes any more. They may never have been written.
+pub unsafe fn wipe(block: *mut u8, bytes: usize) {
+    // SAFETY: by contract.
+    unsafe { libc::explicit_bzero(block.cast(), bytes) };
 }
 
 /// Whether all of this process's memory for keys is locked, or the first of it would be.
@@ -93,20 +100,23 @@ pub fn is_locked() -> bool {
         // SAFETY: nobody has used it.
         unsafe { free(block.as_ptr()) };
     }
-    CHUNKS.lock().is_ok_and(|chunks| chunks.taken > 0 && chunks.not_locked == 0)
+    let chunks = chunks();
+    chunks.taken > 0 && chunks.not_locked == 0
 }
 
-/// The bytes of a block; `None` if it is not of here.
-fn bytes_of(block: *mut u8) -> Option<usize> {
-    let offset = block.addr().wrapping_sub(RANGE.load(Ordering::Relaxed));
-    if RANGE.load(Ordering::Relaxed) == 0 || offset >= RANGE_BYTES {
-        return None;
-    }
-    let chunks = CHUNKS.lock().ok()?;
-    Some(SIZES[usize::from(chunks.sizes[offset / CHUNK_BYTES])])
+/// Nothing that holds the lock panics half-way.
+fn chunks() -> MutexGuard<'static, Chunks> {
+    CHUNKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Chunks {
+    /// Which of `SIZES` a block has; `None` if it is not of here.
+    fn size_of(&self, block: *mut u8) -> Option<usize> {
+        let range = RANGE.load(Ordering::Relaxed);
+        let offset = block.addr().wrapping_sub(range);
+        (range != 0 && offset < RANGE_BYTES).then(|| usize::from(self.sizes[offset / CHUNK_BYTES]))
+    }
+
     /// Makes one more chunk free blocks of a size.
     fn take(&mut self, size: usize) -> Option<()> {
         if self.is_refused || self.taken == self.sizes.len() {
@@ -192,7 +202,7 @@ unsafe extern "C" fn free_for_c(block: *mut c_void, _file: *const c_char, _line:
             return;
         }
         let begin = block.cast::<u8>().sub(HEADER_BYTES);
-        std::slice::from_raw_parts_mut(block.cast::<u8>(), *begin.cast::<usize>()).zeroize();
+        wipe(block.cast(), *begin.cast());
         libc::free(begin.cast());
     }
 }
@@ -209,7 +219,10 @@ unsafe extern "C" fn reallocate_for_c(
         if block.is_null() || new.is_null() {
             return new;
         }
-        let before = bytes_of(block.cast()).unwrap_or_else(|| *block.cast::<u8>().sub(HEADER_BYTES).cast::<usize>());
+        let before = match chunks().size_of(block.cast()) {
+            Some(size) => SIZES[size],
+            None => *block.cast::<u8>().sub(HEADER_BYTES).cast(),
+        };
         std::ptr::copy_nonoverlapping(block.cast::<u8>(), new.cast::<u8>(), before.min(bytes));
         free_for_c(block, file, line);
         new
