@@ -1,6 +1,7 @@
 //! One command to the broker. A connection that has carried a whole one carries the next.
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
 
 use envelope_broker::framing::ResponseReader;
@@ -10,7 +11,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::net::{connect as connect_socket, recv, send, socket_with, sockopt};
-use zeroize::Zeroizing;
+use zeroize::Zeroize;
 
 use super::SOCKET;
 use crate::pg::waiting;
@@ -136,18 +137,21 @@ impl Exchange {
 
     /// The response, if it is there. Reads all that has come.
     pub(super) fn try_take_response(&mut self) -> Result<Option<Response>, Lost> {
-        let mut buffer = Zeroizing::new([0; READ_BYTES]);
+        // Nothing is in it but what comes, and that is wiped when it is taken: who polls looks often.
+        let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
         loop {
             let Some(socket) = &self.socket else { return Err(malformed()) };
-            let count = match recv(socket, &mut buffer[..], RecvFlags::empty()) {
-                Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(Lost::Ended),
-                Ok((_, count)) => count,
+            let received = match recv(socket, &mut buffer[..], RecvFlags::empty()) {
+                Ok((([], _), _)) | Err(Errno::CONNRESET) => return Err(Lost::Ended),
+                Ok(((received, _), _)) => received,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return self.nothing_yet(),
                 Err(error) => return Err(Lost::Unwell(format!("the answer could not be received: {error}"))),
             };
             self.silent_after = Instant::now() + SILENCE;
-            if let Some(response) = self.reader.take(&buffer[..count]).map_err(|_| malformed())? {
+            let taken = self.reader.take(received);
+            received.zeroize();
+            if let Some(response) = taken.map_err(|_| malformed())? {
                 return Ok(Some(response));
             }
         }
