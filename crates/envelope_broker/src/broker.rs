@@ -176,10 +176,14 @@ impl<P: KeyProvider + 'static> Broker<P> {
             }
             Request::OpeningKey { wrapped, context, commitment, terms } => {
                 let name = DekName { wrapped, context };
-                self.unwrap_ahead(session, &name, &terms, &begun);
-                let grant = self.opening_key(name.clone(), commitment, &terms, asked, &begun).await;
+                // What is in memory is waited for by nobody; it is a step of a scan if it was asked for ahead of that.
+                let is_step = self.look_ahead.borrow().is_ahead_of(session) || !self.is_fresh(&name, &terms);
+                if is_step {
+                    self.unwrap_ahead(session, &name, &terms, &begun);
+                }
+                let grant = self.opening_key(&name, commitment, &terms, asked, &begun).await;
                 // What does not open is on nobody's way.
-                if grant.is_ok() {
+                if is_step && grant.is_ok() {
                     self.look_ahead.borrow_mut().opened(session, &name);
                 }
                 let is_call_ahead = terms.is_ahead && grant.as_ref().is_ok_and(|grant| grant.consent.took_call);
@@ -205,9 +209,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         }
         let ahead = self.look_ahead.borrow_mut().ahead(session, name);
         for (before, name) in ahead {
-            let is_held =
-                self.store.borrow_mut().held(&name).is_some_and(|held| held.age(self.now()) < terms.fresh_for);
-            if !is_held && !self.unwrapping.is_under_way(&name) && self.refusal(&name, None).is_none() {
+            if !self.is_fresh(&name, terms) && !self.unwrapping.is_under_way(&name) && self.refusal(&name, None).is_none() {
                 self.unwrapped_ahead.set(self.unwrapped_ahead.get() + 1);
                 let (broker, unwrapping) = (Rc::clone(self), self.unwrap(&name, begun));
                 tokio::task::spawn_local(async move {
@@ -219,6 +221,11 @@ impl<P: KeyProvider + 'static> Broker<P> {
         }
     }
 
+    /// Whether a data key is there that need not be asked for.
+    fn is_fresh(&self, name: &DekName, terms: &Terms) -> bool {
+        self.store.borrow_mut().held(name).is_some_and(|held| held.age(self.now()) < terms.fresh_for)
+    }
+
     /// Why a wrapped key need not be asked about, if so.
     fn refusal(&self, name: &DekName, commitment: Option<Commitment>) -> Option<KmsError> {
         self.refused.borrow_mut().find(&name.wrapped, &name.context, commitment, self.now())
@@ -226,7 +233,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
 
     async fn opening_key(
         self: &Rc<Self>,
-        name: DekName,
+        name: &DekName,
         commitment: Option<Commitment>,
         terms: &Terms,
         asked: Instant,
@@ -250,8 +257,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             if let Some(current) = &current
                 && let Some(lease) = current.lease(limits, self.now())
             {
-                let name = (*current.name).clone();
-                match self.usable(name, Some(current.commitment), Purpose::Seal, terms, asked, begun).await {
+                match self.usable(&current.name, Some(current.commitment), Purpose::Seal, terms, asked, begun).await {
                     Ok((held, mut consent)) => {
                         self.make_next_in_time(&place, current, terms, limits, begun);
                         consent.took_call |= took_call;
@@ -323,7 +329,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// values would not open, or worse, be sealed so that they never do.
     async fn usable(
         self: &Rc<Self>,
-        name: DekName,
+        name: &DekName,
         commitment: Option<Commitment>,
         purpose: Purpose,
         terms: &Terms,
@@ -331,17 +337,17 @@ impl<P: KeyProvider + 'static> Broker<P> {
         begun: &Begun,
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
         let is_wanted = |held: &Held| commitment.is_none_or(|commitment| commitment == held.dek.commitment());
-        if let Some(error) = self.refusal(&name, commitment) {
+        if let Some(error) = self.refusal(name, commitment) {
             return Err(error);
         }
-        let (held, consent) = self.consented(name.clone(), purpose, terms, asked, begun).await?;
+        let (held, consent) = self.consented(name, purpose, terms, asked, begun).await?;
         if is_wanted(&held) {
             return Ok((held, consent));
         }
         // What the provider has answered before this request may be wrong, since nobody may have checked it: then once more. It
         // stays until the next answer takes its place, since it is the value that may be wrong, too.
         let opens_to = |held: &Held| {
-            let DekName { wrapped, context } = &name;
+            let DekName { wrapped, context } = name;
             self.refused.borrow_mut().opens_to(wrapped, context, held.dek.commitment(), held.asked());
         };
         opens_to(&held);
@@ -362,28 +368,28 @@ impl<P: KeyProvider + 'static> Broker<P> {
     /// A data key, if its provider consents to its use, or cannot be asked.
     async fn consented(
         self: &Rc<Self>,
-        name: DekName,
+        name: &DekName,
         purpose: Purpose,
         terms: &Terms,
         asked: Instant,
         begun: &Begun,
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
-        let held = self.store.borrow_mut().held(&name).filter(|held| held.is_for(purpose));
+        let held = self.store.borrow_mut().held(name).filter(|held| held.is_for(purpose));
         if let Some(held) = held.as_ref().filter(|held| held.age(self.now()) < terms.fresh_for) {
             let refresh_from =
                 REFRESH_FROM + u32::from(held.dek.commitment().0[0] ^ self.spread) * REFRESH_SPREAD / 256;
             let is_due = held.age(self.now()) >= terms.fresh_for / 256 * refresh_from;
             if is_due && terms.calls == Calls::Ahead && held.may_refresh(self.now()) {
-                self.in_background(self.unwrap(&name, begun));
+                self.in_background(self.unwrap(name, begun));
             }
             self.store.borrow_mut().count_hit();
             return Ok((Rc::clone(held), held.consent(asked, false, false)));
         }
-        if !begun.may_begin(terms) && !self.unwrapping.is_under_way(&name) {
+        if !begun.may_begin(terms) && !self.unwrapping.is_under_way(name) {
             return Err(KmsError::no_call_left(Operation::Decrypt, &name.wrapped.key_id));
         }
-        self.store.borrow_mut().count_miss(&name);
-        match begun.wait(|| self.unwrap(&name, begun)).await {
+        self.store.borrow_mut().count_miss(name);
+        match begun.wait(|| self.unwrap(name, begun)).await {
             Ok(held) => Ok((Rc::clone(&held), held.consent(asked, false, true))),
             Err(error) => {
                 let held = held.filter(|held| error.kind.is_outage() && held.age(self.now()) < terms.stale_for);

@@ -43,6 +43,12 @@ impl Default for LookAhead {
 }
 
 impl LookAhead {
+    /// Whether data keys were asked for ahead of a session, by what it asked for last.
+    #[must_use]
+    pub fn is_ahead_of(&self, session: i32) -> bool {
+        self.sessions.peek(&session).is_some_and(|way| way.ahead > 0)
+    }
+
     /// A session asks for a data key. Returns those that it will ask for next, if it is on a known way, each with the one before.
     pub fn ahead(&mut self, session: i32, name: &DekName) -> Vec<(Rc<DekName>, Rc<DekName>)> {
         let Some(way) = self.sessions.get_mut(&session) else { return Vec::new() };

@@ -16,7 +16,7 @@ use tokio::net::unix::ReadHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::yield_now;
-use tokio::time::{interval, interval_at, timeout};
+use tokio::time::{interval, interval_at, timeout, timeout_at};
 
 use crate::broker::Broker;
 use crate::busy_poll::{BusyPoll, Wait};
@@ -211,14 +211,14 @@ impl Server {
         stream.write_all(&[ALIVE]).await?;
         // A session that goes through many data keys asks for the next one soon.
         let busy_poll = BusyPoll::new();
-        let mut command = timeout(CALL_TIME, read_command(&mut stream, busy_poll.begin())).await??;
+        let mut command = read_command(&mut stream, busy_poll.begin(), CALL_TIME).await?;
         loop {
             let may_go_on = matches!(command, Command::Ask { .. } | Command::AskMany { .. });
             self.serve_one(&mut stream, session.pid().unwrap_or_default(), command).await?;
             if !may_go_on || !may_stay() {
                 return Ok(());
             }
-            command = timeout(IDLE_TIME, read_command(&mut stream, busy_poll.begin())).await??;
+            command = read_command(&mut stream, busy_poll.begin(), IDLE_TIME).await?;
         }
     }
 
@@ -240,7 +240,15 @@ impl Server {
                 gone = until_gone(&reader) => return gone.and(Err(io::ErrorKind::UnexpectedEof.into())),
             }
         };
-        timeout(RESPONSE_TIME, writer.write_all(&protocol::encode_response(response))).await??;
+        let bytes = protocol::encode_response(response);
+        // Mostly there is room for all of it.
+        let written = match writer.try_write(&bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            written => written?,
+        };
+        if written < bytes.len() {
+            timeout(RESPONSE_TIME, writer.write_all(&bytes[written..])).await??;
+        }
         if is_stop {
             self.stop.notify_one();
         }
@@ -404,14 +412,16 @@ async fn until_gone(reader: &ReadHalf<'_>) -> io::Result<()> {
     }
 }
 
-async fn read_command(stream: &mut UnixStream, wait: Wait<'_>) -> io::Result<Command> {
+/// A command that comes in time.
+async fn read_command(stream: &mut UnixStream, wait: Wait<'_>, time: Duration) -> io::Result<Command> {
+    let deadline = tokio::time::Instant::now() + time;
     let mut reader = CommandReader::new();
     let mut buffer = [0; READ_BYTES];
     loop {
         // More than a short command has: then it is read at once, and nobody looks for more.
         let bytes = match receive_soon(stream, &mut buffer, &wait).await {
             Some(received) => received?,
-            None => stream.read(&mut buffer).await?,
+            None => timeout_at(deadline, stream.read(&mut buffer)).await??,
         };
         if bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
