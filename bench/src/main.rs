@@ -69,7 +69,7 @@ fn main() {
     page += &core::table(&plan);
     page += &instructions(&plan);
     page += &parallel::measure(&fixture, &plan);
-    page += &throughput::measure(&fixture, &plan);
+    page += &throughput::measure(&plan);
     page += &connections::measure(&plan);
     let growth = growth::measure(&fixture, &plan);
     page += &growth.markdown;

@@ -9,7 +9,12 @@ pub struct Case<'a> {
 }
 
 /// Runs all cases in turn, `repetitions` times after one that does not count, and returns the median cost of each per row.
-pub fn interleaved(repetitions: usize, mut cases: Vec<Case<'_>>) -> Vec<f64> {
+pub fn interleaved(repetitions: usize, cases: Vec<Case<'_>>) -> Vec<f64> {
+    rounds(repetitions, cases).iter_mut().map(|costs| median(costs)).collect()
+}
+
+/// As [`interleaved`], and returns all costs of each case: those of one round were measured one after the other.
+pub fn rounds(repetitions: usize, mut cases: Vec<Case<'_>>) -> Vec<Vec<f64>> {
     let mut costs = vec![Vec::new(); cases.len()];
     for repetition in 0..=repetitions {
         for (case, costs) in cases.iter_mut().zip(&mut costs) {
@@ -19,7 +24,7 @@ pub fn interleaved(repetitions: usize, mut cases: Vec<Case<'_>>) -> Vec<f64> {
             }
         }
     }
-    costs.iter_mut().map(|costs| median(costs)).collect()
+    costs
 }
 
 /// The median; the mean of the two in the middle of an even number.

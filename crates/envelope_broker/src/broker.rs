@@ -209,7 +209,10 @@ impl<P: KeyProvider + 'static> Broker<P> {
         }
         let ahead = self.look_ahead.borrow_mut().ahead(session, name);
         for (before, name) in ahead {
-            if !self.is_fresh(&name, terms) && !self.unwrapping.is_under_way(&name) && self.refusal(&name, None).is_none() {
+            if !self.is_fresh(&name, terms)
+                && !self.unwrapping.is_under_way(&name)
+                && self.refusal(&name, None).is_none()
+            {
                 self.unwrapped_ahead.set(self.unwrapped_ahead.get() + 1);
                 let (broker, unwrapping) = (Rc::clone(self), self.unwrap(&name, begun));
                 tokio::task::spawn_local(async move {
