@@ -44,7 +44,7 @@ use envelope_core::request::Calls;
 
 pub use self::asking::{finish, start};
 pub use self::opening::{opening_key, opening_key_again, opening_key_at_hand};
-pub use self::sealing::{Sealing, rotate_dek, sealing};
+pub use self::sealing::{rotate_dek, sealing};
 use self::surroundings::Here;
 pub use self::unwrapping::Unwrapping;
 use crate::ask::{Pending, shared_counters};
@@ -85,9 +85,9 @@ impl Session {
         }
     }
 
-    /// Random bytes for one nonce.
-    fn next_random(&mut self) -> Result<[u8; NONCE_BYTES], Error> {
-        self.nonces.next_nonce(statement_start()).map_err(|_| Error::NoRandomness)
+    /// Fills `random` for one nonce.
+    fn draw(&mut self, random: &mut [u8; NONCE_BYTES]) -> Result<(), Error> {
+        self.nonces.draw(statement_start(), random).map_err(|_| Error::NoRandomness)
     }
 }
 

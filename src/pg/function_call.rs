@@ -31,14 +31,16 @@ macro_rules! sql_functions {
             // SAFETY: PostgreSQL calls with the fcinfo of this call, whose arguments are of the types that sql/ declares. Nothing
             // in this frame is to be dropped.
             unsafe {
-                let called = pgrx::pg_sys::submodules::panic::pgrx_extern_c_guard(|| {
+                // Written here, where it is read: what a guard returns is copied at once, in other pieces than it was written.
+                let mut outcome = Ok(pgrx::pg_sys::Datum::null());
+                pgrx::pg_sys::submodules::panic::pgrx_extern_c_guard(|| {
                     let call = $crate::pg::function_call::FunctionCall::new(fcinfo);
-                    match $body(&call) {
+                    outcome = match $body(&call) {
                         Ok(result) => Ok(call.finish(result)),
                         Err(error) => Err($crate::pg::report::Prepared::new(&error.report())),
-                    }
+                    };
                 });
-                match called {
+                match outcome {
                     Ok(datum) => datum,
                     Err(report) => report.raise(),
                 }

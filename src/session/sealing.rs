@@ -16,39 +16,43 @@ use super::{asking, audit, check_allowed, named_keys, quickly, with_policy, with
 use crate::ask::{broker, journal, shared_counters};
 use crate::error::Error;
 
-/// What seals a value.
-pub struct Sealing {
-    /// The data key.
-    pub cached: Rc<CachedKey>,
-    /// Random bytes for its nonce.
-    pub random: [u8; NONCE_BYTES],
-}
-
-/// The data key to seal `plaintext_bytes` bytes with, under the key that the statement names. The use is counted.
+/// The data key to seal `plaintext_bytes` bytes with, under the key that the statement names. The use is counted, and `random`
+/// filled for the value's nonce.
 ///
 /// # Errors
 /// Whatever keeps it from being had; [`Error::NoRandomness`].
-pub fn sealing(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Sealing, Error> {
-    find(key_id, context, plaintext_bytes).inspect_err(audit::note)
+#[inline(always)]
+pub fn sealing(
+    key_id: &str,
+    context: &EncryptionContext,
+    plaintext_bytes: usize,
+    random: &mut [u8; NONCE_BYTES],
+) -> Result<Rc<CachedKey>, Error> {
+    find(key_id, context, plaintext_bytes, random).inspect_err(audit::note)
 }
 
-#[inline]
-fn find(key_id: &str, context: &EncryptionContext, plaintext_bytes: usize) -> Result<Sealing, Error> {
+#[inline(always)]
+fn find(
+    key_id: &str,
+    context: &EncryptionContext,
+    plaintext_bytes: usize,
+    random: &mut [u8; NONCE_BYTES],
+) -> Result<Rc<CachedKey>, Error> {
     loop {
         let ready = quickly(|session| {
             let cached = session.policy.seal_quickly(key_id, context, plaintext_bytes, &Here)?;
-            Some(Sealing { cached, random: session.next_random().ok()? })
+            session.draw(random).ok().map(|()| cached)
         });
-        let sealing = match ready {
-            Some(sealing) => sealing,
+        let cached = match ready {
+            Some(cached) => cached,
             None => {
                 let cached = asking::drive_from(|policy| policy.seal(key_id, context, plaintext_bytes, &Here))?;
-                let random = with_session(|session| session.next_random())?;
-                Sealing { cached, random }
+                with_session(|session| session.draw(random))?;
+                cached
             }
         };
-        if named_keys::check_cached(&sealing.cached, Use::Encrypt)? == Verdict::Good {
-            return Ok(sealing);
+        if named_keys::check_cached(&cached, Use::Encrypt)? == Verdict::Good {
+            return Ok(cached);
         }
     }
 }

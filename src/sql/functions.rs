@@ -6,7 +6,7 @@ use std::rc::Rc;
 use envelope_core::context::EncryptionContext;
 use envelope_core::error::{ArgumentError, ValueError};
 use envelope_core::format::edited;
-use envelope_core::format::{Envelope, Head, ValueType};
+use envelope_core::format::{Envelope, Head, NONCE_BYTES, ValueType};
 use envelope_core::keys::KeyId;
 use pgrx::pg_sys::Datum;
 
@@ -19,8 +19,8 @@ use crate::pg::room;
 use crate::pg::settings;
 use crate::pg::typed;
 use crate::pg::varlena::Varlena;
+use crate::session;
 use crate::session::named_keys::{self, KeyChoice};
-use crate::session::{self, Sealing};
 
 /// An aad that any process has room for.
 const MAX_SHORT_AAD_BYTES: usize = 64 << 10;
@@ -76,6 +76,7 @@ struct EncryptOptions<'a> {
 }
 
 impl<'a> EncryptOptions<'a> {
+    #[inline(always)]
     fn of(call: &'a FunctionCall) -> Result<Self, Error> {
         Ok(Self { key: KeyArguments::of(call, "key_id", Some(2))?, aad: aad_argument(call, 3)? })
     }
@@ -167,13 +168,15 @@ pub fn key_id_argument(call: &FunctionCall, index: usize, name: &'static str) ->
 ///
 /// # Errors
 /// [`Error::NullArgument`].
+#[inline(always)]
 pub fn aad_argument(call: &FunctionCall, index: usize) -> Result<Option<Cow<'_, [u8]>>, Error> {
-    if call.arguments() <= index {
-        return Ok(None);
-    }
+    if call.arguments() <= index { Ok(None) } else { given_aad(call, index).map(Some) }
+}
+
+fn given_aad(call: &FunctionCall, index: usize) -> Result<Cow<'_, [u8]>, Error> {
     let aad = to_utf8(call.bytes(index).ok_or(Error::NullArgument("aad"))?)?;
     check_room_for(&aad)?;
-    Ok(Some(aad))
+    Ok(aad)
 }
 
 /// Whether there is room for a copy of an aad behind a header: the cipher wants both in one piece.
@@ -209,7 +212,8 @@ fn is_key_id(text: &[u8]) -> bool {
 /// Whatever keeps the data key from being had, and [`Error::TooLarge`].
 pub fn seal(value_type: ValueType, plaintext: &[u8], choice: &KeyChoice, aad: Option<&[u8]>) -> Result<Made, Error> {
     choice.with_key(|key_id, context| {
-        let Sealing { cached, random } = session::sealing(key_id, context, plaintext.len())?;
+        let mut random = [0; NONCE_BYTES];
+        let cached = session::sealing(key_id, context, plaintext.len(), &mut random)?;
         let data_key = cached.data_key();
         let value_bytes = data_key.value_bytes(plaintext.len());
         let mut value = Varlena::with_room(value_bytes)?;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use envelope_core::format::{Envelope, Head};
+use envelope_core::format::{Envelope, Head, NONCE_BYTES};
 use pgrx::pg_sys::{Datum, Oid};
 
 use crate::error::Error;
@@ -12,7 +12,7 @@ use crate::pg::function_call::{FunctionCall, sql_functions};
 use crate::pg::run_lock;
 use crate::pg::varlena::Varlena;
 use crate::session::rewrap::{self, Change};
-use crate::session::{self, Sealing, Unwrapping, pipeline, proof};
+use crate::session::{self, Unwrapping, pipeline, proof};
 use crate::sql::functions::{KeyArguments, aad_argument, check_aad, key_id_argument};
 use crate::sql::splice;
 
@@ -122,8 +122,8 @@ fn reencrypt(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let opener = session::opening_key(&envelope.head)?;
     let plaintext_bytes = envelope.ciphertext.len();
     // With the encryption context that the value has, whatever the one of a named key is.
-    let Sealing { cached: sealer, random } =
-        to_key.choice.with_key(|key_id, _| session::sealing(key_id, opener.data_key().context(), plaintext_bytes))?;
+    let (mut random, context) = ([0; NONCE_BYTES], opener.data_key().context());
+    let sealer = to_key.choice.with_key(|key_id, _| session::sealing(key_id, context, plaintext_bytes, &mut random))?;
     let bytes = sealer.data_key().value_bytes(plaintext_bytes);
     let mut resealed = Varlena::with_room(bytes)?;
     sealer.data_key().reseal(opener.data_key(), &envelope, &random, aad.as_deref(), resealed.as_mut_slice())?;
@@ -148,7 +148,7 @@ fn reencrypt_warm(call: &FunctionCall) -> Result<Option<Datum>, Error> {
         }
         if let Some(to_key) = &to_key {
             for head in heads {
-                session::sealing(to_key, &head.encryption_context()?, 0)?;
+                session::sealing(to_key, &head.encryption_context()?, 0, &mut [0; NONCE_BYTES])?;
             }
         }
         Ok(())

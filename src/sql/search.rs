@@ -1,6 +1,6 @@
 //! The SQL functions that make search tokens.
 
-use envelope_core::format::{Envelope, ValueType};
+use envelope_core::format::{Envelope, NONCE_BYTES, ValueType};
 use envelope_core::search::{
     Bucketed, Buckets, IndexKey, Plan, PrefixLengths, SearchError, Searchable, Step, TokenBits, ValueKind, normalize,
 };
@@ -13,9 +13,9 @@ use crate::pg::index_keys::tell_of_change;
 use crate::pg::result::{bytea_array_datum, nullable_row_datum, text_datum};
 use crate::pg::scalars::{Scalar, ScalarType, double};
 use crate::pg::varlena::Varlena;
+use crate::session;
 use crate::session::index_keys::{self, Index};
 use crate::session::named_keys::KeyChoice;
-use crate::session::{self, Sealing};
 use crate::sql::functions::{context_argument, utf8, utf8_argument};
 
 sql_functions! {
@@ -306,7 +306,8 @@ fn index_plan(call: &FunctionCall) -> Result<Option<Datum>, Error> {
 fn index_key_stub(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let key = utf8_argument(call, 0, "key_id")?.into_owned();
     KeyChoice::new(key, context_argument(call, 1)?.unwrap_or_default()).with_key(|key_id, context| {
-        let Sealing { cached, random } = session::sealing(key_id, context, 0)?;
+        let mut random = [0; NONCE_BYTES];
+        let cached = session::sealing(key_id, context, 0, &mut random)?;
         let data_key = cached.data_key();
         let mut value = vec![0; data_key.value_bytes(0)];
         data_key.seal(ValueType::Bytea, &random, None, &[], &mut value);

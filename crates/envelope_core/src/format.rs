@@ -354,7 +354,7 @@ impl Preamble {
         &self,
         value_type: ValueType,
         flags: Flags,
-        nonce: &[u8; NONCE_BYTES],
+        nonce: [&[u8; NONCE_BYTES / 2]; 2],
         value: &'a mut [u8],
     ) -> ValueParts<'a> {
         let (preamble, rest) = value.split_at_mut(self.bytes.len());
@@ -362,7 +362,7 @@ impl Preamble {
         preamble[TYPE_OFFSET] = value_type as u8;
         preamble[FLAGS_OFFSET] = flags.to_byte();
         let (nonce_field, rest) = rest.split_at_mut(NONCE_BYTES);
-        nonce_field.copy_from_slice(nonce);
+        nonce_field.chunks_exact_mut(NONCE_BYTES / 2).zip(nonce).for_each(|(field, half)| field.copy_from_slice(half));
         let (ciphertext, tag) = rest.split_at_mut(rest.len() - TAG_BYTES);
         ValueParts { header: &preamble[..self.header_end], ciphertext, tag }
     }

@@ -7,7 +7,6 @@ use zeroize::Zeroize;
 
 use crate::cipher::message_keys::MessageKeys;
 use crate::cipher::suite::SealingKey;
-use crate::cipher::xaes;
 use crate::context::EncryptionContext;
 use crate::error::ValueError;
 use crate::format::{Envelope, Flags, Head, NONCE_BYTES, Preamble, TAG_BYTES, ValueType};
@@ -166,9 +165,8 @@ impl DataKey {
         plaintext: Option<&[u8]>,
         value: &mut [u8],
     ) {
-        self.sealing_key.seal(random, value.len() - self.value_bytes(0), |nonce, key| {
-            let parts = self.preamble.write(value_type, flags, nonce, value);
-            let (_, nonce) = xaes::split(nonce);
+        self.sealing_key.seal(random, value.len() - self.value_bytes(0), |prefix, nonce, key| {
+            let parts = self.preamble.write(value_type, flags, [prefix, nonce], value);
             with_associated_data(parts.header, aad, |associated_data| match plaintext {
                 Some(plaintext) => key.seal(nonce, associated_data, plaintext, parts.ciphertext, parts.tag),
                 None => key.seal_in_place(nonce, associated_data, parts.ciphertext, parts.tag),

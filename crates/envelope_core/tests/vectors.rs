@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use envelope_core::cipher::suite::SealingKey;
-use envelope_core::cipher::xaes;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Envelope, Head, HeadError, Preamble};
 use envelope_core::value::DataKey;
@@ -199,8 +198,8 @@ fn padding_is_removed() {
         let header = Envelope::parse(&value).unwrap().head.header().to_vec();
         let body = value.len() - plaintext.len() - 16;
         let (ciphertext, tag) = value[body..].split_at_mut(plaintext.len());
-        SealingKey::derive(dek(&vectors.dek), &Rc::default()).seal(&[7; 24], plaintext.len(), |nonce, key| {
-            key.seal(xaes::split(nonce).1, &header, plaintext, ciphertext, tag);
+        SealingKey::derive(dek(&vectors.dek), &Rc::default()).seal(&[7; 24], plaintext.len(), |_, nonce, key| {
+            key.seal(nonce, &header, plaintext, ciphertext, tag);
         });
         open_with(&vectors.dek, &value, None)
     };

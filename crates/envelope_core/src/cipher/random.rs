@@ -41,28 +41,28 @@ impl Nonces {
         Self { buffer: Box::new([Block::default(); BLOCKS]), used: BUFFER_BYTES, statement: None }
     }
 
-    /// Random bytes for one nonce. `statement` is different in each statement.
+    /// Fills `random` for one nonce. `statement` is different in each statement.
     ///
     /// # Errors
     /// If the kernel has no randomness to give; nothing but a wrong sandbox makes that happen.
-    pub fn next_nonce(&mut self, statement: i64) -> Result<[u8; NONCE_BYTES], getrandom::Error> {
+    pub fn draw(&mut self, statement: i64, random: &mut [u8; NONCE_BYTES]) -> Result<(), getrandom::Error> {
         if self.statement != Some(statement) {
-            return self.first_of(statement);
+            return self.first_of(statement, random);
         }
         if self.used == BUFFER_BYTES {
             self.fill()?;
         }
         let unused = self.buffer.as_flattened_mut()[self.used..].first_chunk_mut::<NONCE_BYTES>();
         self.used += NONCE_BYTES;
-        Ok(std::mem::take(unused.expect("the buffer is a multiple of a nonce")))
+        *random = std::mem::take(unused.expect("the buffer is a multiple of a nonce"));
+        Ok(())
     }
 
     #[cold]
-    fn first_of(&mut self, statement: i64) -> Result<[u8; NONCE_BYTES], getrandom::Error> {
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce)?;
+    fn first_of(&mut self, statement: i64, random: &mut [u8; NONCE_BYTES]) -> Result<(), getrandom::Error> {
+        getrandom::fill(random)?;
         (self.statement, self.used) = (Some(statement), BUFFER_BYTES);
-        Ok(nonce)
+        Ok(())
     }
 
     #[cold]
@@ -95,10 +95,16 @@ mod tests {
 
     use super::*;
 
+    fn next(nonces: &mut Nonces, statement: i64) -> [u8; NONCE_BYTES] {
+        let mut random = [0; NONCE_BYTES];
+        nonces.draw(statement, &mut random).unwrap();
+        random
+    }
+
     #[test]
     fn no_nonce_twice_over_many_refills_and_statements() {
         let mut nonces = Nonces::new();
-        let distinct: HashSet<_> = (0..10_000).map(|number| nonces.next_nonce(number / 1_000).unwrap()).collect();
+        let distinct: HashSet<_> = (0..10_000).map(|number| next(&mut nonces, number / 1_000)).collect();
         assert_eq!(distinct.len(), 10_000);
     }
 
@@ -106,18 +112,18 @@ mod tests {
     #[test]
     fn a_copy_of_an_idle_session_draws_others() {
         let mut nonces = Nonces::new();
-        (0..10).for_each(|_| _ = nonces.next_nonce(1).unwrap());
+        (0..10).for_each(|_| _ = next(&mut nonces, 1));
         let mut copy = Nonces { buffer: nonces.buffer.clone(), used: nonces.used, statement: nonces.statement };
-        let mut drawn: HashSet<_> = (0..200).map(|_| nonces.next_nonce(2).unwrap()).collect();
-        drawn.extend((0..200).map(|_| copy.next_nonce(2).unwrap()));
+        let mut drawn: HashSet<_> = (0..200).map(|_| next(&mut nonces, 2)).collect();
+        drawn.extend((0..200).map(|_| next(&mut copy, 2)));
         assert_eq!(drawn.len(), 400);
     }
 
     #[test]
     fn what_was_handed_out_is_not_handed_out_again() {
         let mut nonces = Nonces::new();
-        nonces.next_nonce(1).unwrap();
-        nonces.next_nonce(1).unwrap();
+        next(&mut nonces, 1);
+        next(&mut nonces, 1);
         let buffer = nonces.buffer.as_flattened();
         assert_eq!(buffer[..NONCE_BYTES], [0; NONCE_BYTES]);
         assert_ne!(buffer[NONCE_BYTES..2 * NONCE_BYTES], [0; NONCE_BYTES]);
@@ -154,7 +160,7 @@ mod tests {
     #[test]
     fn each_buffer_has_a_seed_of_its_own() {
         let mut nonces = [Nonces::new(), Nonces::new()];
-        let [one, other] = nonces.each_mut().map(|nonces| [(); 129].map(|()| nonces.next_nonce(1).unwrap()));
+        let [one, other] = nonces.each_mut().map(|nonces| [(); 129].map(|()| next(nonces, 1)));
         assert_ne!(one[1], other[1]);
         assert_ne!(one[1], one[65]);
     }

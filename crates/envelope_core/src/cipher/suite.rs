@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::cipher::message_keys::{Batch, KeptMessageKeys, MessageKeys};
-use crate::cipher::xaes::{self, MessageKey, Xaes256Gcm};
+use crate::cipher::xaes::{self, GCM_NONCE_BYTES, MessageKey, NoncePrefix, Xaes256Gcm};
 use crate::error::ValueError;
 use crate::format::{NONCE_BYTES, TAG_BYTES};
 use crate::keys::{Commitment, Dek};
@@ -36,23 +36,21 @@ impl SealingKey {
         &self.commitment
     }
 
-    /// Has `seal` seal a value with the next nonce and its message key. `random` was drawn for this value: the first half of
+    /// Has `seal` seal a value with the next nonce, in its two halves, and its message key. `random` was drawn for this value: the first half of
     /// it is used if the value begins a batch.
     pub fn seal<T>(
         &self,
         random: &[u8; NONCE_BYTES],
         plaintext_bytes: usize,
-        seal: impl FnOnce(&[u8; NONCE_BYTES], &MessageKey) -> T,
+        seal: impl FnOnce(&NoncePrefix, &[u8; GCM_NONCE_BYTES], &MessageKey) -> T,
     ) -> T {
+        let (prefix, rest) = xaes::split(random);
         let mut batch = self.batch.borrow_mut();
         if !batch.as_mut().is_some_and(|batch| batch.take(plaintext_bytes)) {
-            let (prefix, _) = xaes::split(random);
             *batch = Some(Batch::with(*prefix, self.cipher.message_key(prefix), plaintext_bytes));
         }
         let batch = batch.as_ref().expect("it has just begun, if not before");
-        let mut nonce = *random;
-        nonce[..xaes::NONCE_PREFIX_BYTES].copy_from_slice(&batch.prefix);
-        seal(&nonce, &batch.key)
+        seal(&batch.prefix, rest, &batch.key)
     }
 
     /// Decrypts and verifies `ciphertext` into `plaintext`, which is as long.

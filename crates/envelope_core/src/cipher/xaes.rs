@@ -22,7 +22,7 @@ use crate::keys::stack::with_wiped_stack;
 /// Bytes of the nonce that the message key is derived from.
 pub const NONCE_PREFIX_BYTES: usize = 12;
 /// Bytes of the nonce of AES-GCM: the rest.
-const GCM_NONCE_BYTES: usize = NONCE_BYTES - NONCE_PREFIX_BYTES;
+pub const GCM_NONCE_BYTES: usize = NONCE_BYTES - NONCE_PREFIX_BYTES;
 
 const BLOCK_BYTES: usize = 16;
 /// Where the prefix stands in M1 and M2.
