@@ -147,6 +147,25 @@ fn a_scan_in_a_known_order_is_read_ahead_of() {
     });
 }
 
+/// What is in memory is waited for by nobody, and so no step of a scan, in whatever order.
+#[test]
+fn what_is_in_memory_leaves_the_known_order_as_it_is() {
+    run(async {
+        let kms = Kms::new();
+        let broker = kms.broker();
+        for number in (0..10).chain((0..10).rev()) {
+            broker.open_for(1, name(KEY, number), TERMS).await.unwrap();
+        }
+        assert_eq!(kms.calls(), (0, 10));
+        broker.flush();
+        for number in 0..10 {
+            broker.open_for(2, name(KEY, number), TERMS).await.unwrap();
+            settle().await;
+        }
+        assert_eq!((kms.calls(), broker.unwrapped_ahead()), ((0, 20), 8), "in the order in which they were asked for");
+    });
+}
+
 #[test]
 fn a_data_key_is_asked_for_with_its_own_context_and_key_only() {
     run(async {
