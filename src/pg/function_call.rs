@@ -1,5 +1,6 @@
 //! One call of a SQL function: its arguments and its result.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::rc::Rc;
 
@@ -53,6 +54,8 @@ pub(crate) use sql_functions;
 /// One call of a SQL function.
 pub struct FunctionCall {
     fcinfo: FunctionCallInfo,
+    /// Its place of a statement keeps nothing yet, as is found once a call: a place that is called once keeps nothing.
+    is_first: Cell<bool>,
 }
 
 impl FunctionCall {
@@ -60,7 +63,7 @@ impl FunctionCall {
     /// `fcinfo` is the one that PostgreSQL called the function with, and the `FunctionCall` does not outlive that call. The arguments
     /// are of the types that the function reads them as; an internal one is its aggregate's state.
     pub unsafe fn new(fcinfo: FunctionCallInfo) -> Self {
-        Self { fcinfo }
+        Self { fcinfo, is_first: Cell::new(false) }
     }
 
     /// The raw call.
@@ -180,8 +183,13 @@ impl FunctionCall {
 
     #[inline]
     fn call_site<T: 'static>(&self) -> Option<&CallSite<T>> {
+        if self.is_first.get() {
+            return None;
+        }
         // SAFETY: `new` was given a live fcinfo; its flinfo is NULL, or that of this function at this place of a statement.
-        unsafe { (*self.fcinfo).flinfo.as_mut().and_then(|flinfo| CallSite::of(flinfo)) }
+        let call_site = unsafe { (*self.fcinfo).flinfo.as_mut().and_then(|flinfo| CallSite::of(flinfo)) };
+        self.is_first.set(call_site.is_none());
+        call_site
     }
 
     /// The result, or NULL.

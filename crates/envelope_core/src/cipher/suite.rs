@@ -36,8 +36,8 @@ impl SealingKey {
         &self.commitment
     }
 
-    /// Has `seal` seal a value with the next nonce, in its two halves, and its message key. `random` was drawn for this value: the first half of
-    /// it is used if the value begins a batch.
+    /// Has `seal` seal a value with the next nonce, in its two halves, and its message key. `random` was drawn for this value: the
+    /// first half of it is used if the value begins a batch.
     pub fn seal<T>(
         &self,
         random: &[u8; NONCE_BYTES],
