@@ -240,15 +240,7 @@ impl Server {
                 gone = until_gone(&reader) => return gone.and(Err(io::ErrorKind::UnexpectedEof.into())),
             }
         };
-        let bytes = protocol::encode_response(response);
-        // Mostly there is room for all of it.
-        let written = match writer.try_write(&bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            written => written?,
-        };
-        if written < bytes.len() {
-            timeout(RESPONSE_TIME, writer.write_all(&bytes[written..])).await??;
-        }
+        timeout(RESPONSE_TIME, writer.write_all(&protocol::encode_response(response))).await??;
         if is_stop {
             self.stop.notify_one();
         }
