@@ -54,7 +54,8 @@ pub(crate) use sql_functions;
 /// One call of a SQL function.
 pub struct FunctionCall {
     fcinfo: FunctionCallInfo,
-    /// Its place of a statement keeps nothing yet, as is found once a call: a place that is called once keeps nothing.
+    /// The first call from its place of a statement, if the place was asked for: one that is called once keeps nothing, also if it
+    /// is asked for twice in that call.
     is_first: Cell<bool>,
 }
 
@@ -175,8 +176,7 @@ impl FunctionCall {
     }
 
     /// Has the processor fetch an argument's value, and the one that a scan will bring next, which it has time for while this
-    /// one is worked on: in a page the rows stand one in front of the other, all about as far.
-    /// `T` is what the place keeps.
+    /// one is worked on: in a page the rows stand one in front of the other, all about as far. `T` is what the place keeps.
     pub fn prefetch<T: 'static>(&self, value: &[u8]) {
         CallSite::<T>::prefetch(self.call_site(), value);
     }

@@ -21,6 +21,7 @@ use crate::error::Error;
 ///
 /// # Errors
 /// Whatever keeps it from being had; [`Error::NoRandomness`].
+// Inlined, as what is returned in memory is copied in other pieces than it was written in (docs/PERFORMANCE.md).
 #[inline(always)]
 pub fn sealing(
     key_id: &str,

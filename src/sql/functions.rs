@@ -76,6 +76,7 @@ struct EncryptOptions<'a> {
 }
 
 impl<'a> EncryptOptions<'a> {
+    // Inlined, as what is returned in memory is copied in other pieces than it was written in (docs/PERFORMANCE.md).
     #[inline(always)]
     fn of(call: &'a FunctionCall) -> Result<Self, Error> {
         Ok(Self { key: KeyArguments::of(call, "key_id", Some(2))?, aad: aad_argument(call, 3)? })
@@ -168,6 +169,7 @@ pub fn key_id_argument(call: &FunctionCall, index: usize, name: &'static str) ->
 ///
 /// # Errors
 /// [`Error::NullArgument`].
+// Inlined, as what is returned in memory is copied in other pieces than it was written in (docs/PERFORMANCE.md).
 #[inline(always)]
 pub fn aad_argument(call: &FunctionCall, index: usize) -> Result<Option<Cow<'_, [u8]>>, Error> {
     if call.arguments() <= index { Ok(None) } else { given_aad(call, index).map(Some) }
