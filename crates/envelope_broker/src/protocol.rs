@@ -36,6 +36,8 @@ pub const ALIVE: u8 = 0;
 pub const RESPONSE: u8 = 1;
 /// Bytes of a length field.
 pub const LENGTH_BYTES: usize = 4;
+/// Most messages have fewer.
+const USUAL_BYTES: usize = 512;
 /// Time between two signs of life.
 pub const ALIVE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -157,8 +159,10 @@ pub fn fingerprint(settings: &Settings) -> u64 {
 /// The bytes of a command, its length in front.
 #[must_use]
 pub fn encode_command(command: &Command) -> Vec<u8> {
-    let body = postcard::to_allocvec(command).expect("all parts of a command can be serialized");
-    [length(&body).as_slice(), &body].concat()
+    let mut bytes = serialize(command, vec![0; LENGTH_BYTES]);
+    let length = length(&bytes[LENGTH_BYTES..]);
+    bytes[..LENGTH_BYTES].copy_from_slice(&length);
+    bytes
 }
 
 /// Reads a command, without its length.
@@ -188,7 +192,7 @@ pub fn encode_response(response: Response) -> Zeroizing<Vec<u8>> {
         Response::Statistics(statistics) => PublicResponse::Statistics(statistics),
         Response::Done => PublicResponse::Done,
     };
-    let public = postcard::to_allocvec(&response).expect("all parts of a response can be serialized");
+    let public = serialize(&response, Vec::new());
     let body_bytes = 1 + deks.len() * KEY_BYTES + public.len();
     // Room for all at once: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(1 + LENGTH_BYTES + body_bytes));
@@ -255,6 +259,12 @@ fn with_dek(reply: PublicReply, deks: &mut impl Iterator<Item = Dek>) -> Result<
         PublicReply::Rewrapped(wrapped) => Ok(Reply::Rewrapped(wrapped)),
         PublicReply::Failed(error) => Err(error),
     })
+}
+
+/// Behind what is in `bytes` already.
+fn serialize(message: &impl Serialize, mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.reserve(USUAL_BYTES);
+    postcard::to_extend(message, bytes).expect("all parts of a message can be serialized")
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Malformed> {
