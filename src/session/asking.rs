@@ -60,7 +60,22 @@ pub fn drive(mut step: Step<Pending>) -> Result<Rc<CachedKey>, Error> {
 /// # Errors
 /// [`Error::OwnThread`]; [`Error::NamedKey`](crate::error::Error) if the current user has no right on the key.
 pub fn start_for(ask: Ask) -> Result<(Ask, Pending), Error> {
-    start_all(vec![permitted(ask)?]).map(|mut started| started.swap_remove(0))
+    start_permitted(permitted(ask)?)
+}
+
+/// Starts what is permitted.
+///
+/// # Errors
+/// [`Error::OwnThread`].
+pub fn start_permitted(ask: Ask) -> Result<(Ask, Pending), Error> {
+    before_asking();
+    match ask::start(ask.request().clone()) {
+        Ok(pending) => Ok((ask, pending)),
+        Err(error) => {
+            with_policy(|policy| policy.unanswered(&ask, &Here));
+            Err(error)
+        }
+    }
 }
 
 /// What a step asks for, or the next thing for the value that the current user may ask for.
@@ -77,7 +92,7 @@ pub fn permitted(mut ask: Ask) -> Result<Ask, Error> {
     Ok(ask)
 }
 
-/// Starts what is permitted, all at once.
+/// As [`start_permitted`], all at once.
 ///
 /// # Errors
 /// [`Error::OwnThread`].
