@@ -37,6 +37,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 const IDLE_TIME: Duration = Duration::from_secs(1);
 /// Read at a time.
 const READ_BYTES: usize = 8 * 1024;
+/// The only connection, if it is polled for, is looked at so many times before the runtime looks for anything else.
+const LOOKS: u32 = 8;
 /// Accepting fails when descriptors run out: then it is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -97,6 +99,8 @@ struct Server {
     /// When it was last said how many evicted data keys were needed again, and how many they were.
     reported: Cell<(Option<Instant>, u64)>,
     connections: Cell<u64>,
+    /// With those that carry nothing now.
+    conversations: Cell<u64>,
     stop: Notify,
 }
 
@@ -128,6 +132,7 @@ pub async fn serve(
         from_memory: Cell::new(0),
         reported: Cell::default(),
         connections: Cell::new(0),
+        conversations: Cell::new(0),
         stop: Notify::new(),
     });
     let accept = async {
@@ -156,17 +161,17 @@ pub async fn serve(
     Ok(())
 }
 
-/// One of the connections that are open now.
-struct Connection<'a>(&'a Cell<u64>);
+/// One of the connections that are counted now.
+struct Counted<'a>(&'a Cell<u64>);
 
-impl<'a> Connection<'a> {
-    fn open(connections: &'a Cell<u64>) -> Self {
+impl<'a> Counted<'a> {
+    fn one_more(connections: &'a Cell<u64>) -> Self {
         connections.set(connections.get() + 1);
         Self(connections)
     }
 }
 
-impl Drop for Connection<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -208,22 +213,60 @@ impl Server {
         if session.uid() != self.host.uid {
             return Ok(());
         }
+        let _conversation = Counted::one_more(&self.conversations);
         stream.write_all(&[ALIVE]).await?;
         // A session that goes through many data keys asks for the next one soon.
         let busy_poll = BusyPoll::new();
-        let mut command = read_command(&mut stream, busy_poll.begin(), CALL_TIME).await?;
+        let mut command = self.read_command(&mut stream, busy_poll.begin(), CALL_TIME).await?;
         loop {
             let may_go_on = matches!(command, Command::Ask { .. } | Command::AskMany { .. });
             self.serve_one(&mut stream, session.pid().unwrap_or_default(), command).await?;
             if !may_go_on || !may_stay() {
                 return Ok(());
             }
-            command = read_command(&mut stream, busy_poll.begin(), IDLE_TIME).await?;
+            command = self.read_command(&mut stream, busy_poll.begin(), IDLE_TIME).await?;
         }
     }
 
+    /// A command that comes in time.
+    async fn read_command(&self, stream: &mut UnixStream, wait: Wait<'_>, time: Duration) -> io::Result<Command> {
+        let deadline = tokio::time::Instant::now() + time;
+        let mut reader = CommandReader::new();
+        let mut buffer = [0; READ_BYTES];
+        loop {
+            // More than a short command has: then it is read at once, and nobody looks for more.
+            let bytes = match self.receive_soon(stream, &mut buffer, &wait).await {
+                Some(received) => received?,
+                None => timeout_at(deadline, stream.read(&mut buffer)).await??,
+            };
+            if bytes == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(command) = reader.take(&buffer[..bytes]).map_err(malformed)? {
+                wait.end();
+                return Ok(command);
+            }
+        }
+    }
+
+    /// What comes as long as it is polled for; the other connections are served meanwhile, if there are any.
+    async fn receive_soon(&self, stream: &UnixStream, buffer: &mut [u8], wait: &Wait<'_>) -> Option<io::Result<usize>> {
+        let mut looks = 0_u32;
+        while wait.polls_again() {
+            match recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                received => return Some(received.map(|(bytes, _)| bytes).map_err(io::Error::from)),
+            }
+            looks += 1;
+            if self.conversations.get() > 1 || looks.is_multiple_of(LOOKS) {
+                yield_now().await;
+            }
+        }
+        None
+    }
+
     async fn serve_one(&self, stream: &mut UnixStream, session: i32, command: Command) -> io::Result<()> {
-        let _connection = Connection::open(&self.connections);
+        let _connection = Counted::one_more(&self.connections);
         let is_stop = command == Command::Stop;
         let (reader, mut writer) = stream.split();
         let response = self.answer(session, command);
@@ -402,38 +445,6 @@ async fn until_gone(reader: &ReadHalf<'_>) -> io::Result<()> {
             result => return result.map(drop),
         }
     }
-}
-
-/// A command that comes in time.
-async fn read_command(stream: &mut UnixStream, wait: Wait<'_>, time: Duration) -> io::Result<Command> {
-    let deadline = tokio::time::Instant::now() + time;
-    let mut reader = CommandReader::new();
-    let mut buffer = [0; READ_BYTES];
-    loop {
-        // More than a short command has: then it is read at once, and nobody looks for more.
-        let bytes = match receive_soon(stream, &mut buffer, &wait).await {
-            Some(received) => received?,
-            None => timeout_at(deadline, stream.read(&mut buffer)).await??,
-        };
-        if bytes == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if let Some(command) = reader.take(&buffer[..bytes]).map_err(malformed)? {
-            wait.end();
-            return Ok(command);
-        }
-    }
-}
-
-/// What comes as long as it is polled for; the other connections are served meanwhile.
-async fn receive_soon(stream: &UnixStream, buffer: &mut [u8], wait: &Wait<'_>) -> Option<io::Result<usize>> {
-    while wait.polls_again() {
-        match recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN | Errno::INTR) => yield_now().await,
-            received => return Some(received.map(|(bytes, _)| bytes).map_err(io::Error::from)),
-        }
-    }
-    None
 }
 
 fn malformed(error: Malformed) -> io::Error {
