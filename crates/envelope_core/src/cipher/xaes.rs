@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::error::ValueError;
 use crate::format::{NONCE_BYTES, TAG_BYTES};
 use crate::keys::KEY_BYTES;
-use crate::keys::stack::{with_message_key_wiped_off_stack, with_wiped_stack};
+use crate::keys::stack::{with_wiped_stack, with_wiped_stack_of_message_key};
 
 /// Bytes of the nonce that the message key is derived from.
 pub const NONCE_PREFIX_BYTES: usize = 12;
@@ -69,7 +69,7 @@ impl Xaes256Gcm {
     /// The message key of a nonce prefix.
     #[must_use]
     pub fn message_key(&self, prefix: &NoncePrefix) -> MessageKey {
-        with_message_key_wiped_off_stack(|| {
+        with_wiped_stack_of_message_key(|| {
             let mut key = *self.inputs;
             for half in &mut key {
                 half[PREFIX_OFFSET..].iter_mut().zip(prefix).for_each(|(byte, prefix)| *byte ^= prefix);

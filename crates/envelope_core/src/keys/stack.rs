@@ -22,7 +22,7 @@ pub fn with_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
 
 /// As [`with_wiped_stack`], for a message key.
 #[inline(always)]
-pub fn with_message_key_wiped_off_stack<T>(work: impl FnOnce() -> T) -> T {
+pub fn with_wiped_stack_of_message_key<T>(work: impl FnOnce() -> T) -> T {
     let result = below_a_gap(work);
     wipe::<MESSAGE_KEY_BYTES>();
     result
