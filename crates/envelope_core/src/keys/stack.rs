@@ -15,16 +15,19 @@ const ALL_BYTES: usize = 64 << 10;
 /// Does some work that derives keys, and wipes the stack below. What it returns is the caller's.
 #[inline(always)]
 pub fn with_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
-    let result = below_a_gap(work);
-    wipe::<DERIVATION_BYTES>();
-    result
+    with_wiped::<DERIVATION_BYTES, T>(work)
 }
 
 /// As [`with_wiped_stack`], for a message key.
 #[inline(always)]
 pub fn with_wiped_stack_of_message_key<T>(work: impl FnOnce() -> T) -> T {
+    with_wiped::<MESSAGE_KEY_BYTES, T>(work)
+}
+
+#[inline(always)]
+fn with_wiped<const BYTES: usize, T>(work: impl FnOnce() -> T) -> T {
     let result = below_a_gap(work);
-    wipe::<MESSAGE_KEY_BYTES>();
+    wipe::<BYTES>();
     result
 }
 
