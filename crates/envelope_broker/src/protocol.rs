@@ -159,7 +159,7 @@ pub fn fingerprint(settings: &Settings) -> u64 {
 /// The bytes of a command, its length in front.
 #[must_use]
 pub fn encode_command(command: &Command) -> Vec<u8> {
-    let mut bytes = serialize(command, vec![0; LENGTH_BYTES]);
+    let mut bytes = serialize(command, LENGTH_BYTES);
     let length = length(&bytes[LENGTH_BYTES..]);
     bytes[..LENGTH_BYTES].copy_from_slice(&length);
     bytes
@@ -192,7 +192,7 @@ pub fn encode_response(response: Response) -> Zeroizing<Vec<u8>> {
         Response::Statistics(statistics) => PublicResponse::Statistics(statistics),
         Response::Done => PublicResponse::Done,
     };
-    let public = serialize(&response, Vec::new());
+    let public = serialize(&response, 0);
     let body_bytes = 1 + deks.len() * KEY_BYTES + public.len();
     // Room for all at once: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(1 + LENGTH_BYTES + body_bytes));
@@ -261,9 +261,10 @@ fn with_dek(reply: PublicReply, deks: &mut impl Iterator<Item = Dek>) -> Result<
     })
 }
 
-/// Behind what is in `bytes` already.
-fn serialize(message: &impl Serialize, mut bytes: Vec<u8>) -> Vec<u8> {
-    bytes.reserve(USUAL_BYTES);
+/// Behind room for what stands in front of it.
+fn serialize(message: &impl Serialize, front_bytes: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(front_bytes + USUAL_BYTES);
+    bytes.resize(front_bytes, 0);
     postcard::to_extend(message, bytes).expect("all parts of a message can be serialized")
 }
 
