@@ -176,8 +176,7 @@ pub fn start(request: Request) -> Result<Pending, Error> {
 /// [`Error::OwnThread`].
 pub fn start_many(requests: Vec<Request>) -> Result<Vec<Pending>, Error> {
     let started = Instant::now();
-    let exchange = if requests.len() > 1 { broker::ask_many(&requests) } else { None };
-    let Some(exchange) = exchange else { return requests.into_iter().map(start).collect() };
+    let Some(exchange) = broker::ask_many(&requests) else { return requests.into_iter().map(start).collect() };
     let batch = Rc::new(Batch { requests: requests.len(), state: RefCell::new(BatchState::UnderWay(exchange)) });
     let until = started + broker::SUCCESSION_TIME;
     let pending = |(at, request)| {

@@ -69,13 +69,8 @@ pub fn start_for(ask: Ask) -> Result<(Ask, Pending), Error> {
 /// [`Error::OwnThread`].
 pub fn start_permitted(ask: Ask) -> Result<(Ask, Pending), Error> {
     before_asking();
-    match ask::start(ask.request().clone()) {
-        Ok(pending) => Ok((ask, pending)),
-        Err(error) => {
-            with_policy(|policy| policy.unanswered(&ask, &Here));
-            Err(error)
-        }
-    }
+    let pending = ask::start(ask.request().clone()).inspect_err(|_| unanswered(&ask))?;
+    Ok((ask, pending))
 }
 
 /// What a step asks for, or the next thing for the value that the current user may ask for.
@@ -98,13 +93,14 @@ pub fn permitted(mut ask: Ask) -> Result<Ask, Error> {
 /// [`Error::OwnThread`].
 pub fn start_all(asks: Vec<Ask>) -> Result<Vec<(Ask, Pending)>, Error> {
     before_asking();
-    match ask::start_many(asks.iter().map(|ask| ask.request().clone()).collect()) {
-        Ok(pending) => Ok(asks.into_iter().zip(pending).collect()),
-        Err(error) => {
-            asks.iter().for_each(|ask| with_policy(|policy| policy.unanswered(ask, &Here)));
-            Err(error)
-        }
-    }
+    let requests = asks.iter().map(|ask| ask.request().clone()).collect();
+    let pending = ask::start_many(requests).inspect_err(|_| asks.iter().for_each(unanswered))?;
+    Ok(asks.into_iter().zip(pending).collect())
+}
+
+/// Tells the policy that there is no answer, and not because of a provider.
+fn unanswered(ask: &Ask) {
+    with_policy(|policy| policy.unanswered(ask, &Here));
 }
 
 /// Checks that the current user may use the key, before KMS is asked, if it is known already which key that is.
@@ -129,7 +125,7 @@ pub fn tell(ask: Ask, reply: Result<Reply, Error>) -> Result<Step<Pending>, Erro
         Ok(reply) => Ok(reply),
         Err(Error::Kms(error)) => Err(error),
         Err(error) => {
-            with_policy(|policy| policy.unanswered(&ask, &Here));
+            unanswered(&ask);
             return Err(error);
         }
     };
