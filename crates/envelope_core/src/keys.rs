@@ -30,6 +30,8 @@ pub use id::{KeyId, LocalKeyName, Provider, check_resolved};
 pub const SUITE: u8 = 1;
 /// Bytes of a data key, and of each key that is derived from one.
 pub const KEY_BYTES: usize = 32;
+const KEY_INFO: [&[u8]; 3] = [LABEL, &[SUITE], b"key"];
+const COMMITMENT_INFO: [&[u8]; 3] = [LABEL, &[SUITE], b"commit"];
 const LABEL: &[u8] = b"envelope_pg/v1/";
 
 /// The bytes of a key. Zeroized when dropped; has no Debug. In a box it has memory of its own in the extension, by its alignment: left
@@ -64,7 +66,7 @@ impl std::ops::DerefMut for KeyBytes {
 /// A plaintext data key. Zeroized when dropped; has no Debug.
 pub struct Dek {
     bytes: Box<KeyBytes>,
-    /// Once it was derived.
+    /// Once somebody has asked for it.
     commitment: OnceCell<Commitment>,
 }
 
@@ -94,7 +96,7 @@ impl Dek {
     pub fn commitment(&self) -> Commitment {
         *self.commitment.get_or_init(|| {
             let mut commitment = [0; KEY_BYTES];
-            self.expand(b"commit", &mut commitment);
+            hkdf_sha256(b"", &**self.bytes, [(&COMMITMENT_INFO, &mut commitment)]);
             Commitment(commitment)
         })
     }
@@ -107,15 +109,11 @@ impl Dek {
         Self { bytes, commitment: self.commitment.clone() }
     }
 
-    /// K.
-    pub(crate) fn sealing_key(&self) -> SealingKeyBytes {
-        let mut key = SealingKeyBytes(KeyBytes::zero());
-        self.expand(b"key", &mut key.0);
-        key
-    }
-
-    fn expand(&self, label: &[u8], output: &mut [u8; KEY_BYTES]) {
-        hkdf_sha256(b"", &**self.bytes, &[LABEL, &[SUITE], label], output);
+    /// K and C.
+    pub(crate) fn derive(&self) -> (SealingKeyBytes, Commitment) {
+        let (mut key, mut commitment) = (SealingKeyBytes(KeyBytes::zero()), [0; KEY_BYTES]);
+        hkdf_sha256(b"", &**self.bytes, [(&KEY_INFO, &mut **key.0), (&COMMITMENT_INFO, &mut commitment)]);
+        (key, Commitment(commitment))
     }
 }
 

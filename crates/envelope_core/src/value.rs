@@ -24,6 +24,28 @@ enum WrappedDek {
 /// The key schedules: of XAES, and of AES-GCM for a batch; and what the allocator adds to all parts of a data key.
 const HEAP_BYTES: usize = 1_000;
 
+/// What is derived of a data key, which is dropped: what seals and opens its values, and the index key that it is, if its encryption
+/// context says so. Has no Debug.
+pub struct DerivedKeys {
+    sealing_key: SealingKey,
+    index_key: Option<Box<IndexKey>>,
+}
+
+impl DerivedKeys {
+    /// `message_keys` are those of the session.
+    #[must_use]
+    pub fn of(dek: Dek, context: &EncryptionContext, message_keys: &Rc<MessageKeys>) -> Self {
+        let index_key = IndexKey::of(&dek, context).map(Box::new);
+        Self { sealing_key: SealingKey::derive(dek, message_keys), index_key }
+    }
+
+    /// What values under the data key commit to.
+    #[must_use]
+    pub fn commitment(&self) -> &Commitment {
+        self.sealing_key.commitment()
+    }
+}
+
 /// A data key ready for use: what seals and opens its values, and what they begin with. Has no Debug.
 pub struct DataKey {
     sealing_key: SealingKey,
@@ -45,40 +67,30 @@ impl DataKey {
         context: &EncryptionContext,
         message_keys: &Rc<MessageKeys>,
     ) -> Option<Self> {
-        let index_key = IndexKey::of(&dek, context).map(Box::new);
-        let sealing_key = SealingKey::derive(dek, message_keys);
-        let preamble = Preamble::new(sealing_key.commitment(), context, std::slice::from_ref(&wrapped))?;
-        Some(Self::assemble(sealing_key, preamble, wrapped, context.clone(), index_key))
+        let derived = DerivedKeys::of(dek, context, message_keys);
+        let preamble = Preamble::new(derived.commitment(), context, std::slice::from_ref(&wrapped))?;
+        Some(Self::assemble(derived, preamble, wrapped, context.clone()))
     }
 
-    /// Takes a data key that a provider unwrapped for a value, from the one of its wrapped keys that the provider opened.
-    /// `message_keys` are those of the session.
+    /// Takes a data key that a provider unwrapped for a value, from the one of its wrapped keys that the provider opened. `context` is
+    /// the value's.
     ///
     /// # Errors
-    /// [`ValueError::AuthenticationFailed`] if the value does not commit to this data key, [`ValueError::Malformed`] if its
-    /// encryption context is not one.
+    /// [`ValueError::AuthenticationFailed`] if the value does not commit to this data key.
     pub fn unwrapped(
-        dek: Dek,
-        wrapped: WrappedKey,
-        head: &Head<'_>,
-        message_keys: &Rc<MessageKeys>,
-    ) -> Result<Self, ValueError> {
-        let context = head.encryption_context()?;
-        let index_key = IndexKey::of(&dek, &context).map(Box::new);
-        let sealing_key = SealingKey::derive(dek, message_keys);
-        if *sealing_key.commitment() != head.commitment() {
-            return Err(ValueError::AuthenticationFailed);
-        }
-        Ok(Self::assemble(sealing_key, Preamble::of(head), wrapped, context, index_key))
-    }
-
-    fn assemble(
-        sealing_key: SealingKey,
-        preamble: Preamble,
+        derived: DerivedKeys,
         wrapped: WrappedKey,
         context: EncryptionContext,
-        index_key: Option<Box<IndexKey>>,
-    ) -> Self {
+        head: &Head<'_>,
+    ) -> Result<Self, ValueError> {
+        if *derived.commitment() != head.commitment() {
+            return Err(ValueError::AuthenticationFailed);
+        }
+        Ok(Self::assemble(derived, Preamble::of(head), wrapped, context))
+    }
+
+    fn assemble(derived: DerivedKeys, preamble: Preamble, wrapped: WrappedKey, context: EncryptionContext) -> Self {
+        let DerivedKeys { sealing_key, index_key } = derived;
         let WrappedKey { provider, key_id, wrapped_dek } = wrapped;
         let wrapped_dek = match find(preamble.dek_identity(), &wrapped_dek) {
             Some(start) => WrappedDek::InPreamble(start..start + wrapped_dek.len()),

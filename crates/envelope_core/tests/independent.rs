@@ -6,19 +6,20 @@ mod common;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use common::{open_with, random_bytes, seal_with};
 use envelope_core::context::EncryptionContext;
 use envelope_core::format::ValueType;
 use envelope_core::keys::{Dek, Provider, WrappedKey};
 use envelope_core::value::DataKey;
-use hkdf::Hkdf;
-use sha2::Sha256;
 use xaes_256_gcm::Xaes256Gcm;
 use xaes_256_gcm::aead::{Aead, KeyInit, Payload};
 
 fn derive(dek: &[u8], label: &[u8]) -> [u8; 32] {
     let mut output = [0; 32];
-    Hkdf::<Sha256>::new(None, dek).expand(&[b"envelope_pg/v1/\x01", label].concat(), &mut output).unwrap();
+    let pseudorandom_key = Salt::new(HKDF_SHA256, b"").extract(dek);
+    let info = [&b"envelope_pg/v1/\x01"[..], label];
+    pseudorandom_key.expand(&info, HKDF_SHA256).unwrap().fill(&mut output).unwrap();
     output
 }
 

@@ -16,7 +16,7 @@ use envelope_core::keys::{Dek, Provider, WrappedKey};
 use envelope_core::search::{
     Bucketed, Buckets, IndexKey, PrefixLengths, SearchError, Searchable, Step, TokenBits, ValueKind, normalize,
 };
-use envelope_core::value::DataKey;
+use envelope_core::value::{DataKey, DerivedKeys};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::Sha256;
@@ -267,7 +267,9 @@ fn a_data_key_is_an_index_key_only_if_its_context_says_so() {
     assert_eq!(open_with(&"07".repeat(32), &value, None), Ok(vec![]));
     let stub = Envelope::parse(&value).unwrap().head.dek_stub();
     let head = Envelope::parse(&stub).unwrap().head;
-    let opened = DataKey::unwrapped(dek(), wrapped(), &head, &Rc::default()).unwrap();
+    let context = head.encryption_context().unwrap();
+    let derived = DerivedKeys::of(dek(), &context, &Rc::default());
+    let opened = DataKey::unwrapped(derived, wrapped(), context, &head).unwrap();
     let value = Searchable::bigint(1);
     assert_eq!(opened.index_key().unwrap().equality_token(&value), made.equality_token(&value));
 }

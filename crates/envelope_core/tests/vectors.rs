@@ -8,7 +8,7 @@ use std::rc::Rc;
 use envelope_core::cipher::suite::SealingKey;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Envelope, Head, HeadError, Preamble};
-use envelope_core::value::DataKey;
+use envelope_core::value::{DataKey, DerivedKeys};
 use serde::Deserialize;
 
 use common::{dek, open_with, random_bytes, seal_with, unhex, vectors};
@@ -181,7 +181,8 @@ fn another_data_key_is_refused_before_anything_is_opened() {
     let vector = &vectors().cases[0];
     let value = vector.value();
     let head = Envelope::parse(&value).unwrap().head;
-    let other = DataKey::unwrapped(dek(&"07".repeat(32)), vector.wrapped(), &head, &Rc::default());
+    let derived = DerivedKeys::of(dek(&"07".repeat(32)), &vector.context(), &Rc::default());
+    let other = DataKey::unwrapped(derived, vector.wrapped(), vector.context(), &head);
     assert_eq!(other.err(), Some(ValueError::AuthenticationFailed));
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{Aad, Nonce};
 use envelope_core::context::EncryptionContext;
-use envelope_core::keys::stack::with_wiped_stack;
+use envelope_core::keys::stack::{AEAD_BYTES, with_wiped_stack};
 use envelope_core::keys::{Dek, KEY_BYTES, KeyId, LocalKeyName, Provider, WrappedKey};
 use envelope_core::request::{KmsError, KmsErrorKind, Operation};
 use keyring::{Key, Keyring, KeyringLock};
@@ -123,7 +123,7 @@ impl LocalKms {
         getrandom::fill(&mut nonce).map_err(|error| KmsErrorKind::Unreachable(error.to_string()))?;
         let (mut ciphertext, mut tag) = ([0; KEY_BYTES], [0; TAG_BYTES]);
         let associated_data = Aad::from(associated_data(name, key.current, context));
-        with_wiped_stack(|| {
+        with_wiped_stack::<AEAD_BYTES, _>(|| {
             let nonce = Nonce::assume_unique_for_key(nonce);
             kek.cipher().seal_out_of_place_scatter(
                 nonce,
@@ -146,7 +146,7 @@ impl LocalKms {
         let kek = key.versions.get(&parts.version).ok_or(KmsErrorKind::WrappedKeyRejected)?;
         let mut dek = Zeroizing::new([0; KEY_BYTES]);
         let associated_data = Aad::from(associated_data(name, parts.version, context));
-        with_wiped_stack(|| {
+        with_wiped_stack::<AEAD_BYTES, _>(|| {
             let nonce = Nonce::assume_unique_for_key(*parts.nonce);
             kek.cipher().open_separate_gather(nonce, associated_data, parts.ciphertext, parts.tag, &mut dek[..])
         })

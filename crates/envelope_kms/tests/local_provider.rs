@@ -11,7 +11,7 @@ use envelope_core::error::ValueError;
 use envelope_core::format::{Envelope, ValueType};
 use envelope_core::keys::{KeyId, LocalKeyName};
 use envelope_core::request::{KmsError, KmsErrorKind};
-use envelope_core::value::DataKey;
+use envelope_core::value::{DataKey, DerivedKeys};
 use envelope_kms::KeyProvider;
 use envelope_kms::local::LocalKms;
 
@@ -73,8 +73,8 @@ async fn open(kms: &LocalKms, value: &[u8]) -> Result<Vec<u8>, String> {
     let context = envelope.head.encryption_context().map_err(|error| error.to_string())?;
     let wrapped = envelope.head.wrapped_keys().map_err(|error| error.to_string())?.remove(0);
     let unwrapped = kms.unwrap_key(&wrapped, &context).await.map_err(|error| error.to_string())?;
-    let data_key = DataKey::unwrapped(unwrapped.dek, wrapped, &envelope.head, &Rc::default())
-        .map_err(|error| error.to_string())?;
+    let derived = DerivedKeys::of(unwrapped.dek, &context, &Rc::default());
+    let data_key = DataKey::unwrapped(derived, wrapped, context, &envelope.head).map_err(|error| error.to_string())?;
     let mut plaintext = vec![0; envelope.ciphertext.len()];
     data_key.open(&envelope, None, &mut plaintext).map_err(|error| error.to_string())?;
     Ok(plaintext)
@@ -128,7 +128,8 @@ async fn rewrapping_keeps_the_ciphertext() {
     let data_key = DataKey::generated(generated.dek, generated.wrapped, &context(), &Rc::default()).unwrap();
     let value = seal_with(&data_key);
     let unwrapped = fixture.kms.unwrap_key(&rewrapped, &context()).await.unwrap();
-    let opened = DataKey::unwrapped(unwrapped.dek, rewrapped, &Envelope::parse(&value).unwrap().head, &Rc::default());
+    let derived = DerivedKeys::of(unwrapped.dek, &context(), &Rc::default());
+    let opened = DataKey::unwrapped(derived, rewrapped, context(), &Envelope::parse(&value).unwrap().head);
     assert!(opened.is_ok(), "the same data key, so the same commitment");
 }
 

@@ -22,9 +22,10 @@ impl SealingKey {
     #[must_use]
     #[allow(clippy::needless_pass_by_value, reason = "nobody keeps a data key")]
     pub fn derive(dek: Dek, message_keys: &Rc<MessageKeys>) -> Self {
+        let (key, commitment) = dek.derive();
         Self {
-            cipher: Xaes256Gcm::new(&dek.sealing_key().0),
-            commitment: dek.commitment(),
+            cipher: Xaes256Gcm::new(&key.0),
+            commitment,
             batch: RefCell::new(None),
             kept: KeptMessageKeys::new(message_keys),
         }

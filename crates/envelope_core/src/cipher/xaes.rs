@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::error::ValueError;
 use crate::format::{NONCE_BYTES, TAG_BYTES};
 use crate::keys::KEY_BYTES;
-use crate::keys::stack::{with_wiped_stack, with_wiped_stack_of_message_key};
+use crate::keys::stack::{BLOCK_CIPHER_BYTES, with_wiped_stack};
 
 /// Bytes of the nonce that the message key is derived from.
 pub const NONCE_PREFIX_BYTES: usize = 12;
@@ -50,7 +50,7 @@ impl Xaes256Gcm {
     /// Expands a key. Boxed: what moves leaves its bytes behind.
     #[must_use]
     pub fn new(key: &[u8; KEY_BYTES]) -> Box<Self> {
-        with_wiped_stack(|| {
+        with_wiped_stack::<BLOCK_CIPHER_BYTES, _>(|| {
             let aes = Aes256Enc::new(key.into());
             let mut l = aes::Block::default();
             aes.encrypt_block(&mut l);
@@ -69,7 +69,7 @@ impl Xaes256Gcm {
     /// The message key of a nonce prefix.
     #[must_use]
     pub fn message_key(&self, prefix: &NoncePrefix) -> MessageKey {
-        with_wiped_stack_of_message_key(|| {
+        with_wiped_stack::<BLOCK_CIPHER_BYTES, _>(|| {
             let mut key = *self.inputs;
             for half in &mut key {
                 half[PREFIX_OFFSET..].iter_mut().zip(prefix).for_each(|(byte, prefix)| *byte ^= prefix);

@@ -74,7 +74,7 @@ mod tests {
     use crate::context::EncryptionContext;
     use crate::format::ValueType;
     use crate::keys::{Dek, Provider, WrappedKey};
-    use crate::value::DataKey;
+    use crate::value::{DataKey, DerivedKeys};
 
     fn wrapped(name: &str, bytes: usize) -> WrappedKey {
         WrappedKey { provider: Provider::Local, key_id: format!("local:{name}"), wrapped_dek: vec![7; bytes] }
@@ -107,7 +107,8 @@ mod tests {
         assert_eq!((before.head.nonce, before.ciphertext, before.tag), (after.head.nonce, after.ciphertext, after.tag));
         assert_eq!(after.head.wrapped_keys().unwrap(), [wrapped("a-longer-name", 184)]);
         let dek = Dek::take_from(&mut [3; 32]).unwrap();
-        let unwrapped = DataKey::unwrapped(dek, wrapped("a-longer-name", 184), &after.head, &Rc::default()).unwrap();
+        let derived = DerivedKeys::of(dek, &context, &Rc::default());
+        let unwrapped = DataKey::unwrapped(derived, wrapped("a-longer-name", 184), context, &after.head).unwrap();
         let mut plaintext = [0; 4];
         assert_eq!(unwrapped.open(&after, Some(b"row"), &mut plaintext), Ok(4));
         assert_eq!(&plaintext, b"text");

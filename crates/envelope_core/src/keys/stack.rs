@@ -5,27 +5,18 @@ use std::mem::MaybeUninit;
 
 use zeroize::optimization_barrier;
 
-/// More than the derivation of a key uses, where the compiler inlines little: tests look for what it leaves.
-const DERIVATION_BYTES: usize = 8 << 10;
-/// Four times what that of a message key uses: each row may have one of its own, and to wipe more would take a third of its time.
-const MESSAGE_KEY_BYTES: usize = 2 << 10;
+/// More than AES-GCM uses, where the compiler inlines little.
+pub const AEAD_BYTES: usize = 8 << 10;
+/// More than twice what HKDF uses: tests look for what it leaves.
+pub(crate) const HKDF_BYTES: usize = 4 << 10;
+/// More than twice what key schedules and message keys use: each row may have one of its own, and to wipe 8 KiB would take a third of its time.
+pub(crate) const BLOCK_CIPHER_BYTES: usize = 2 << 10;
 /// More than sealing and opening use, from wherever a statement calls them.
 const ALL_BYTES: usize = 64 << 10;
 
-/// Does some work that derives keys, and wipes the stack below. What it returns is the caller's.
+/// Does some work with keys, and wipes so much of the stack below. What it returns is the caller's.
 #[inline(always)]
-pub fn with_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
-    with_wiped::<DERIVATION_BYTES, T>(work)
-}
-
-/// As [`with_wiped_stack`], for a message key.
-#[inline(always)]
-pub fn with_wiped_stack_of_message_key<T>(work: impl FnOnce() -> T) -> T {
-    with_wiped::<MESSAGE_KEY_BYTES, T>(work)
-}
-
-#[inline(always)]
-fn with_wiped<const BYTES: usize, T>(work: impl FnOnce() -> T) -> T {
+pub fn with_wiped_stack<const BYTES: usize, T>(work: impl FnOnce() -> T) -> T {
     let result = below_a_gap(work);
     wipe::<BYTES>();
     result

@@ -11,7 +11,7 @@ use crate::format::{Head, HeadError};
 use crate::keys::WrappedKey;
 use crate::request::OpeningGrant;
 use crate::request::{KmsError, KmsErrorKind, Operation, Reply, Request};
-use crate::value::DataKey;
+use crate::value::{DataKey, DerivedKeys};
 
 /// A value whose data key is being unwrapped: by the first of its wrapped keys that can be.
 pub(super) struct Unwrapping {
@@ -158,11 +158,12 @@ impl<P> Policy<P> {
                 // It keeps the key id of the value: where a replica of a multi-Region key has helped out, the key's own region
                 // is asked again next time.
                 let head = unwrapping.head()?;
-                let opened = dek.commitment();
-                if opened != head.commitment() {
+                let derived = DerivedKeys::of(dek, &context, &self.message_keys);
+                if *derived.commitment() != head.commitment() {
+                    let opened = *derived.commitment();
                     self.refused_wrapped_keys.opens_to(&wrapped, &context, opened, consent.given_at(asked.at));
                 }
-                let data_key = DataKey::unwrapped(dek, wrapped, &head, &self.message_keys)?;
+                let data_key = DataKey::unwrapped(derived, wrapped, context, &head)?;
                 self.keep(data_key, consent, asked, world)
             }
             _ => Err(another_reply(Operation::Decrypt, &wrapped.key_id).into()),

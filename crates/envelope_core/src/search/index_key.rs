@@ -9,7 +9,7 @@ use sha2::Sha256;
 use super::{Bucketed, SearchError, Searchable, ValueKind};
 use crate::context::EncryptionContext;
 use crate::keys::hkdf::hkdf_sha256;
-use crate::keys::stack::with_wiped_stack;
+use crate::keys::stack::{HKDF_BYTES, with_wiped_stack};
 use crate::keys::{Dek, KeyBytes};
 
 /// The pair of an encryption context that makes a data key an index key.
@@ -171,8 +171,8 @@ impl IndexKey {
         let version = self.version.to_be_bytes();
         let info = [LABEL, &[kind as u8], &name_bytes, self.name.as_bytes(), &version];
         let mut sub_key = KeyBytes::zero();
-        hkdf_sha256(b"", self.dek.as_bytes(), &info, &mut **sub_key);
-        with_wiped_stack(|| {
+        hkdf_sha256(b"", self.dek.as_bytes(), [(&info, &mut **sub_key)]);
+        with_wiped_stack::<HKDF_BYTES, _>(|| {
             Box::new(SubKey(RefCell::new(HmacReset::new_from_slice(&**sub_key).expect("a key of any length"))))
         })
     }

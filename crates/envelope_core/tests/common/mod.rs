@@ -7,7 +7,7 @@ use envelope_core::context::EncryptionContext;
 use envelope_core::error::ValueError;
 use envelope_core::format::{Envelope, ValueType};
 use envelope_core::keys::{Dek, Provider, WrappedKey};
-use envelope_core::value::DataKey;
+use envelope_core::value::{DataKey, DerivedKeys};
 use serde::Deserialize;
 
 /// tests/data/v1.json.
@@ -75,9 +75,10 @@ pub fn dek(hex: &str) -> Dek {
 /// Opens a value with a given data key, as if a provider had unwrapped it from each of the value's wrapped keys.
 pub fn open_with(dek_hex: &str, value: &[u8], aad: Option<&[u8]>) -> Result<Vec<u8>, ValueError> {
     let envelope = Envelope::parse(value)?;
-    envelope.head.encryption_context()?;
+    let context = envelope.head.encryption_context()?;
     let wrapped = envelope.head.wrapped_keys()?.remove(0);
-    let data_key = DataKey::unwrapped(dek(dek_hex), wrapped, &envelope.head, &Rc::default())?;
+    let derived = DerivedKeys::of(dek(dek_hex), &context, &Rc::default());
+    let data_key = DataKey::unwrapped(derived, wrapped, context, &envelope.head)?;
     let mut plaintext = vec![0x55; envelope.ciphertext.len()];
     let opened = data_key.open(&envelope, aad, &mut plaintext);
     if opened == Err(ValueError::AuthenticationFailed) {
