@@ -25,7 +25,7 @@ pub use refused_wrapped_keys::RefusedWrappedKeys;
 pub use rewrapped_keys::{Rewrapped, RewrappedKeys};
 
 /// With each data key that comes so many others are looked at whether they are of use still.
-const SWEPT: usize = 4;
+const SWEPT: usize = 2;
 
 /// How long and how much a data key may be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
