@@ -22,7 +22,7 @@ use envelope_core::context::EncryptionContext;
 use envelope_core::request::{KmsError, Reply, Request};
 
 use crate::error::Error;
-use crate::pg::{settings, waiting};
+use crate::pg::waiting;
 use broker::{Exchange, Lost};
 
 /// A request that is under way. Dropping it cancels the request.
@@ -239,10 +239,8 @@ pub fn wait_for_any<'a>(pending: impl Iterator<Item = &'a Pending>, at_most: Dur
 fn ask_thread(request: &Request) -> Result<Way, Error> {
     let request = request.clone();
     aliases::forget_old();
-    own_thread::start(settings::kms_settings(), move |providers| async move {
-        providers.answer(request).await.map_err(uncounted)
-    })
-    .map(Way::Thread)
+    own_thread::start(move |providers| async move { providers.answer(request).await.map_err(uncounted) })
+        .map(Way::Thread)
 }
 
 /// An error of a call that was not made counts as none.

@@ -23,9 +23,9 @@ pub fn learn(request: &Request, reply: &Reply, asked: Instant) {
     if let (Some(alias), Reply::Sealing(grant)) = (request.alias(), reply)
         && let Some(made) = asked.checked_sub(grant.age)
     {
-        let settings = settings::kms_settings().aws;
-        if is_of_own_region(&settings, alias, &grant.wrapped.key_id) {
-            own_thread::aliases().learn(&settings, alias, &grant.wrapped.key_id, made);
+        let settings = &settings::kms_settings().aws;
+        if is_of_own_region(settings, alias, &grant.wrapped.key_id) {
+            own_thread::aliases().learn(settings, alias, &grant.wrapped.key_id, made);
         }
     }
 }

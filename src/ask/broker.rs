@@ -14,13 +14,14 @@ mod worker;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use envelope_broker::protocol::{self, Command, Response, VERSION};
+use envelope_broker::protocol::{Command, Response, VERSION};
 use envelope_core::request::{Reply, Request};
 use once_cell::sync::Lazy;
 
 use crate::ask::{aliases, journal, shared_counters};
 use crate::error::Error;
-use crate::pg::{settings, waiting};
+use crate::pg::settings::{self, KmsSettings};
+use crate::pg::waiting;
 pub use client::{Exchange, Lost};
 
 /// Relative to the data directory, which is the working directory of every process of PostgreSQL: a socket's name may have
@@ -51,7 +52,7 @@ pub fn ask(request: &Request) -> Option<Exchange> {
         return None;
     }
     let settings = settings::kms_settings();
-    send(&command(request, &settings), &settings)
+    send(&command(request, &settings), settings.aws.timeout)
 }
 
 /// Asks the broker for several things at once, [`protocol::MAX_REQUESTS`] at most. `None` as for [`ask`].
@@ -60,15 +61,15 @@ pub fn ask_many(requests: &[Request]) -> Option<Exchange> {
         return None;
     }
     let settings = settings::kms_settings();
-    let fingerprint = protocol::fingerprint(&settings);
-    send(&Command::AskMany { requests: requests.to_vec(), settings: fingerprint }, &settings)
+    let command = Command::AskMany { requests: requests.iter().collect(), settings: settings.fingerprint };
+    send(&command, settings.aws.timeout)
 }
 
-fn send(command: &Command, settings: &envelope_kms::Settings) -> Option<Exchange> {
-    if let Some(exchange) = Exchange::start_kept(command, settings.aws.timeout) {
+fn send(command: &Command<&Request>, kms_timeout: Duration) -> Option<Exchange> {
+    if let Some(exchange) = Exchange::start_kept(command, kms_timeout) {
         return Some(exchange);
     }
-    let try_once = || connect().and_then(|socket| Exchange::start(socket, command, settings.aws.timeout));
+    let try_once = || connect().and_then(|socket| Exchange::start(socket, command, kms_timeout));
     // One that has just ended, as an idle one does, is followed by another one.
     let until = Instant::now() + SUCCESSION_TIME;
     let started = loop {
@@ -122,7 +123,7 @@ pub fn ask_running(request: Request) -> Result<Option<Reply>, Error> {
 ///
 /// # Errors
 /// [`Error::Broker`] if it does not answer.
-pub fn watch_running(command: &Command) -> Result<Option<Response>, Error> {
+pub fn watch_running(command: &Command<&Request>) -> Result<Option<Response>, Error> {
     thread_local! {
         static SILENT: RefCell<Option<(Instant, String)>> = const { RefCell::new(None) };
     }
@@ -143,12 +144,12 @@ pub fn watch_running(command: &Command) -> Result<Option<Response>, Error> {
 ///
 /// # Errors
 /// [`Error::Broker`] if it does not answer.
-pub fn send_to_running(command: &Command) -> Result<Option<Response>, Error> {
+pub fn send_to_running(command: &Command<&Request>) -> Result<Option<Response>, Error> {
     converse(command, Some(STATUS_TIME))
 }
 
 /// One command to the running broker, which may take as long as KMS, or `at_most` so long.
-fn converse(command: &Command, at_most: Option<Duration>) -> Result<Option<Response>, Error> {
+fn converse(command: &Command<&Request>, at_most: Option<Duration>) -> Result<Option<Response>, Error> {
     let deadline = at_most.map(|time| Instant::now() + time);
     let Ok(socket) = client::connect() else {
         return Ok(None);
@@ -174,9 +175,9 @@ fn converse(command: &Command, at_most: Option<Duration>) -> Result<Option<Respo
     }
 }
 
-fn command(request: &Request, settings: &envelope_kms::Settings) -> Command {
+fn command<'a>(request: &'a Request, settings: &KmsSettings) -> Command<&'a Request> {
     let resolution = aliases::resolution(request, &settings.aws);
-    Command::Ask { request: request.clone(), settings: protocol::fingerprint(settings), resolution }
+    Command::Ask { request, settings: settings.fingerprint, resolution }
 }
 
 fn connect() -> Result<rustix::fd::OwnedFd, Lost> {

@@ -21,7 +21,7 @@ use crate::ask::shared_counters;
 use crate::error::Error;
 use crate::pg::exit::at_exit;
 use crate::pg::threads::Thread;
-use crate::pg::waiting;
+use crate::pg::{settings, waiting};
 
 /// The providers keep their own time limit; this much later the thread itself must be stuck.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -72,14 +72,11 @@ impl<T> Pending<T> {
     }
 }
 
-/// Has the thread start a request.
+/// Has the thread start a request, under the settings of now.
 ///
 /// # Errors
 /// [`Error::OwnThread`] if the thread is not there.
-pub fn start<T, F>(
-    settings: Settings,
-    request: impl FnOnce(Rc<Providers>) -> F + Send + 'static,
-) -> Result<Pending<T>, Error>
+pub fn start<T, F>(request: impl FnOnce(Rc<Providers>) -> F + Send + 'static) -> Result<Pending<T>, Error>
 where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
@@ -87,6 +84,7 @@ where
     let own_thread = own_thread()?;
     let (sender, receiver) = oneshot::channel();
     let answer = Completion { sender, _wake: Wake(Arc::clone(&own_thread.ended)) };
+    let settings = Settings::clone(&settings::kms_settings());
     let deadline = Instant::now() + settings.aws.timeout + GRACE;
     let wanted = (settings, shared_counters::reconnects());
     let job: Job = Box::new(move |providers| Box::pin(answer.with(request(providers))));
@@ -102,12 +100,12 @@ where
 /// # Errors
 /// [`Error::OwnThread`] if the thread is not there or does not answer. An interrupt is raised by PostgreSQL itself: the request
 /// is then dropped, and the thread is ready for the next one.
-pub fn call<T, F>(settings: Settings, request: impl FnOnce(Rc<Providers>) -> F + Send + 'static) -> Result<T, Error>
+pub fn call<T, F>(request: impl FnOnce(Rc<Providers>) -> F + Send + 'static) -> Result<T, Error>
 where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
 {
-    let mut pending = start(settings, request)?;
+    let mut pending = start(request)?;
     loop {
         if let Some(result) = pending.try_take() {
             return result;

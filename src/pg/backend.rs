@@ -34,20 +34,19 @@ pub fn server_start() -> i64 {
 }
 
 unsafe extern "C" {
-    /// pgrx's own declaration catches errors by sigsetjmp. This one raises none, and is called for each value.
-    fn GetCurrentStatementStartTimestamp() -> pg_sys::TimestampTz;
+    // pgrx's own declarations catch errors by sigsetjmp. These raise none: they read variables of the backend, one for each value.
+    safe fn GetCurrentStatementStartTimestamp() -> pg_sys::TimestampTz;
+    safe fn GetCurrentTransactionStartTimestamp() -> pg_sys::TimestampTz;
 }
 
 /// When the current statement began, in microseconds since 2000: it tells it from others of the session.
 pub fn statement_start() -> i64 {
-    // SAFETY: reads a variable of the backend.
-    unsafe { GetCurrentStatementStartTimestamp() }
+    GetCurrentStatementStartTimestamp()
 }
 
 /// As [`statement_start`], and the same for the current transaction.
 pub fn statement_and_transaction_start() -> (i64, i64) {
-    // SAFETY: reads a variable of the backend.
-    (statement_start(), unsafe { pg_sys::GetCurrentTransactionStartTimestamp() })
+    (statement_start(), GetCurrentTransactionStartTimestamp())
 }
 
 /// Reads the server's configuration files again.

@@ -3,12 +3,14 @@
 
 mod ousted;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
+use envelope_broker::protocol;
 use envelope_broker::server::Config;
 use envelope_core::allowed_keys::AllowedKeys;
 use envelope_core::cache::Limits;
@@ -70,8 +72,40 @@ pub struct UseChecks {
     pub audit: Audit,
 }
 
-/// How the providers are reached: read before each call to one of them.
-pub fn kms_settings() -> envelope_kms::Settings {
+/// How the providers are reached, and what tells that from other settings in short.
+pub struct KmsSettings {
+    settings: envelope_kms::Settings,
+    /// See [`protocol::fingerprint`].
+    pub fingerprint: u64,
+}
+
+impl std::ops::Deref for KmsSettings {
+    type Target = envelope_kms::Settings;
+
+    fn deref(&self) -> &Self::Target {
+        &self.settings
+    }
+}
+
+/// How the providers are reached, as the configuration files last said: that is the only way to change these settings.
+pub fn kms_settings() -> Rc<KmsSettings> {
+    thread_local! {
+        static KEPT: RefCell<Option<(pg_sys::TimestampTz, Rc<KmsSettings>)>> = const { RefCell::new(None) };
+    }
+    // SAFETY: reads a variable of the backend, which it sets whenever it has read the files.
+    let loaded = unsafe { pg_sys::PgReloadTime };
+    KEPT.with_borrow_mut(|kept| match kept {
+        Some((when, settings)) if *when == loaded => Rc::clone(settings),
+        _ => {
+            let settings = read_kms_settings();
+            let settings = Rc::new(KmsSettings { fingerprint: protocol::fingerprint(&settings), settings });
+            *kept = Some((loaded, Rc::clone(&settings)));
+            settings
+        }
+    })
+}
+
+fn read_kms_settings() -> envelope_kms::Settings {
     envelope_kms::Settings {
         aws: aws::Settings {
             region: text(&KMS_REGION),
@@ -159,7 +193,7 @@ pub fn allow_double_encryption() -> bool {
 pub fn broker_config() -> Config {
     let limits = limits();
     Config {
-        kms: kms_settings(),
+        kms: read_kms_settings(),
         useful_for: limits.ttl.saturating_add(limits.stale_if_unreachable),
         dek_max_age: limits.max_age,
         memory: kilobytes(&BROKER_MEMORY_KB),

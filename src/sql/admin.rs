@@ -48,16 +48,16 @@ fn broker_stop(_call: &FunctionCall) -> Result<Option<Datum>, Error> {
 }
 
 fn local_create_key(call: &FunctionCall) -> Result<Option<Datum>, Error> {
-    let (settings, name) = (settings::kms_settings(), key_name(call)?);
-    let keyring = LocalKms::new(settings.local_keyring.clone());
-    let key_id = own_thread::call(settings, move |_| async move { keyring.create_key(&name).await })??;
+    let name = key_name(call)?;
+    let keyring = LocalKms::new(settings::kms_settings().local_keyring.clone());
+    let key_id = own_thread::call(move |_| async move { keyring.create_key(&name).await })??;
     Varlena::copy_of(key_id.as_bytes()).map(Some)
 }
 
 fn local_rotate_key(call: &FunctionCall) -> Result<Option<Datum>, Error> {
-    let (settings, name) = (settings::kms_settings(), key_name(call)?);
-    let keyring = LocalKms::new(settings.local_keyring.clone());
-    let version = own_thread::call(settings, move |_| async move { keyring.rotate_key(&name).await })??;
+    let name = key_name(call)?;
+    let keyring = LocalKms::new(settings::kms_settings().local_keyring.clone());
+    let version = own_thread::call(move |_| async move { keyring.rotate_key(&name).await })??;
     Ok(Some(Datum::from(version as i32)))
 }
 

@@ -188,10 +188,9 @@ fn keys(call: &FunctionCall) -> Result<Option<Datum>, Error> {
             Err(error) => rows.push(failed(&key_id, &error)),
         }
     }
-    let settings = settings::kms_settings();
-    let time = settings.aws.timeout;
+    let time = settings::kms_timeout();
     let ids: Vec<String> = asked.iter().map(|(key_id, _)| key_id.clone()).collect();
-    let answers = own_thread::call(settings, move |providers| async move {
+    let answers = own_thread::call(move |providers| async move {
         let mut tasks = tokio::task::JoinSet::new();
         for (index, (_, key)) in asked.into_iter().enumerate() {
             let providers = std::rc::Rc::clone(&providers);

@@ -7,24 +7,24 @@ use crate::protocol::{
     decode_response,
 };
 
-/// A length and as many bytes. What was received is wiped when it is dropped.
-struct Frame {
+/// A length and as many bytes, which `B` wipes when it is dropped if they are secret.
+struct Frame<B> {
     max_bytes: usize,
     length: [u8; LENGTH_BYTES],
     /// `None` while the length comes.
-    body: Option<Zeroizing<Vec<u8>>>,
+    body: Option<B>,
     /// Of the length, or of the body.
     received: usize,
 }
 
-impl Frame {
+impl<B: AsMut<[u8]> + From<Vec<u8>>> Frame<B> {
     fn new(max_bytes: usize) -> Self {
         Self { max_bytes, length: [0; LENGTH_BYTES], body: None, received: 0 }
     }
 
     /// Never empty.
     fn buffer(&mut self) -> &mut [u8] {
-        let field = self.body.as_mut().map_or(&mut self.length[..], |body| &mut body[..]);
+        let field = self.body.as_mut().map_or(&mut self.length[..], AsMut::as_mut);
         &mut field[self.received..]
     }
 
@@ -37,16 +37,16 @@ impl Frame {
             if !(1..=self.max_bytes).contains(&body_bytes) {
                 return Err(Malformed);
             }
-            self.body = Some(Zeroizing::new(vec![0; body_bytes]));
+            self.body = Some(vec![0; body_bytes].into());
             self.received = 0;
         }
         let received = self.received;
-        Ok(self.body.as_mut().map(|body| &mut body[..]).filter(|body| body.len() == received))
+        Ok(self.body.as_mut().map(AsMut::as_mut).filter(|body| body.len() == received))
     }
 }
 
-/// The broker's end: a command.
-pub struct CommandReader(Frame);
+/// The broker's end: a command, in which nothing is secret.
+pub struct CommandReader(Frame<Vec<u8>>);
 
 impl CommandReader {
     /// Nothing has come yet.
@@ -83,7 +83,7 @@ impl Default for CommandReader {
 /// The session's end: signs of life, and then a response.
 pub struct ResponseReader {
     /// `None` while nothing but signs of life has come.
-    frame: Option<Frame>,
+    frame: Option<Frame<Zeroizing<Vec<u8>>>>,
     kind: [u8; 1],
 }
 
@@ -156,7 +156,7 @@ impl Default for ResponseReader {
 #[cfg(test)]
 mod tests {
     use envelope_core::keys::{Dek, KEY_BYTES};
-    use envelope_core::request::{ConsentAge, OpeningGrant, Reply};
+    use envelope_core::request::{ConsentAge, OpeningGrant, Reply, Request};
 
     use super::*;
     use crate::protocol::{encode_command, encode_response};
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_call_comes_in_pieces_of_any_size() {
-        let bytes = encode_command(&Command::Statistics);
+        let bytes = encode_command(&Command::<Request>::Statistics);
         for piece_bytes in 1..=bytes.len() {
             assert_eq!(read_command(&bytes, piece_bytes), Ok(Some(Command::Statistics)));
             assert_eq!(read_command(&bytes[..bytes.len() - 1], piece_bytes), Ok(None));
@@ -222,7 +222,7 @@ mod tests {
             assert!(last.is_some() && before.iter().all(Option::is_none), "{piece_bytes}");
         }
         assert!(ResponseReader::new().take(&[&bytes[..], &[ALIVE]].concat()).is_err());
-        let command = encode_command(&Command::Statistics);
+        let command = encode_command(&Command::<Request>::Statistics);
         assert_eq!(CommandReader::new().take(&command), Ok(Some(Command::Statistics)));
         assert_eq!(CommandReader::new().take(&[&command[..], &[0]].concat()), Err(Malformed));
     }

@@ -41,13 +41,13 @@ const USUAL_BYTES: usize = 512;
 /// Time between two signs of life.
 pub const ALIVE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What a session calls for.
+/// What a session calls for. Its requests are the session's own, borrowed, until the broker reads them.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Command {
+pub enum Command<R = Request> {
     /// Something about data keys.
     Ask {
         /// What.
-        request: Request,
+        request: R,
         /// The settings that the session knows: see [`fingerprint`].
         settings: u64,
         /// What the alias of the request stood for, as far as the session knows: a new broker does not.
@@ -56,7 +56,7 @@ pub enum Command {
     /// Several things at once, where the way to the broker and back takes longer than its answer from memory.
     AskMany {
         /// What, [`MAX_REQUESTS`] at most.
-        requests: Vec<Request>,
+        requests: Vec<R>,
         /// As for [`Command::Ask`].
         settings: u64,
     },
@@ -158,7 +158,7 @@ pub fn fingerprint(settings: &Settings) -> u64 {
 
 /// The bytes of a command, its length in front.
 #[must_use]
-pub fn encode_command(command: &Command) -> Vec<u8> {
+pub fn encode_command<R: Serialize>(command: &Command<R>) -> Vec<u8> {
     let mut bytes = serialize(command, LENGTH_BYTES);
     let length = length(&bytes[LENGTH_BYTES..]);
     bytes[..LENGTH_BYTES].copy_from_slice(&length);

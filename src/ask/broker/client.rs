@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use envelope_broker::framing::ResponseReader;
 use envelope_broker::protocol::{self, Command, Response};
-use envelope_core::request::{KmsError, Reply};
+use envelope_core::request::{KmsError, Reply, Request};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -76,19 +76,19 @@ pub(super) fn connect() -> Result<OwnedFd, Errno> {
 
 impl Exchange {
     /// Sends a command over the connection that was kept, if there is one and the broker has not closed it.
-    pub(super) fn start_kept(command: &Command, kms_timeout: Duration) -> Option<Self> {
+    pub(super) fn start_kept(command: &Command<&Request>, kms_timeout: Duration) -> Option<Self> {
         let socket = IDLE.take()?;
         // Whatever is wrong with it: another connection tells more.
         Self::send(socket, command, kms_timeout).ok()
     }
 
     /// Sends a command that may take as long as a KMS call.
-    pub(super) fn start(socket: OwnedFd, command: &Command, kms_timeout: Duration) -> Result<Self, Lost> {
+    pub(super) fn start(socket: OwnedFd, command: &Command<&Request>, kms_timeout: Duration) -> Result<Self, Lost> {
         waiting::watch(socket.as_fd()).map_err(|error| Lost::Own(format!("its socket cannot be watched: {error}")))?;
         Self::send(socket, command, kms_timeout)
     }
 
-    fn send(socket: OwnedFd, command: &Command, kms_timeout: Duration) -> Result<Self, Lost> {
+    fn send(socket: OwnedFd, command: &Command<&Request>, kms_timeout: Duration) -> Result<Self, Lost> {
         let bytes = protocol::encode_command(command);
         // A socket that carries nothing has room for all.
         match send(&socket, &bytes, SendFlags::NOSIGNAL) {

@@ -35,7 +35,7 @@ fn rest_of(mut stream: &UnixStream) -> Vec<u8> {
 #[test]
 fn another_user_is_told_nothing() {
     let server = Server::start(Options { foreign_user: true, ..Options::default() });
-    for command in [None, Some(Command::Status), Some(Command::Stop)] {
+    for command in [None, Some(Command::<Request>::Status), Some(Command::Stop)] {
         let mut stream = connect(&server.path);
         if let Some(command) = &command {
             // It may be closed already.
@@ -298,7 +298,7 @@ fn it_ends_when_it_was_idle_for_long() {
         server.has_ended() || {
             // Between the two it may end.
             let asked = UnixStream::connect(&server.path)
-                .and_then(|mut stream| stream.write_all(&protocol::encode_command(&Command::Status)));
+                .and_then(|mut stream| stream.write_all(&protocol::encode_command(&Command::<Request>::Status)));
             thread::sleep(Duration::from_millis(100));
             asked.is_err() && server.has_ended()
         }
