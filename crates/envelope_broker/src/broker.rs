@@ -21,7 +21,7 @@ use futures_util::FutureExt;
 use crate::begun::Begun;
 use crate::flight::{Flight, Flights};
 use crate::look_ahead::LookAhead;
-use crate::store::{self, Current, DekName, Held, Place, Purpose, Store};
+use crate::store::{self, Current, DekName, Held, Place, Store};
 
 /// From this part of its time on, in 256ths, the provider is asked again in the background; later by up to the spread, for each data
 /// key, so that brokers that began together do not go on in step.
@@ -176,12 +176,14 @@ impl<P: KeyProvider + 'static> Broker<P> {
             }
             Request::OpeningKey { wrapped, context, commitment, terms } => {
                 let name = DekName { wrapped, context };
+                let held = self.store.borrow_mut().held(&name);
+                let is_fresh = held.as_ref().is_some_and(|held| held.age(asked) < terms.fresh_for);
                 // What is in memory is waited for by nobody; it is a step of a scan if it was asked for ahead of that.
-                let is_step = self.look_ahead.borrow().is_ahead_of(session) || !self.is_fresh(&name, &terms);
+                let is_step = !is_fresh || self.look_ahead.borrow().is_ahead_of(session);
                 if is_step {
                     self.unwrap_ahead(session, &name, &terms, &begun);
                 }
-                let grant = self.opening_key(&name, commitment, &terms, asked, &begun).await;
+                let grant = self.opening_key(&name, held, commitment, &terms, asked, &begun).await;
                 // What does not open is on nobody's way.
                 if is_step && grant.is_ok() {
                     self.look_ahead.borrow_mut().opened(session, &name);
@@ -237,12 +239,14 @@ impl<P: KeyProvider + 'static> Broker<P> {
     async fn opening_key(
         self: &Rc<Self>,
         name: &DekName,
+        held: Option<Rc<Held>>,
         commitment: Option<Commitment>,
         terms: &Terms,
         asked: Instant,
         begun: &Begun,
     ) -> Result<OpeningGrant, KmsError> {
-        let (held, consent) = self.usable(name, commitment, Purpose::Open, terms, asked, begun).await?;
+        let held = held.filter(|held| held.may_open());
+        let (held, consent) = self.usable(name, held, commitment, terms, asked, begun).await?;
         Ok(OpeningGrant { dek: held.dek.copy(), key_id: held.key_id.clone(), consent })
     }
 
@@ -260,7 +264,8 @@ impl<P: KeyProvider + 'static> Broker<P> {
             if let Some(current) = &current
                 && let Some(lease) = current.lease(limits, self.now())
             {
-                match self.usable(&current.name, Some(current.commitment), Purpose::Seal, terms, asked, begun).await {
+                let held = self.store.borrow_mut().held(&current.name);
+                match self.usable(&current.name, held, Some(current.commitment), terms, asked, begun).await {
                     Ok((held, mut consent)) => {
                         self.make_next_in_time(&place, current, terms, limits, begun);
                         consent.took_call |= took_call;
@@ -328,13 +333,13 @@ impl<P: KeyProvider + 'static> Broker<P> {
         Ok(current.grant(&held, store::NO_USE, asked, held.consent(asked, false, true)))
     }
 
-    /// A data key, if its provider consents to its use, or cannot be asked; and if it is the one that is committed to. Else
-    /// values would not open, or worse, be sealed so that they never do.
+    /// A data key, which may be held, if its provider consents to its use, or cannot be asked; and if it is the one that is committed
+    /// to. Else values would not open, or worse, be sealed so that they never do.
     async fn usable(
         self: &Rc<Self>,
         name: &DekName,
+        held: Option<Rc<Held>>,
         commitment: Option<Commitment>,
-        purpose: Purpose,
         terms: &Terms,
         asked: Instant,
         begun: &Begun,
@@ -343,7 +348,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         if let Some(error) = self.refusal(name, commitment) {
             return Err(error);
         }
-        let (held, consent) = self.consented(name, purpose, terms, asked, begun).await?;
+        let (held, consent) = self.consented(name, held, terms, asked, begun).await?;
         if is_wanted(&held) {
             return Ok((held, consent));
         }
@@ -368,16 +373,15 @@ impl<P: KeyProvider + 'static> Broker<P> {
         Err(KmsError::new(KmsErrorKind::WrappedKeyRejected, Operation::Decrypt, &name.wrapped.key_id))
     }
 
-    /// A data key, if its provider consents to its use, or cannot be asked.
+    /// A data key, which may be held, if its provider consents to its use, or cannot be asked.
     async fn consented(
         self: &Rc<Self>,
         name: &DekName,
-        purpose: Purpose,
+        held: Option<Rc<Held>>,
         terms: &Terms,
         asked: Instant,
         begun: &Begun,
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
-        let held = self.store.borrow_mut().held(name).filter(|held| held.is_for(purpose));
         if let Some(held) = held.as_ref().filter(|held| held.age(self.now()) < terms.fresh_for) {
             let refresh_from =
                 REFRESH_FROM + u32::from(held.dek.commitment().0[0] ^ self.spread) * REFRESH_SPREAD / 256;

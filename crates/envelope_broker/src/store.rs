@@ -59,15 +59,6 @@ impl Name for DekName {
     }
 }
 
-/// What a data key is wanted for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Purpose {
-    /// To open values.
-    Open,
-    /// To seal new values.
-    Seal,
-}
-
 /// The plaintext of a data key. Has no Debug.
 pub struct Held {
     /// The plaintext.
@@ -106,10 +97,10 @@ impl Held {
         self.asked < requested
     }
 
-    /// Whether it may be used for this at all.
+    /// Whether it may open values at all, not only seal new ones.
     #[must_use]
-    pub fn is_for(&self, purpose: Purpose) -> bool {
-        purpose == Purpose::Seal || !self.only_seals.get()
+    pub fn may_open(&self) -> bool {
+        !self.only_seals.get()
     }
 
     /// Whether to ask it again now: not while that may be under way.
