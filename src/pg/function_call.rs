@@ -1,6 +1,5 @@
 //! One call of a SQL function: its arguments and its result.
 
-use std::cell::Cell;
 use std::ffi::CStr;
 use std::rc::Rc;
 
@@ -54,9 +53,6 @@ pub(crate) use sql_functions;
 /// One call of a SQL function.
 pub struct FunctionCall {
     fcinfo: FunctionCallInfo,
-    /// The first call from its place of a statement, if the place was asked for: one that is called once keeps nothing, also if it
-    /// is asked for twice in that call.
-    is_first: Cell<bool>,
 }
 
 impl FunctionCall {
@@ -64,7 +60,7 @@ impl FunctionCall {
     /// `fcinfo` is the one that PostgreSQL called the function with, and the `FunctionCall` does not outlive that call. The arguments
     /// are of the types that the function reads them as; an internal one is its aggregate's state.
     pub unsafe fn new(fcinfo: FunctionCallInfo) -> Self {
-        Self { fcinfo, is_first: Cell::new(false) }
+        Self { fcinfo }
     }
 
     /// The raw call.
@@ -176,20 +172,15 @@ impl FunctionCall {
     }
 
     /// Has the processor fetch an argument's value, and the one that a scan will bring next, which it has time for while this
-    /// one is worked on: in a page the rows stand one in front of the other, all about as far. `T` is what the place keeps.
-    pub fn prefetch<T: 'static>(&self, value: &[u8]) {
-        CallSite::<T>::prefetch(self.call_site(), value);
+    /// one is worked on: in a page the rows stand one in front of the other, all about as far.
+    pub fn prefetch(&self, value: &[u8]) {
+        CallSite::<()>::prefetch(self.call_site(), value);
     }
 
     #[inline]
     fn call_site<T: 'static>(&self) -> Option<&CallSite<T>> {
-        if self.is_first.get() {
-            return None;
-        }
         // SAFETY: `new` was given a live fcinfo; its flinfo is NULL, or that of this function at this place of a statement.
-        let call_site = unsafe { (*self.fcinfo).flinfo.as_mut().and_then(|flinfo| CallSite::of(flinfo)) };
-        self.is_first.set(call_site.is_none());
-        call_site
+        unsafe { (*self.fcinfo).flinfo.as_mut().and_then(|flinfo| CallSite::of(flinfo)) }
     }
 
     /// The result, or NULL.

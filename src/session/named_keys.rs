@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use envelope_core::cache::{Authorisation, CachedKey};
 use envelope_core::context::EncryptionContext;
+use envelope_core::keys::KeyId;
 use envelope_core::keys::named::{NAME_PREFIX, NamedKey, Use};
 use pgrx::pg_sys::Oid;
 
@@ -111,6 +112,14 @@ impl KeyChoice {
     /// A key id, or a named key's name behind [`NAME_PREFIX`], and an encryption context.
     pub fn new(key: String, context: EncryptionContext) -> Self {
         Self { is_name: key.starts_with(NAME_PREFIX), key, context, meaning: RefCell::default() }
+    }
+
+    /// Whether it is a key id, or the name of a named key.
+    pub fn names_a_key(&self) -> bool {
+        match self.key.strip_prefix(NAME_PREFIX) {
+            Some(name) => known().is_ok_and(|known| known.keys.iter().any(|named| named.name == name)),
+            None => KeyId::parse(&self.key).is_ok(),
+        }
     }
 
     /// Calls `seal` with the key id and the encryption context that are meant. New values under a named key get its encryption

@@ -1,6 +1,7 @@
 //! The SQL functions that encrypt and decrypt.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use envelope_core::context::EncryptionContext;
@@ -41,7 +42,7 @@ fn encrypt_text(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
     call.bytes(0)
         .map(|text| {
-            call.prefetch::<KeyArguments>(text);
+            call.prefetch(text);
             check_not_encrypted(edited::is_text_of_value(text))?;
             encrypt(ValueType::Text, &to_utf8(text)?, &options)
         })
@@ -52,7 +53,7 @@ fn encrypt_bytea(call: &FunctionCall) -> Result<Option<Datum>, Error> {
     let options = EncryptOptions::of(call)?;
     call.bytes(0)
         .map(|bytes| {
-            call.prefetch::<KeyArguments>(bytes);
+            call.prefetch(bytes);
             check_not_encrypted(edited::is_value(bytes))?;
             encrypt(ValueType::Bytea, bytes, &options)
         })
@@ -83,13 +84,21 @@ impl<'a> EncryptOptions<'a> {
     }
 }
 
-/// What to encrypt under, and the arguments that say so, as they came. Mostly they are the same for each row, and a context
-/// costs more to parse than a short value to encrypt.
+/// What to encrypt under, and the arguments that say so, as they came. Mostly they are the same for each row, and for one statement
+/// after the other, and a context costs more to parse than a short value to encrypt.
 pub struct KeyArguments {
     /// What they choose.
     pub choice: KeyChoice,
     key_id_argument: Box<[u8]>,
     context_argument: Option<Box<[u8]>>,
+}
+
+/// So many are kept: of the columns of a row, or of some tenants.
+const KEPT_KEY_ARGUMENTS: usize = 4;
+
+thread_local! {
+    /// What this session encrypted under lately, the last one first.
+    static KEY_ARGUMENTS: RefCell<Vec<Rc<KeyArguments>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl KeyArguments {
@@ -103,20 +112,26 @@ impl KeyArguments {
         let context = context_index
             .map(|index| call.bytes(index).ok_or(Error::NullArgument("encryption_context")))
             .transpose()?;
-        // The bytes are compared and not whether PostgreSQL calls the arguments stable: the variables of a PL/pgSQL function
-        // are parameters to it, and change between the calls of one call site.
-        call.keep(
-            |kept: &Self| *kept.key_id_argument == *key_id && kept.context_argument.as_deref() == context,
-            || {
-                let key = utf8_argument(call, 1, name)?.into_owned();
-                let parsed = context_index.map(|index| context_argument(call, index)).transpose()?.flatten();
-                Ok(Self {
-                    choice: KeyChoice::new(key, parsed.unwrap_or_default()),
-                    key_id_argument: key_id.into(),
-                    context_argument: context.map(Into::into),
-                })
-            },
-        )
+        // What a name means, and for whom, is looked at again each time.
+        let fits = |kept: &&Rc<Self>| *kept.key_id_argument == *key_id && kept.context_argument.as_deref() == context;
+        if let Some(kept) = KEY_ARGUMENTS.with_borrow(|kept| kept.iter().find(fits).cloned()) {
+            return Ok(kept);
+        }
+        let key = utf8_argument(call, 1, name)?.into_owned();
+        let parsed = context_index.map(|index| context_argument(call, index)).transpose()?.flatten();
+        let arguments = Rc::new(Self {
+            choice: KeyChoice::new(key, parsed.unwrap_or_default()),
+            key_id_argument: key_id.into(),
+            context_argument: context.map(Into::into),
+        });
+        // Nothing else, which may be a plaintext in the wrong place.
+        if arguments.choice.names_a_key() {
+            KEY_ARGUMENTS.with_borrow_mut(|kept| {
+                kept.truncate(KEPT_KEY_ARGUMENTS - 1);
+                kept.insert(0, Rc::clone(&arguments));
+            });
+        }
+        Ok(arguments)
     }
 }
 
@@ -268,7 +283,7 @@ fn decrypt(
     let Some(value) = call.bytes(0) else {
         return Ok(None);
     };
-    call.prefetch::<()>(value);
+    call.prefetch(value);
     let envelope = Envelope::parse(value)?;
     let found = envelope.head.value_type;
     if found != wanted {

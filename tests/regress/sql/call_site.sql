@@ -1,4 +1,4 @@
--- What one call site keeps from row to row must follow its arguments, also where they are variables of a function.
+-- What is kept from row to row, and from statement to statement, must follow the arguments, also where they are variables of a function.
 SELECT env_local_create_key('site_a'), env_local_create_key('site_b');
 
 CREATE TABLE site (id int, key_id text, context jsonb);
