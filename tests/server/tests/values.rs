@@ -154,6 +154,14 @@ fn text_is_the_same_in_every_database_encoding() {
             "SELECT env_decrypt(env_encrypt($1 || repeat('é', 3000000), 'local:dev')) = $1 || repeat('é', 3000000)";
         assert!(latin1.one::<bool>(long, &[&start]));
     }
+
+    // One other character in a text that is looked through in long steps.
+    for before in [0, 31, 32, 255, 256, 4_095, 4_999] {
+        let query = "SELECT env_encrypt(repeat('x', $1) || 'é' || repeat('x', 4999 - $1), 'local:dev')";
+        let value: Vec<u8> = latin1.one(query, &[&before]);
+        let text = format!("{}é{}", "x".repeat(before as usize), "x".repeat(4_999 - before as usize));
+        assert!(utf8.decrypt(&value) == text && latin1.decrypt(&value) == text, "behind {before}");
+    }
 }
 
 #[test]
