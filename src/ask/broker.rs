@@ -20,8 +20,7 @@ use once_cell::sync::Lazy;
 
 use crate::ask::{aliases, journal, shared_counters};
 use crate::error::Error;
-use crate::pg::settings::{self, KmsSettings};
-use crate::pg::waiting;
+use crate::pg::{settings, waiting};
 pub use client::{Exchange, Lost};
 
 /// Relative to the data directory, which is the working directory of every process of PostgreSQL: a socket's name may have
@@ -51,8 +50,7 @@ pub fn ask(request: &Request) -> Option<Exchange> {
     if !is_wanted() {
         return None;
     }
-    let settings = settings::kms_settings();
-    send(&command(request, &settings), settings.aws.timeout)
+    send(&command(request))
 }
 
 /// Asks the broker for several things at once, [`protocol::MAX_REQUESTS`] at most. `None` as for [`ask`].
@@ -60,16 +58,15 @@ pub fn ask_many(requests: &[Request]) -> Option<Exchange> {
     if !is_wanted() {
         return None;
     }
-    let settings = settings::kms_settings();
-    let command = Command::AskMany { requests: requests.iter().collect(), settings: settings.fingerprint };
-    send(&command, settings.aws.timeout)
+    let settings = settings::kms_settings().fingerprint;
+    send(&Command::AskMany { requests: requests.iter().collect(), settings })
 }
 
-fn send(command: &Command<&Request>, kms_timeout: Duration) -> Option<Exchange> {
-    if let Some(exchange) = Exchange::start_kept(command, kms_timeout) {
+fn send(command: &Command<&Request>) -> Option<Exchange> {
+    if let Some(exchange) = Exchange::start_kept(command) {
         return Some(exchange);
     }
-    let try_once = || connect().and_then(|socket| Exchange::start(socket, command, kms_timeout));
+    let try_once = || connect().and_then(|socket| Exchange::start(socket, command));
     // One that has just ended, as an idle one does, is followed by another one.
     let until = Instant::now() + SUCCESSION_TIME;
     let started = loop {
@@ -83,10 +80,9 @@ fn send(command: &Command<&Request>, kms_timeout: Duration) -> Option<Exchange> 
 
 /// Asks the broker if there is one, and does not wait for it; else has it started for the next time.
 pub fn ask_without_waiting(request: &Request) -> Option<Exchange> {
-    let settings = settings::kms_settings();
-    let command = command(request, &settings);
+    let command = command(request);
     let started = match client::connect() {
-        Ok(socket) => Exchange::start(socket, &command, settings.aws.timeout).map(Some),
+        Ok(socket) => Exchange::start(socket, &command).map(Some),
         Err(_) => launch::begin().map(|()| None),
     };
     started.map_err(|lost| go_on_without(&lost)).ok().flatten()
@@ -108,7 +104,7 @@ pub fn go_on_without(lost: &Lost) {
 /// # Errors
 /// Why it was not done, and [`Error::Broker`] if it does not answer.
 pub fn ask_running(request: Request) -> Result<Option<Reply>, Error> {
-    match converse(&command(&request, &settings::kms_settings()), None)? {
+    match converse(&command(&request), None)? {
         Some(Response::Reply(reply)) => {
             let reply = reply.map_err(Error::from);
             shared_counters::count_call(&request, &reply);
@@ -154,7 +150,7 @@ fn converse(command: &Command<&Request>, at_most: Option<Duration>) -> Result<Op
     let Ok(socket) = client::connect() else {
         return Ok(None);
     };
-    let exchange = Exchange::start(socket, command, settings::kms_settings().aws.timeout);
+    let exchange = Exchange::start(socket, command);
     let response = exchange.and_then(|mut exchange| {
         loop {
             if let Some(response) = exchange.try_take_response()? {
@@ -175,7 +171,8 @@ fn converse(command: &Command<&Request>, at_most: Option<Duration>) -> Result<Op
     }
 }
 
-fn command<'a>(request: &'a Request, settings: &KmsSettings) -> Command<&'a Request> {
+fn command(request: &Request) -> Command<&Request> {
+    let settings = settings::kms_settings();
     let resolution = aliases::resolution(request, &settings.aws);
     Command::Ask { request, settings: settings.fingerprint, resolution }
 }

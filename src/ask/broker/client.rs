@@ -14,7 +14,7 @@ use rustix::net::{connect as connect_socket, recv, send, socket_with, sockopt};
 use zeroize::Zeroize;
 
 use super::SOCKET;
-use crate::pg::waiting;
+use crate::pg::{settings, waiting};
 
 /// The broker shows four times a second that it lives.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -76,19 +76,19 @@ pub(super) fn connect() -> Result<OwnedFd, Errno> {
 
 impl Exchange {
     /// Sends a command over the connection that was kept, if there is one and the broker has not closed it.
-    pub(super) fn start_kept(command: &Command<&Request>, kms_timeout: Duration) -> Option<Self> {
+    pub(super) fn start_kept(command: &Command<&Request>) -> Option<Self> {
         let socket = IDLE.take()?;
         // Whatever is wrong with it: another connection tells more.
-        Self::send(socket, command, kms_timeout).ok()
+        Self::send(socket, command).ok()
     }
 
     /// Sends a command that may take as long as a KMS call.
-    pub(super) fn start(socket: OwnedFd, command: &Command<&Request>, kms_timeout: Duration) -> Result<Self, Lost> {
+    pub(super) fn start(socket: OwnedFd, command: &Command<&Request>) -> Result<Self, Lost> {
         waiting::watch(socket.as_fd()).map_err(|error| Lost::Own(format!("its socket cannot be watched: {error}")))?;
-        Self::send(socket, command, kms_timeout)
+        Self::send(socket, command)
     }
 
-    fn send(socket: OwnedFd, command: &Command<&Request>, kms_timeout: Duration) -> Result<Self, Lost> {
+    fn send(socket: OwnedFd, command: &Command<&Request>) -> Result<Self, Lost> {
         let bytes = protocol::encode_command(command);
         // A socket that carries nothing has room for all.
         match send(&socket, &bytes, SendFlags::NOSIGNAL) {
@@ -102,7 +102,7 @@ impl Exchange {
             socket: Some(socket),
             reader: ResponseReader::new(),
             silent_after: now + SILENCE,
-            must_end: now + 2 * kms_timeout + GRACE,
+            must_end: now + 2 * settings::kms_timeout() + GRACE,
         })
     }
 
