@@ -177,7 +177,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
             Request::OpeningKey { wrapped, context, commitment, terms } => {
                 let name = DekName { wrapped, context };
                 let held = self.store.borrow_mut().held(&name);
-                let is_fresh = held.as_ref().is_some_and(|held| held.age(asked) < terms.fresh_for);
+                let is_fresh = held.as_ref().is_some_and(|held| held.is_fresh(asked, &terms));
                 // What is in memory is waited for by nobody; it is a step of a scan if it was asked for ahead of that.
                 let is_step = !is_fresh || self.look_ahead.borrow().is_ahead_of(session);
                 if is_step {
@@ -228,7 +228,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
 
     /// Whether a data key is there that need not be asked for.
     fn is_fresh(&self, name: &DekName, terms: &Terms) -> bool {
-        self.store.borrow_mut().held(name).is_some_and(|held| held.age(self.now()) < terms.fresh_for)
+        self.store.borrow_mut().held(name).is_some_and(|held| held.is_fresh(self.now(), terms))
     }
 
     /// Why a wrapped key need not be asked about, if so.
@@ -382,7 +382,7 @@ impl<P: KeyProvider + 'static> Broker<P> {
         asked: Instant,
         begun: &Begun,
     ) -> Result<(Rc<Held>, ConsentAge), KmsError> {
-        if let Some(held) = held.as_ref().filter(|held| held.age(self.now()) < terms.fresh_for) {
+        if let Some(held) = held.as_ref().filter(|held| held.is_fresh(self.now(), terms)) {
             let refresh_from =
                 REFRESH_FROM + u32::from(held.dek.commitment().0[0] ^ self.spread) * REFRESH_SPREAD / 256;
             let is_due = held.age(self.now()) >= terms.fresh_for / 256 * refresh_from;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use envelope_core::cache::bounded::{Bounded, Bounds, CacheCounts, Entry};
 use envelope_core::context::EncryptionContext;
 use envelope_core::keys::{Commitment, Dek, KEY_BYTES, KeyId, WrappedKey, is_same_key};
-use envelope_core::request::{ConsentAge, KmsError, Lease, SealingGrant, SealingLimits};
+use envelope_core::request::{ConsentAge, KmsError, Lease, SealingGrant, SealingLimits, Terms};
 
 use crate::bounded::Name;
 
@@ -89,6 +89,12 @@ impl Held {
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.asked)
+    }
+
+    /// Whether it need not be asked for.
+    #[must_use]
+    pub fn is_fresh(&self, now: Instant, terms: &Terms) -> bool {
+        self.age(now) < terms.fresh_for
     }
 
     /// Whether the provider was asked for it before a request of `requested`, and so for another one.
