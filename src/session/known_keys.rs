@@ -42,6 +42,13 @@ impl Named {
     }
 }
 
+impl Known {
+    /// The one of a name.
+    pub fn named(&self, name: &str) -> Option<&Named> {
+        self.keys.iter().find(|named| named.name == name)
+    }
+}
+
 thread_local! {
     /// The named keys of the database, as of a state of the catalogs.
     static KNOWN: RefCell<Option<Rc<Known>>> = const { RefCell::new(None) };

@@ -117,7 +117,7 @@ impl KeyChoice {
     /// Whether it is a key id, or the name of a named key.
     pub fn names_a_key(&self) -> bool {
         match self.key.strip_prefix(NAME_PREFIX) {
-            Some(name) => known().is_ok_and(|known| known.keys.iter().any(|named| named.name == name)),
+            Some(name) => known().is_ok_and(|known| known.named(name).is_some()),
             None => KeyId::parse(&self.key).is_ok(),
         }
     }
@@ -186,8 +186,7 @@ fn authorisation() -> Authorisation {
 
 fn with_named<T>(name: &str, use_key: impl FnOnce(&NamedKey) -> Result<T, Error>) -> Result<T, Error> {
     let known = known()?;
-    let named = known.keys.iter().find(|named| named.name == name);
-    let named = named.ok_or(NamedKeyError::Unknown)?;
+    let named = known.named(name).ok_or(NamedKeyError::Unknown)?;
     if !named.is_usable_by(foreign_servers::current_user()) {
         return Err(NamedKeyError::NoPrivilegeOnName(name.to_owned()).into()).inspect_err(audit::note);
     }
