@@ -30,9 +30,9 @@ pub use id::{KeyId, LocalKeyName, Provider, check_resolved};
 pub const SUITE: u8 = 1;
 /// Bytes of a data key, and of each key that is derived from one.
 pub const KEY_BYTES: usize = 32;
+const LABEL: &[u8] = b"envelope_pg/v1/";
 const KEY_INFO: [&[u8]; 3] = [LABEL, &[SUITE], b"key"];
 const COMMITMENT_INFO: [&[u8]; 3] = [LABEL, &[SUITE], b"commit"];
-const LABEL: &[u8] = b"envelope_pg/v1/";
 
 /// The bytes of a key. Zeroized when dropped; has no Debug. In a box it has memory of its own in the extension, by its alignment: left
 /// out of core dumps, wiped on fork, and locked (`src/pg/key_memory.rs`). A value that moves leaves its bytes behind, unwiped, on the

@@ -159,8 +159,8 @@ impl<P> Policy<P> {
                 // is asked again next time.
                 let head = unwrapping.head()?;
                 let derived = DerivedKeys::of(dek, &context, &self.message_keys);
-                if *derived.commitment() != head.commitment() {
-                    let opened = *derived.commitment();
+                let opened = *derived.commitment();
+                if opened != head.commitment() {
                     self.refused_wrapped_keys.opens_to(&wrapped, &context, opened, consent.given_at(asked.at));
                 }
                 let data_key = DataKey::unwrapped(derived, wrapped, context, &head)?;
